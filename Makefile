@@ -1,0 +1,47 @@
+# Everything a person or CI needs: `make demo` to see it work, `make test` to know it works.
+PYTHON ?= python3
+BIN := .venv/bin
+PY := $(BIN)/python
+
+.DEFAULT_GOAL := help
+
+help:  ## say what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# pip, not uv: a machine may keep its CPU build of torch where only pip is told to look.
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+install: .venv/installed  ## create .venv and install MESS with all that the tests need
+
+demo: .venv/installed  ## train, store, test from the file, retrain: the main job on the embedded dataset (about 3 minutes)
+	$(BIN)/mess demo
+
+test: .venv/installed  ## run the test suite (at most 8 minutes on 2 cores)
+	$(PY) -m pytest -n 2 --dist loadgroup
+
+test-slow: .venv/installed  ## run the tests that take minutes
+	$(PY) -m pytest -m slow
+
+check: .venv/installed  ## formatting, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(PY) -m pytest -q tests/test_house.py
+
+fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
+	$(PY) tests/fuzz_format.py --n 100000
+
+bench: .venv/installed  ## measure matching, decoding and images beside their peers
+	$(PY) benchmarks/matching.py
+	$(PY) benchmarks/decoding.py
+	$(PY) benchmarks/images.py
+
+clean:  ## remove what make and the demo made (not checkpoints, not datasets)
+	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: help install demo test test-slow check fuzz bench clean

@@ -1,0 +1,9 @@
+#!/usr/bin/env python3
+"""The specification's command: train, test, resume or retrain a network. The same as `mess train`."""
+
+import sys
+
+from mess.cli import specified_main
+
+if __name__ == "__main__":
+    sys.exit(specified_main())
