@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 
 @contextmanager
-def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[BinaryIO]:
+def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path` that takes its place when the block ends without an error.
 
     Temporary file, flush, fsync, rename, fsync of the folder: a crash or a full disk at any moment leaves what was
@@ -22,13 +22,14 @@ def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
         OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
     path = Path(path)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    opened = tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False)
+    temporary = opened.name
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - mkstemp gives 0600, a plain open() would not
+        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - a temporary file has 0600, a plain open() would not
         if overwrite:
             os.replace(temporary, path)  # noqa: PTH105
         else:

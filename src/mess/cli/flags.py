@@ -112,7 +112,11 @@ def add_specified_flags(parser: argparse.ArgumentParser) -> None:
         "--epochs", metavar="N", type=int, default=200, help="number of total epochs to run (default: 200)"
     )
     training.add_argument(
-        "--lr", "--learning-rate", metavar="LR", type=float, default=0.1, help="initial learning rate (default: 0.1)"
+        "--lr",
+        "--learning-rate",
+        metavar="LR",
+        type=float,
+        help="initial learning rate (default: 0.1, with -T 0.01)",
     )
     training.add_argument("--momentum", metavar="M", type=float, default=0.9, help="momentum (default: 0.9)")
     training.add_argument(

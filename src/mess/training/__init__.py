@@ -1,1 +1,36 @@
-"""To be written."""
+"""Training and testing: images and a network in, trained weights and checkpoints out.
+
+Read `loop.py` first. Beside it: `options` (how to train), `run` (the pieces of a run and its checkpoint), `hooks`
+(where a recipe reaches in), `evaluation` (scores), `checkpoint` and `weights` (files), `log` (reports and CSV), and one
+small file each for schedule, optimizer, losses, weight average, signals and BatchNorm. Nothing here knows a storing
+scheme.
+"""
+
+from __future__ import annotations
+
+from mess.training.batchnorm import refresh_statistics
+from mess.training.evaluation import BatchSource, Scores, evaluate
+from mess.training.hooks import Hooks
+from mess.training.log import CsvLog, EpochReport, Reporter, Silent, StepReport
+from mess.training.loop import FitResult, fit
+from mess.training.options import TrainOptions
+from mess.training.run import DivergedError
+from mess.training.weights import load_weights
+
+__all__ = [
+    "BatchSource",
+    "CsvLog",
+    "DivergedError",
+    "EpochReport",
+    "FitResult",
+    "Hooks",
+    "Reporter",
+    "Scores",
+    "Silent",
+    "StepReport",
+    "TrainOptions",
+    "evaluate",
+    "fit",
+    "load_weights",
+    "refresh_statistics",
+]

@@ -1,0 +1,46 @@
+"""From parsed flags to the checked descriptions that `mess.recipes` and `mess.storing` take."""
+
+from __future__ import annotations
+
+import argparse
+
+from mess import models
+from mess.recipes import DataChoice, DeviceChoice
+from mess.storing import StoreOptions
+
+
+def data_choice(args: argparse.Namespace) -> DataChoice:
+    """Return which images the flags ask for."""
+    return DataChoice(args.data, args.datapath, args.workers, args.mean, args.std, args.resize, args.crop)
+
+
+def device_choice(args: argparse.Namespace) -> DeviceChoice:
+    """Return where the flags want the run to take place."""
+    return DeviceChoice(args.cuda, tuple(args.gpuids), args.processes)
+
+
+def architecture(args: argparse.Namespace, num_classes: int | None = None) -> models.Architecture:
+    """Return the network the flags describe; raises OptionError where none is possible."""
+    return models.resolve(
+        args.arch,
+        args.data,
+        num_classes=num_classes,
+        layers=args.layers,
+        width_mult=args.width_mult,
+        groups=args.groups,
+    )
+
+
+def store_options(args: argparse.Namespace) -> StoreOptions:
+    """Return how a `.mess` file is to be written; raises OptionError for an unknown version or number of bits."""
+    return StoreOptions(
+        version=args.version,
+        bind=args.bind_size,
+        quant_bits=args.qb,
+        pointwise=args.pointwise,
+        linear=args.linear,
+        scale_bits=args.scale_bits,
+        offset_bits=args.offset_bits,
+        rest_bits=args.rest_bits,
+        self_contained=getattr(args, "self_contained", False),
+    )

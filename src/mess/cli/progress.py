@@ -1,0 +1,110 @@
+"""What a person sees while a network trains: a live line on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from mess.training import EpochReport, StepReport
+
+BAR = 24  # characters
+
+
+class ConsoleReporter:
+    """The `Reporter` of the command line (see `mess.training.log`).
+
+    On a terminal one line shows the running epoch and every finished epoch leaves a row above it; elsewhere (a log
+    file, CI) each report is a line of its own, so that nothing has to be unpicked from control characters.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._live: Live | None = None
+        self._shown = 0.0
+
+    def start(self, info: dict[str, object]) -> None:
+        """Say what is about to be trained, one line a fact."""
+        for name, value in info.items():
+            self.console.print(f"[dim]{name:<10}[/] {value}")
+
+    def step(self, report: StepReport) -> None:
+        """Show where the epoch is; called every few steps."""
+        if self.console.is_terminal:
+            self._show(self._line(report))
+            return
+        self.console.print(
+            f"epoch {report.epoch} [{report.step}/{report.steps}]  loss {report.loss:.4f}  top-1 {report.top1:.2f}  "
+            f"top-5 {report.top5:.2f}  lr {report.lr:.5f}  {report.images_per_s:.0f} img/s  left {clock(report.eta_s)}",
+            markup=False,
+        )
+
+    def eval_step(self, done: int, total: int) -> None:
+        """Show how far a test has come; silent where nobody watches."""
+        if self.console.is_terminal and total > 1:
+            self._show(f"testing {bar(done / total)} {done}/{total}")
+
+    def epoch_end(self, report: EpochReport) -> None:
+        """Leave one row an epoch."""
+        self._stop()
+        star = " [bold green]best[/]" if report.test_top1 >= report.best_top1 else ""
+        self.console.print(
+            f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.4f} {report.train_top1:6.2f}%  "
+            f"test {report.test_loss:.4f} [bold]{report.test_top1:6.2f}%[/] (top-5 {report.test_top5:.2f}%)  "
+            f"lr {report.lr:.4f}  {clock(report.epoch_seconds)}, total {clock(report.total_seconds)}{star}"
+        )
+
+    def message(self, text: str, kind: str = "info") -> None:
+        """Say something that matters once."""
+        self._stop()
+        style = {"warning": "yellow", "error": "bold red"}.get(kind, "")
+        self.console.print(text, style=style, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._stop()
+
+    def _line(self, report: StepReport) -> Table:
+        grid = Table.grid(padding=(0, 1))
+        done = report.step / max(1, report.steps)
+        grid.add_row(
+            f"epoch [bold]{report.epoch}[/]",
+            bar(done),
+            f"{report.images_per_s:.0f} img/s",
+            f"loss {report.loss:.3f}",
+            f"top-1 {report.top1:.1f}%",
+            f"top-5 {report.top5:.1f}%",
+            f"left {clock(report.eta_s)}",
+        )
+        return grid
+
+    def _show(self, content: object) -> None:
+        if self._live is None:
+            self._live = Live(console=self.console, transient=True, auto_refresh=False)
+            self._live.start()
+        if time.monotonic() - self._shown > 0.1:  # a terminal gains nothing from more than ten pictures a second
+            self._shown = time.monotonic()
+            self._live.update(content, refresh=True)  # type: ignore[arg-type]
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def bar(fraction: float) -> str:
+    """Return a bar of fixed width, filled to `fraction` (0…1)."""
+    full = round(BAR * min(1.0, max(0.0, fraction)))
+    return f"[cyan]{'━' * full}[/][dim]{'─' * (BAR - full)}[/]"
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as people say it: 41s, 2m05s, 1h02m."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds}s"
+    if seconds < 3600:
+        return f"{seconds // 60}m{seconds % 60:02d}s"
+    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"

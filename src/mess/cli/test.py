@@ -1,0 +1,46 @@
+"""`mess test`: how right a network is, from a checkpoint or from the `.mess` file itself."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from mess.cli.choices import architecture, data_choice, device_choice
+from mess.cli.flags import add_more_flags, add_specified_flags
+from mess.cli.progress import ConsoleReporter, clock
+from mess.errors import OptionError
+from mess.recipes import score_network
+
+EXAMPLES = """examples:
+  mess test digits -a resnet --ckpt ckpt_best.pth
+  mess test cifar10 -a resnet --ckpt ckpt_best_v2.mess
+  mess test cifar10 -a resnet --layers 20 --ckpt resnet20.th --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the same flags as `mess train`: what trained a network also names it."""
+    add_specified_flags(parser)
+    add_more_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Test and print one line."""
+    if args.ckpt is None:
+        raise OptionError("--ckpt", "what to test: a checkpoint or a .mess file", "none")
+    console = Console(highlight=False)
+    reporter = ConsoleReporter(console)
+    try:
+        tested = score_network(
+            data_choice(args), architecture(args), args.ckpt, batch_size=args.batch_size, precision=args.precision,
+            devices=device_choice(args), checkpoints=args.checkpoints,
+            reporter=reporter,
+        )  # fmt: skip
+    finally:
+        reporter.close()
+    scores = tested.scores
+    console.print(
+        f"{tested.path} ({tested.path.stat().st_size:,} B): top-1 [bold]{scores.top1:.2f}%[/], top-5 {scores.top5:.2f}%, "
+        f"loss {scores.loss:.4f}, {scores.samples:,} images in {clock(scores.seconds)}"
+    )
+    return 0

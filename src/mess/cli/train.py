@@ -1,0 +1,86 @@
+"""`mess train` and the specification's `main.py`: train, resume, retrain, and with -E test."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.console import Console
+
+from mess.cli import test
+from mess.cli.choices import architecture, data_choice, device_choice, store_options
+from mess.cli.flags import add_more_flags, add_specified_flags
+from mess.cli.progress import ConsoleReporter, clock
+from mess.errors import OptionError
+from mess.recipes import Job, SchemeTraining, run_job
+from mess.training import TrainOptions
+
+EXAMPLES = """examples:
+  mess train digits -a resnet --layers 20 --epochs 10
+  mess train cifar10 -a mobilenet -C -g 0 1 2 3 -b 256
+  mess train cifar10 -a mobilenet -R --ckpt ckpt_epoch_50.pth
+  mess train cifar10 -a resnet --layers 20 -N -v v2 -s 5
+  mess train cifar10 -a resnet --layers 20 -T -v v2 --ckpt ckpt_best_v2.mess --epochs 3"""
+RETRAIN_LR = 0.01  # a network that is nearly right must not be thrown far
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the specification's flags, then ours."""
+    add_specified_flags(parser)
+    add_more_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or test where -E says so; exit code 130 or 143 where a signal ended the run."""
+    if args.evaluate:
+        return test.run(args)
+    job = to_job(args)
+    console = Console(highlight=False)
+    reporter = ConsoleReporter(console)
+    try:
+        result = run_job(job, reporter)
+    finally:
+        reporter.close()
+    fit = result.fit
+    if fit.exit_code:
+        return fit.exit_code
+    console.print(
+        f"best top-1 [bold]{fit.best_top1:.2f}%[/] (epoch {fit.best_epoch}); "
+        f"{clock(fit.seconds_per_epoch)} an epoch, {clock(fit.seconds)} in all"
+    )
+    for path in result.files:
+        console.print(f"wrote [bold]{path}[/]  {path.stat().st_size:,} B")
+    return 0
+
+
+def to_job(args: argparse.Namespace) -> Job:
+    """Turn the flags into a checked description of the run."""
+    if args.version is None and args.new:
+        raise OptionError("--new", "a version of the scheme beside it (-v)", "none")
+    if args.resume and args.retrain:
+        raise OptionError("--resume", "either -R or -T", "both")
+    if args.lr is None:
+        args.lr = RETRAIN_LR if args.retrain else 0.1
+    in_use = args.new or args.retrain
+    return Job(
+        data=data_choice(args),
+        architecture=architecture(args),
+        options=TrainOptions(
+            epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, momentum=args.momentum, weight_decay=args.wd,
+            schedule=args.schedule, warmup_epochs=args.warmup, label_smoothing=args.label_smoothing, ema=args.ema,
+            precision=args.precision, print_freq=args.print_freq, save_epoch=args.save_epoch, seed=args.seed,
+        ),
+        devices=device_choice(args),
+        scheme=SchemeTraining(
+            store=store_options(args) if args.version and in_use else None,
+            every=args.save_epoch,
+            project=args.project,
+            fixed_index=args.fixed_index,
+            nuclear=args.nls if args.nl else 0.0,
+            pearson=args.pls if args.pl else 0.0,
+            rounding_bits=args.qb if args.quant else 0,
+        ),
+        ckpt=args.ckpt,
+        mode="resume" if args.resume else "retrain" if args.retrain else "train",
+        pretrained=args.pretrained,
+        checkpoints=args.checkpoints,
+    )  # fmt: skip

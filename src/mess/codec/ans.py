@@ -1,0 +1,108 @@
+"""The coder: symbols to 32-bit words and back, given integer frequencies. It knows nothing of where these come from.
+
+Range asymmetric numeral systems (Duda 2013, arXiv 1311.2540) as `constriction` implements them: a state of 64 bits,
+words of 32, frequencies that sum to 2^24 (FORMAT.md, clause 6). A long stream is cut into lanes, each a coder of its
+own, so that NumPy can decode all of them in step. `constriction` does the work where it is installed; without it NumPy
+decodes.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from mess.errors import FormatError, MessError
+
+try:
+    import constriction
+except ImportError:  # pragma: no cover - tried in a process of its own
+    constriction = None
+
+PRECISION = 24
+TOTAL = 1 << PRECISION
+LANE = 16384  # symbols a lane at least, once there are two of them
+
+
+def lane_bounds(count: int) -> list[int]:
+    """Return the first symbol of each lane, and the end (FORMAT.md 6.4)."""
+    lanes = max(1, count // LANE)
+    return [count * lane // lanes for lane in range(lanes + 1)]
+
+
+def encode(symbols_N: np.ndarray, frequency_A: np.ndarray) -> list[np.ndarray]:
+    """Return the words (uint32) of each lane.
+
+    Args:
+        symbols_N: 0 … A−1.
+        frequency_A: integers ≥ 1 that sum to 2^24.
+    """
+    if constriction is None:
+        raise MessError("constriction", "the package, which writing needs", "none", "pip install constriction")
+    model = _model(frequency_A)
+    bounds = lane_bounds(len(symbols_N))
+    lanes = []
+    for start, end in pairwise(bounds):
+        coder = constriction.stream.stack.AnsCoder()
+        coder.encode_reverse(symbols_N[start:end].astype(np.int32), model)
+        lanes.append(coder.get_compressed())
+    return lanes
+
+
+def decode(lanes: list[np.ndarray], count: int, frequency_A: np.ndarray) -> np.ndarray:
+    """Return `count` symbols (int32).
+
+    Raises:
+        FormatError: words that no encoder writes, or that are too many or too few.
+    """
+    for words in lanes:
+        if len(words) and not words[-1]:
+            raise FormatError("entropy-coded stream", "a last word that is not zero", "zero")
+    bounds = lane_bounds(count)
+    if constriction is None:
+        return decode_with_numpy(lanes, bounds, frequency_A)
+    model = _model(frequency_A)
+    out_N = np.empty(count, dtype=np.int32)
+    for words, start, end in zip(lanes, bounds[:-1], bounds[1:], strict=True):
+        coder = constriction.stream.stack.AnsCoder(words)
+        out_N[start:end] = coder.decode(model, end - start)
+        if not coder.is_empty():
+            raise FormatError("entropy-coded stream", "a coder that ends empty", "words left over")
+    return out_N
+
+
+def decode_with_numpy(lanes: list[np.ndarray], bounds: list[int], frequency_A: np.ndarray) -> np.ndarray:
+    """Decode all lanes in step with NumPy alone; the same arithmetic, symbol by symbol (FORMAT.md 6.3)."""
+    frequency_A = frequency_A.astype(np.uint64)
+    edges_A = np.concatenate([[0], np.cumsum(frequency_A)]).astype(np.uint64)
+    left_L = np.array([len(words) for words in lanes], dtype=np.int64)
+    base_L = np.concatenate([[0], np.cumsum(left_L)[:-1]]).astype(np.int64)
+    words = np.concatenate([*lanes, np.zeros(1, np.uint32)]).astype(np.uint64)
+    state_L = np.zeros(len(lanes), dtype=np.uint64)
+    for _ in range(2):
+        has = left_L > 0
+        left_L = left_L - has
+        state_L = np.where(has, (state_L << np.uint64(32)) | words[base_L + left_L * has], state_L)
+    sizes_L = np.diff(bounds)
+    steps = int(sizes_L.max(initial=0))
+    out_LS = np.zeros((len(lanes), steps), dtype=np.int32)
+    mask, shift, low = np.uint64(TOTAL - 1), np.uint64(PRECISION), np.uint64(1 << 32)
+    for step in range(steps):
+        quantile_L = state_L & mask
+        symbol_L = np.searchsorted(edges_A, quantile_L, side="right") - 1
+        moved_L = (state_L >> shift) * frequency_A[symbol_L] + (quantile_L - edges_A[symbol_L])
+        refill_L = (moved_L < low) & (left_L > 0)
+        running_L = step < sizes_L
+        refill_L &= running_L
+        left_L = left_L - refill_L
+        moved_L = np.where(refill_L, (moved_L << np.uint64(32)) | words[base_L + left_L * refill_L], moved_L)
+        state_L = np.where(running_L, moved_L, state_L)
+        out_LS[:, step] = symbol_L
+    if left_L.any() or state_L.any():
+        raise FormatError("entropy-coded stream", "a coder that ends empty", "words left over")
+    return np.concatenate([row[:size] for row, size in zip(out_LS, sizes_L, strict=True)])
+
+
+def _model(frequency_A: np.ndarray) -> object:
+    # weights (f − 1) in float64 are taken as they are: the model's frequencies are exactly f (tested)
+    return constriction.stream.model.Categorical((frequency_A - 1).astype(np.float64), perfect=False)

@@ -1,0 +1,111 @@
+"""Little things a byte stream is made of: variable-length integers and numbers of a few bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mess.errors import FormatError
+
+LONGEST_VARINT = 10  # bytes: 64 bits at 7 a byte
+
+
+def varint(number: int) -> bytes:
+    """Write 0 ≤ number < 2^64 in 7-bit groups, the lowest first; the top bit says that more follow."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def zigzag(number: int) -> int:
+    """Map … −2, −1, 0, 1, 2 … to 3, 1, 0, 2, 4: small magnitudes stay small."""
+    return number * 2 if number >= 0 else -number * 2 - 1
+
+
+def unzigzag(number: int) -> int:
+    """Undo `zigzag`."""
+    return number // 2 if number % 2 == 0 else -(number + 1) // 2
+
+
+def pack(numbers_N: np.ndarray, width: int) -> bytes:
+    """Write each number's `width` lowest bits (0 … 57), lowest first, without gaps; the last byte is filled with 0."""
+    if not width:
+        return b""
+    bits_NW = (numbers_N.astype(np.uint64)[:, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
+    return np.packbits(bits_NW.astype(np.uint8).ravel(), bitorder="little").tobytes()
+
+
+def unpack(content: bytes, count: int, width: int) -> np.ndarray:
+    """Undo `pack`: `count` numbers, int64. The caller has checked that `content` has `packed_size` bytes."""
+    if not width:
+        return np.zeros(count, dtype=np.int64)
+    out_N = np.zeros(count, dtype=np.int64)
+    step = 1 << 18  # a multiple of 8, so that each block starts on a byte
+    for start in range(0, count, step):
+        size = min(step, count - start)
+        first = start * width // 8
+        raw = np.frombuffer(content, np.uint8, packed_size(size, width), first)
+        bits_NW = np.unpackbits(raw, count=size * width, bitorder="little").reshape(size, width)
+        out_N[start : start + size] = bits_NW @ (np.int64(1) << np.arange(width, dtype=np.int64))
+    if count * width % 8 and content[-1] >> (count * width % 8):
+        raise FormatError("packed numbers", "0 in the bits that fill the last byte", "1")
+    return out_N
+
+
+def packed_size(count: int, width: int) -> int:
+    """Return the bytes that `pack` needs."""
+    return (count * width + 7) // 8
+
+
+class Reader:
+    """Reads a section from front to back; everything it is asked for is there, or the file is refused."""
+
+    def __init__(self, content: bytes | memoryview, where: str) -> None:
+        self.content, self.where, self.at = memoryview(content), where, 0
+
+    @property
+    def left(self) -> int:
+        """Bytes not read yet."""
+        return len(self.content) - self.at
+
+    def take(self, count: int) -> bytes:
+        """Return the next `count` bytes.
+
+        Raises:
+            FormatError: there are not so many.
+        """
+        if not 0 <= count <= self.left:
+            raise FormatError(self.where, f"{count} more bytes", self.left)
+        self.at += count
+        return self.content[self.at - count : self.at].tobytes()
+
+    def byte(self) -> int:
+        """Return the next byte."""
+        return self.take(1)[0]
+
+    def varint(self, below: int = 1 << 63) -> int:
+        """Return the next variable-length integer; only its shortest form is one.
+
+        Raises:
+            FormatError: longer than it need be, or not below `below`.
+        """
+        number = 0
+        for place in range(LONGEST_VARINT):
+            part = self.byte()
+            number |= (part & 0x7F) << (7 * place)
+            if part < 0x80:
+                if place and not part:
+                    raise FormatError(self.where, "an integer in its shortest form", "a longer one")
+                break
+        else:
+            raise FormatError(self.where, f"an integer of at most {LONGEST_VARINT} bytes", "a longer one")
+        if number >= below:
+            raise FormatError(self.where, f"an integer below {below}", number)
+        return number
+
+    def finish(self) -> None:
+        """Refuse bytes that nothing has asked for."""
+        if self.left:
+            raise FormatError(self.where, "its end", f"{self.left} more bytes")

@@ -1,0 +1,355 @@
+"""The manifest's meaning: which tensors a file holds, in what order their streams stand (FORMAT.md 5.1 to 5.4).
+
+Kinds of a tensor, as the manifest writes them: ``P`` stored by itself; ``M3`` matched with codebook 3, with scale and
+offset; ``C3`` a copy of a reference of codebook 3; ``E3`` sums of its references; ``B0`` a BatchNorm layer with the first eps of the list (``b0`` where
+it counts no batches); ``T`` the same as another tensor; ``-`` part of a BatchNorm that has been told already.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mess.codec.model import (
+    BATCH_NORM_PARTS,
+    BatchNorm,
+    Codebook,
+    Cut,
+    Expanded,
+    Layout,
+    Matched,
+    Plain,
+    StoredModel,
+    Tied,
+    checked_shape,
+    joined,
+)
+from mess.codec.streams import PLAIN_DTYPES
+from mess.errors import FormatError
+
+Named = list[tuple[str, tuple[int, ...], str]]
+MOST_TENSORS = 1 << 20
+LONGEST_NAME = 1024
+BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
+KIND = re.compile(r"([MCEBb])([0-9]{1,6})|([PT-])")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One tensor, or one BatchNorm layer (under its prefix), of a file."""
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    dtype: str
+    book: int = -1
+    to: str = ""
+    eps: float = 0.0
+    tracked: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors that it gives."""
+        if self.kind != "B":
+            return (self.name,)
+        parts = BATCH_NORM_PARTS if self.tracked else BATCH_NORM_PARTS[:-1]
+        return tuple(joined(self.name, part) for part in parts)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of these tensors in memory."""
+        count = math.prod(self.shape) * (4 if self.kind == "B" else 0 if self.kind == "T" else 1)
+        return count * BYTES.get(self.dtype, 1)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What there is; nothing of it decoded yet."""
+
+    network: dict[str, Any] | None
+    scheme: dict[str, Any]
+    books: list[Codebook]
+    own_numbers: list[int]
+    items: list[Item]
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of all tensors in memory."""
+        own = sum(self.own_numbers) * 4
+        integers = sum(math.prod(self.expansion(item)) * 16 for item in self.items if item.kind == "E")
+        return own + integers + sum(item.decoded_bytes for item in self.items)
+
+    def is_source(self, name: str) -> bool:
+        """Return whether a codebook is cut from this tensor."""
+        return any(book.source == name for book in self.books)
+
+    def item(self, name: str) -> Item:
+        """Return the item of that name."""
+        return next(item for item in self.items if item.name == name)
+
+    def units(self, item: Item) -> int:
+        """Return how many units a matched tensor has."""
+        book = self.books[item.book]
+        return Cut.of(item.shape, book.unit, book.by_row).units
+
+    def expansion(self, item: Item) -> tuple[int, int, int]:
+        """Return rows, units a row and references of a tensor of sums of references."""
+        rows = item.shape[0]
+        return rows, math.prod(item.shape[1:]) // self.books[item.book].unit if rows else 0, self.references(item.book)
+
+    def references(self, number: int) -> int:
+        """Return how many references a codebook has."""
+        book = self.books[number]
+        if book.source is None:
+            return self.own_numbers[number] // book.unit
+        return Cut.of(self.item(book.source).shape, book.unit, book.by_row).references(book.stride)
+
+    def needed(self, names: Iterable[str]) -> set[str]:
+        """Return the items that decoding these tensors takes.
+
+        Raises:
+            FormatError: a tensor that is not in the file.
+        """
+        owner = {name: item for item in self.items for name in item.names}
+        wanted: set[str] = set()
+        for name in names:
+            if name not in owner:
+                raise FormatError(name, "a tensor of the file", "none of that name")
+            item = owner[name]
+            if item.kind == "T":
+                item = owner[item.to]
+                wanted.add(owner[name].name)
+            wanted.add(item.name)
+            if item.kind in "MCE" and (source := self.books[item.book].source) is not None:
+                wanted.add(source)
+        return wanted
+
+
+def make_manifest(stored: StoredModel, named: Named | None) -> tuple[dict[str, Any], list[str]]:
+    """Return the manifest and the order of the entries: the layout's, or by name."""
+    eps = sorted({entry.eps for entry in stored.entries.values() if isinstance(entry, BatchNorm)})
+    kinds = {name: _kind(entry, eps) for name, entry in stored.entries.items()}
+    manifest: dict[str, Any] = {"scheme": stored.scheme}
+    if stored.network is not None:
+        manifest["network"] = stored.network
+    if eps:
+        manifest["eps"] = eps
+    if named is not None:
+        folded = {
+            joined(n, part): n
+            for n, e in stored.entries.items()
+            if isinstance(e, BatchNorm)
+            for part in BATCH_NORM_PARTS
+        }
+        told = [_told(name, folded, kinds) for name, _, _ in named]
+        ties = [[i, _place(named, entry.to)] for i, (n, _, _) in enumerate(named)
+                if isinstance(entry := stored.entries.get(n), Tied)]  # fmt: skip
+        manifest |= {"layout": layout_crc(named), "kinds": told}
+        if ties:
+            manifest["ties"] = ties
+        order = [folded.get(name, name) for (name, _, _), kind in zip(named, told, strict=True) if kind != "-"]
+    else:
+        order = sorted(stored.entries)
+        manifest["tensors"] = [_row(name, stored.entries[name], kinds[name]) for name in order]
+    places = {name: place for place, name in enumerate(order)}
+    manifest["books"] = [
+        [places[b.source] if b.source is not None else -1, b.unit, b.stride, int(b.by_row), len(b.numbers or ())]
+        for b in stored.books
+    ]
+    return manifest, order
+
+
+def list_manifest(manifest: dict[str, Any], layout: Layout | None, where: str) -> Listing:
+    """Check a manifest's meaning and return it.
+
+    Raises:
+        FormatError: names what does not fit.
+    """
+    where = f"{where}: manifest"
+    unknown = set(manifest) - {"scheme", "network", "eps", "layout", "kinds", "ties", "tensors", "books"}
+    if unknown:
+        raise FormatError(where, "entries that this version knows", ", ".join(sorted(unknown))[:80])
+    scheme, network = manifest.get("scheme"), manifest.get("network")
+    if not isinstance(scheme, dict) or not isinstance(network, dict | None):
+        raise FormatError(where, "a scheme and, maybe, a network, each an object", "something else")
+    eps = manifest.get("eps", [])
+    if not isinstance(eps, list) or not all(isinstance(e, float) and 0 <= e < 1 for e in eps):
+        raise FormatError(where, "a list of eps in 0…1", repr(eps)[:60])
+    items = (
+        _from_rows(manifest, eps, where)
+        if "tensors" in manifest
+        else _from_layout(manifest, network, layout, eps, where)
+    )
+    names = [name for item in items for name in item.names]
+    if len(set(names)) != len(names):
+        raise FormatError(where, "names that differ", "one that stands twice")
+    books, own = _books(manifest.get("books"), items, where)
+    listing = Listing(network, scheme, books, own, items)
+    _check_links(listing, where)
+    return listing
+
+
+def layout_crc(layout: Named) -> int:
+    """Return the CRC-32 that guards against a network whose definition has changed since (FORMAT.md 5.4)."""
+    return zlib.crc32(json.dumps([[n, list(s), d] for n, s, d in layout], separators=(",", ":")).encode())
+
+
+def _kind(entry: object, eps: list[float]) -> str:
+    if isinstance(entry, Plain):
+        return "P"
+    if isinstance(entry, Matched):
+        return f"{'C' if entry.scale_N is None else 'M'}{entry.book}"
+    if isinstance(entry, Expanded):
+        return f"E{entry.book}"
+    if isinstance(entry, BatchNorm):
+        return f"{'B' if entry.tracked else 'b'}{eps.index(entry.eps)}"
+    return "T"
+
+
+def _told(name: str, folded: dict[str, str], kinds: dict[str, str]) -> str:
+    if name not in folded:
+        return kinds[name]
+    return kinds[folded[name]] if name == joined(folded[name], BATCH_NORM_PARTS[0]) else "-"
+
+
+def _place(named: Named, name: str) -> int:
+    return next(place for place, (n, _, _) in enumerate(named) if n == name)
+
+
+def _row(name: str, entry: object, kind: str) -> list[Any]:
+    if isinstance(entry, Plain | Matched | Expanded):
+        return [name, kind, list(entry.shape), PLAIN_DTYPES.index(entry.dtype)]
+    if isinstance(entry, BatchNorm):
+        return [name, kind, [len(entry.scale)], 0]
+    return [name, kind, entry.to]  # type: ignore[attr-defined]
+
+
+def _from_rows(manifest: dict[str, Any], eps: list[float], where: str) -> list[Item]:
+    rows = manifest["tensors"]
+    if not isinstance(rows, list) or len(rows) > MOST_TENSORS:
+        raise FormatError(where, f"a list of at most {MOST_TENSORS} tensors", "something else")
+    items = []
+    for row in rows:
+        if not isinstance(row, list) or not 3 <= len(row) <= 4 or not all(isinstance(x, str) for x in row[:2]):
+            raise FormatError(where, "tensors as [name, kind, shape, dtype]", repr(row)[:60])
+        name, kind = _checked_name(row[0], where), row[1]
+        if kind == "T":
+            if len(row) != 3 or not isinstance(row[2], str):
+                raise FormatError(f"{where}: {name}", "the name of another tensor", repr(row[2:])[:60])
+            items.append(Item(name, "T", (), "uint8", to=row[2]))
+            continue
+        dtype = row[3] if len(row) == 4 else None
+        if type(dtype) is not int or not 0 <= dtype < len(PLAIN_DTYPES):
+            raise FormatError(f"{where}: {name}", f"a dtype 0 to {len(PLAIN_DTYPES) - 1}", repr(dtype)[:40])
+        items.append(_item(name, kind, checked_shape(row[2], name), PLAIN_DTYPES[dtype], eps, where))
+    if [item.name for item in items] != sorted(item.name for item in items):
+        raise FormatError(where, "tensors sorted by name", "another order")
+    return items
+
+
+def _from_layout(
+    manifest: dict[str, Any], network: dict[str, Any] | None, layout: Layout | None, eps: list[float], where: str
+) -> list[Item]:
+    if network is None:
+        raise FormatError(where, "tensors, or a network that says them", "neither")
+    if layout is None:
+        raise FormatError(
+            where, "the layout of the network it names", "none", "Pass layout=, or write it self-contained"
+        )
+    named = layout(network)
+    if manifest.get("layout") != layout_crc(named):
+        raise FormatError(
+            where, f"the layout of {network.get('arch')} with CRC {layout_crc(named)}", manifest.get("layout")
+        )
+    kinds = manifest.get("kinds")
+    if not isinstance(kinds, list) or len(kinds) != len(named) or not all(isinstance(k, str) for k in kinds):
+        raise FormatError(where, f"{len(named)} kinds", repr(kinds)[:60])
+    ties = manifest.get("ties", [])
+    good = isinstance(ties, list) and all(
+        isinstance(t, list) and len(t) == 2 and all(type(x) is int and 0 <= x < len(named) for x in t) for t in ties
+    )
+    if not good:
+        raise FormatError(where, "ties as pairs of places", repr(ties)[:60])
+    tied = {place: named[to][0] for place, to in ties}
+    items: list[Item] = []
+    for place, ((name, shape, dtype), kind) in enumerate(zip(named, kinds, strict=True)):
+        if kind == "-":
+            if not (items and items[-1].kind == "B" and name in items[-1].names[1:]):
+                raise FormatError(f"{where}: {name}", "part of the BatchNorm before it", "another tensor")
+        elif kind == "T":
+            if place not in tied:
+                raise FormatError(f"{where}: {name}", "what it is tied to", "nothing")
+            items.append(Item(name, "T", (), dtype, to=tied[place]))
+        else:
+            if kind[:1] in "Bb":
+                name = name.removesuffix(BATCH_NORM_PARTS[0]).removesuffix(".")
+            items.append(_item(name, kind, shape, dtype, eps, where))
+    if [n for item in items for n in item.names] != [n for n, _, _ in named]:
+        raise FormatError(where, "every tensor of the layout once", "others")
+    return items
+
+
+def _item(name: str, kind: str, shape: tuple[int, ...], dtype: str, eps: list[float], where: str) -> Item:
+    found = KIND.fullmatch(kind)
+    if not found or kind in ("-", "T"):
+        raise FormatError(f"{where}: {name}", "a kind P, M0, C0, E0, B0, b0 or T", kind[:20])
+    if kind == "P":
+        return Item(name, "P", shape, dtype)
+    letter, number = found[1], int(found[2])
+    if letter in "MCE":
+        return Item(name, letter, shape, dtype, book=number)
+    if number >= len(eps) or len(shape) != 1 or dtype != "float32":
+        raise FormatError(f"{where}: {name}", "a BatchNorm of one dimension, float32, with an eps of the list", kind)
+    return Item(name, "B", shape, dtype, eps=eps[number], tracked=letter == "B")
+
+
+def _books(rows: object, items: list[Item], where: str) -> tuple[list[Codebook], list[int]]:
+    if not isinstance(rows, list) or len(rows) > MOST_TENSORS:
+        raise FormatError(where, "a list of codebooks", repr(rows)[:60])
+    books, own = [], []
+    for row in rows:
+        if not isinstance(row, list) or len(row) != 5 or not all(type(x) is int and abs(x) < 1 << 40 for x in row):
+            raise FormatError(where, "codebooks as [source, unit, stride, by row, own numbers]", repr(row)[:60])
+        source, unit, stride, by_row, numbers = row
+        inside = -1 <= source < len(items) and (source < 0 or items[source].kind == "P")
+        if (
+            not inside
+            or unit < 1
+            or stride < 1
+            or by_row not in (0, 1)
+            or numbers < 0
+            or (source >= 0) == (numbers > 0)
+        ):
+            raise FormatError(where, "a codebook cut from a tensor, or with numbers of its own", repr(row)[:60])
+        if numbers % unit:
+            raise FormatError(where, f"whole references of {unit} numbers", numbers)
+        books.append(Codebook(None if source < 0 else items[source].name, unit, stride, bool(by_row)))
+        own.append(numbers)
+    return books, own
+
+
+def _check_links(listing: Listing, where: str) -> None:
+    kinds = {name: item.kind for item in listing.items for name in item.names}
+    for item in listing.items:
+        if item.kind == "T" and kinds.get(item.to, "T") == "T":
+            raise FormatError(f"{where}: {item.name}", "to be tied to a tensor that is stored", item.to[:60])
+        if item.kind in "MCE":
+            if item.book >= len(listing.books):
+                raise FormatError(f"{where}: {item.name}", f"a codebook below {len(listing.books)}", item.book)
+            if not item.dtype.startswith(("float", "bfloat")) or not listing.references(item.book):
+                raise FormatError(f"{where}: {item.name}", "floats, and a codebook with references", item.dtype)
+        if item.kind == "E":
+            unit = listing.books[item.book].unit
+            if not item.shape or math.prod(item.shape[1:]) % unit:
+                raise FormatError(f"{where}: {item.name}", f"rows of whole units of {unit} numbers", item.shape)
+
+
+def _checked_name(name: str, where: str) -> str:
+    if not 0 <= len(name) <= LONGEST_NAME or not name.isprintable():
+        raise FormatError(where, f"names of at most {LONGEST_NAME} printable characters", repr(name)[:60])
+    return name

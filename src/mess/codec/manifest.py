@@ -1,0 +1,78 @@
+"""The manifest: canonical JSON, compressed, bounded on both sides, and nothing in it that Python would stumble over."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import zstandard
+
+from mess.errors import FormatError
+
+RAW, ZSTD = 0, 1  # coders of the section
+LEVEL = 19
+LARGEST = 1 << 26  # bytes of JSON
+DEEPEST = 16
+LONGEST_NUMBER = 30  # characters
+STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+def pack_manifest(manifest: dict[str, Any]) -> tuple[int, bytes]:
+    """Return (coder, content): the same manifest gives the same bytes, whatever the order of its keys."""
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    packed = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True).compress(text)
+    return (ZSTD, packed) if len(packed) < len(text) else (RAW, text)
+
+
+def unpack_manifest(coder: int, content: bytes, where: str) -> dict[str, Any]:
+    """Undo `pack_manifest`.
+
+    Raises:
+        FormatError: too large on either side, not JSON, or JSON with duplicate keys, NaN, or nesting or numbers that do
+            not end.
+    """
+    text = content if coder == RAW else _decompressed(content, where)
+    if len(text) > LARGEST:
+        raise FormatError(where, f"a manifest of at most {LARGEST} bytes", len(text))
+    bare = STRINGS.sub(b"", text)
+    depth = deepest = 0
+    for character in re.findall(rb"[\[\]{}]", bare):
+        depth += 1 if character in b"[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > DEEPEST:
+        raise FormatError(where, f"JSON nested at most {DEEPEST} deep", f"{deepest} deep")
+    if re.search(rb"[0-9.eE+-]{%d}" % (LONGEST_NUMBER + 1), bare):
+        raise FormatError(where, f"numbers of at most {LONGEST_NUMBER} characters", "a longer one")
+    try:
+        manifest = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(where, "a manifest in JSON", f"{error}") from error
+    if not isinstance(manifest, dict):
+        raise FormatError(where, "a JSON object", type(manifest).__name__)
+    return manifest
+
+
+def _decompressed(content: bytes, where: str) -> bytes:
+    try:
+        size = zstandard.frame_content_size(content)
+        if not 0 <= size <= LARGEST:
+            raise FormatError(where, f"a manifest that says its size, at most {LARGEST} bytes", size)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        text = decompressor.decompress(content, max_output_size=LARGEST, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(where, "a manifest compressed with zstd", f"{error}") from error
+    if len(text) != size:
+        raise FormatError(where, f"{size} bytes of manifest", len(text))
+    return text
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")

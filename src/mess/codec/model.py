@@ -1,0 +1,155 @@
+"""What a `.mess` file says, in memory: the form between matching and bytes. The codec loses nothing of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from mess.codec.numbers import Numbers
+from mess.errors import FormatError
+
+Layout = Callable[[dict[str, Any]], list[tuple[str, tuple[int, ...], str]]]
+BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a tensor is cut into units: rows of `row` numbers, each into windows of `unit`, the last one maybe short."""
+
+    shape: tuple[int, ...]
+    row: int
+    unit: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, ...], unit: int, by_row: bool) -> Cut:
+        """Return the cut of a tensor whose rows are its first dimension's (`by_row`) or that is one row."""
+        numel = math.prod(shape)
+        return cls(shape, numel // shape[0] if by_row and shape and shape[0] else numel, unit)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the tensor."""
+        return math.prod(self.shape) // self.row if self.row else 0
+
+    @property
+    def units(self) -> int:
+        """Units of the tensor, short ones included."""
+        return self.rows * -(-self.row // self.unit)
+
+    def references(self, stride: int) -> int:
+        """Return how many references a tensor cut like this gives."""
+        return self.rows * ((self.row - self.unit) // stride + 1) if self.row >= self.unit else 0
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """References that units point to.
+
+    Attributes:
+        source: the tensor they are cut from; None where they are numbers of their own (`numbers`, row-major).
+        unit: numbers a reference.
+        stride: from one reference to the next, within a row of the source.
+        by_row: rows are those of the first dimension; otherwise a tensor is one row.
+    """
+
+    source: str | None
+    unit: int
+    stride: int
+    by_row: bool
+    numbers: Numbers | None = None
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A tensor stored by itself."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    numbers: Numbers
+
+
+@dataclass(frozen=True)
+class Matched:
+    """A tensor stored by reference: for each unit its reference, scale and offset (None, None: a copy)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    book: int
+    index_N: np.ndarray
+    scale_N: Numbers | None
+    offset_N: Numbers | None
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """A tensor whose units are sums of all references of a codebook, Σ_k q_k·R_k.
+
+    Attributes:
+        book: the codebook of K references.
+        integers_RCK: q, int32: rows (first dimension of the tensor), units a row, references.
+        step: what all of q is multiplied with, a float32.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    book: int
+    integers_RCK: np.ndarray
+    step: float
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """A BatchNorm layer as what it computes, x·scale + shift; stands under the layer's prefix."""
+
+    scale: Numbers
+    shift: Numbers
+    eps: float
+    tracked: bool
+
+
+@dataclass(frozen=True)
+class Tied:
+    """The same tensor as another one."""
+
+    to: str
+
+
+Entry = Plain | Matched | Expanded | BatchNorm | Tied
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A whole network.
+
+    Attributes:
+        network: what names a network of the zoo, as plain JSON values; None for any other.
+        scheme: version and options, as plain JSON values.
+        books: the codebooks.
+        entries: by name of the tensor; BatchNorm by the layer's prefix.
+    """
+
+    network: dict[str, Any] | None
+    scheme: dict[str, Any]
+    books: list[Codebook] = field(default_factory=list)
+    entries: Mapping[str, Entry] = field(default_factory=dict)
+
+
+def joined(prefix: str, part: str) -> str:
+    """Return the name of a layer's tensor."""
+    return f"{prefix}.{part}" if prefix else part
+
+
+def checked_shape(shape: object, where: str) -> tuple[int, ...]:
+    """Return a shape that comes out of a file.
+
+    Raises:
+        FormatError: not a list of at most 8 numbers 0 … 2^40, or more than 2^48 numbers in all.
+    """
+    good = isinstance(shape, list) and len(shape) <= 8 and all(type(d) is int and 0 <= d <= 1 << 40 for d in shape)
+    if not good or math.prod(shape) > 1 << 48:  # type: ignore[arg-type]
+        raise FormatError(where, "a shape of at most 8 dimensions and 2^48 numbers", repr(shape)[:80])
+    return tuple(shape)  # type: ignore[arg-type]

@@ -1,0 +1,189 @@
+"""A network to the bytes of a file and back (FORMAT.md, clause 5).
+
+The manifest says what there is; the sections hold the streams, in the order of the manifest, one section a kind:
+references, indices, scales, offsets, tensors, BatchNorm. What a stream counts follows from shapes, so a file cannot ask
+for more memory than its shapes say, and these are added up first.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from mess.codec.bits import Reader
+from mess.codec.container import Section, pack_sections, read_file, unpack_sections
+from mess.codec.expansion import Integers, read_expansions, write_expansions
+from mess.codec.listing import Item, Listing, list_manifest, make_manifest
+from mess.codec.manifest import RAW, ZSTD, pack_manifest, unpack_manifest
+from mess.codec.model import BatchNorm, Codebook, Entry, Expanded, Layout, Matched, Plain, StoredModel, Tied
+from mess.codec.numbers import Numbers
+from mess.codec.streams import Sharing, read_stream, write_stream
+from mess.errors import FormatError
+from mess.files import atomic_write
+
+MANIFEST, REFERENCES, INDICES, SCALES, OFFSETS, TENSORS, BATCH_NORMS, EXPANSIONS = range(1, 9)
+SECTION_NAMES = {
+    MANIFEST: "manifest", REFERENCES: "references", INDICES: "indices", SCALES: "scales", OFFSETS: "offsets",
+    TENSORS: "tensors", BATCH_NORMS: "batch norms", EXPANSIONS: "expansions",
+}  # fmt: skip
+STREAMS = 0  # coder of a section that is streams
+CONTEXTS = 1  # coder of sums of references
+KNOWN = {MANIFEST: (RAW, ZSTD), **{kind: (STREAMS,) for kind in range(REFERENCES, EXPANSIONS)},
+    EXPANSIONS: (CONTEXTS,)}  # fmt: skip
+LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
+
+
+def encode_model(stored: StoredModel, layout: Layout | None = None) -> bytes:
+    """Return the bytes of a file. The same network and scheme give the same bytes, in whatever order entries come.
+
+    Args:
+        stored: what to write.
+        layout: gives names and shapes of networks that are named, which are then not in the file.
+    """
+    named = layout(stored.network) if layout is not None and stored.network is not None else None
+    manifest, order = make_manifest(stored, named)
+    coder, text = pack_manifest(manifest)
+    streams: dict[int, list[bytes]] = {}
+    sharing: dict[int, Sharing] = {}
+
+    def add(section: int, numbers: Numbers) -> None:
+        streams.setdefault(section, []).append(write_stream(numbers, sharing.setdefault(section, Sharing())))
+
+    for book in stored.books:
+        if book.numbers is not None:
+            add(REFERENCES, book.numbers)
+    for name in order:
+        entry = stored.entries[name]
+        if isinstance(entry, Plain):
+            add(REFERENCES if _is_source(stored, name) else TENSORS, entry.numbers)
+        elif isinstance(entry, Matched):
+            add(INDICES, Numbers(entry.index_N, "int64"))
+            for section, numbers in ((SCALES, entry.scale_N), (OFFSETS, entry.offset_N)):
+                if numbers is not None:
+                    add(section, numbers)
+        elif isinstance(entry, BatchNorm):
+            add(BATCH_NORMS, entry.scale)
+            add(BATCH_NORMS, entry.shift)
+    sections = [Section(kind, STREAMS, b"".join(parts)) for kind, parts in streams.items()]
+    expanded = [entry for name in order if isinstance(entry := stored.entries[name], Expanded)]
+    if expanded:
+        content = write_expansions([Integers(entry.integers_RCK, entry.step) for entry in expanded])
+        sections.append(Section(EXPANSIONS, CONTEXTS, content))
+    return pack_sections([Section(MANIFEST, coder, text), *sections])
+
+
+def write_model(
+    path: str | os.PathLike[str], stored: StoredModel, *, layout: Layout | None = None, overwrite: bool = True
+) -> int:
+    """Write a file in one step and return its size in bytes."""
+    atomic_write(path, encode_model(stored, layout), overwrite=overwrite)
+    return os.stat(path).st_size  # noqa: PTH116
+
+
+def read_model(
+    path: str | os.PathLike[str] | bytes,
+    *,
+    layout: Layout | None = None,
+    max_bytes: int = LARGEST_MODEL,
+    names: Iterable[str] | None = None,
+) -> StoredModel:
+    """Read a file, or its bytes.
+
+    Args:
+        layout: gives names and shapes of networks that are named.
+        max_bytes: the most that decoded tensors may take.
+        names: only these tensors (and what they need) are decoded; None: all.
+
+    Raises:
+        FormatError: the file breaks FORMAT.md, or is larger than allowed.
+    """
+    listing, sections, where = open_model(path, layout=layout)
+    if listing.decoded_bytes > max_bytes:
+        raise FormatError(
+            where, f"at most {max_bytes:,} bytes of tensors", f"{listing.decoded_bytes:,}", "max_bytes= allows more"
+        )
+    wanted = listing.needed(names) if names is not None else None
+    readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
+    sharing: dict[int, Sharing] = {}
+
+    def take(section: int, count: int, skip: bool) -> Any:
+        if section not in readers:
+            raise FormatError(where, f"a section of {SECTION_NAMES[section]}", "none")
+        return read_stream(readers[section], count, sharing.setdefault(section, Sharing()), skip=skip)
+
+    books = []
+    for number, book in enumerate(listing.books):
+        if book.source is None:
+            book = Codebook(
+                None, book.unit, book.stride, book.by_row, take(REFERENCES, listing.own_numbers[number], False)
+            )
+        books.append(book)
+    entries: dict[str, Entry] = {}
+    expansions = _read_expansions(listing, readers, wanted, where)
+    for item in listing.items:
+        skip = wanted is not None and item.name not in wanted
+        entry = expansions.get(item.name) if item.kind == "E" else _read_entry(item, listing, take, skip)
+        if entry is not None:
+            entries[item.name] = entry
+    for reader in readers.values():
+        reader.finish()
+    return StoredModel(listing.network, listing.scheme, books, entries)
+
+
+def open_model(
+    path: str | os.PathLike[str] | bytes, *, layout: Layout | None
+) -> tuple[Listing, dict[int, Section], str]:
+    """Check the container, read the manifest and return what there is, the sections with streams, and the name."""
+    where = "the file" if isinstance(path, bytes) else os.fspath(path)
+    content = path if isinstance(path, bytes) else read_file(path)
+    sections = unpack_sections(content, where, KNOWN)
+    if MANIFEST not in sections:
+        raise FormatError(where, "a manifest", "none")
+    head = sections.pop(MANIFEST)
+    return list_manifest(unpack_manifest(head.coder, head.content, where), layout, where), sections, where
+
+
+def _read_entry(item: Item, listing: Listing, take: Any, skip: bool) -> Entry | None:
+    count = math.prod(item.shape)
+    if item.kind == "T":
+        return Tied(item.to)
+    if item.kind == "P":
+        numbers = take(REFERENCES if listing.is_source(item.name) else TENSORS, count, skip)
+        return None if skip else Plain(item.shape, item.dtype, numbers)
+    if item.kind == "B":
+        scale, shift = (take(BATCH_NORMS, item.shape[0], skip) for _ in range(2))
+        return None if skip else BatchNorm(scale, shift, item.eps, item.tracked)
+    units, references = listing.units(item), listing.references(item.book)
+    index = take(INDICES, units, skip)
+    scale, offset = (take(s, units, skip) if item.kind == "M" else None for s in (SCALES, OFFSETS))
+    if skip:
+        return None
+    if index.step is not None or (units and not 0 <= int(index.values.min()) <= int(index.values.max()) < references):
+        raise FormatError(item.name, f"indices below {references}", "others")
+    return Matched(item.shape, item.dtype, item.book, index.values, scale, offset)
+
+
+def _read_expansions(
+    listing: Listing, readers: dict[int, Reader], wanted: set[str] | None, where: str
+) -> dict[str, Expanded]:
+    """Decode all tensors that are sums of references, as one stream holds them, or none where none is wanted."""
+    items = [item for item in listing.items if item.kind == "E"]
+    if not items:
+        return {}
+    if EXPANSIONS not in readers:
+        raise FormatError(where, f"a section of {SECTION_NAMES[EXPANSIONS]}", "none")
+    if wanted is not None and not any(item.name in wanted for item in items):
+        readers.pop(EXPANSIONS)
+        return {}
+    layers = read_expansions(readers[EXPANSIONS], [listing.expansion(item) for item in items])
+    return {
+        item.name: Expanded(item.shape, item.dtype, item.book, layer.values_RCT, layer.step)
+        for item, layer in zip(items, layers, strict=True)
+        if wanted is None or item.name in wanted
+    }
+
+
+def _is_source(stored: StoredModel, name: str) -> bool:
+    return any(book.source == name for book in stored.books)

@@ -1,0 +1,50 @@
+"""Numbers as a file holds them: raw, or integers with one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A row of numbers.
+
+    Attributes:
+        values: flat array of `dtype` (bfloat16: uint16 of its bits; bool: uint8); int32 where there is a step.
+        dtype: of `values`, by torch's name.
+        step: with it a number is float32(q)·float32(step), rounded once.
+    """
+
+    values: np.ndarray
+    dtype: str
+    step: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def floats(self) -> np.ndarray:
+        """Return the numbers as float32 (FORMAT.md 9.1)."""
+        if self.step is not None:
+            return self.values.astype(np.float32) * np.float32(self.step)
+        if self.dtype == "bfloat16":
+            return (self.values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return self.values.astype(np.float32)
+
+    def as_dtype(self, dtype: str) -> np.ndarray:
+        """Return the numbers as an array of another dtype; bfloat16 as uint16 (FORMAT.md 9.4)."""
+        if self.step is None and self.dtype == dtype:
+            return self.values.astype(self.values.dtype.newbyteorder("="))
+        return cast(self.floats(), dtype)
+
+
+def cast(floats_N: np.ndarray, dtype: str) -> np.ndarray:
+    """Return float32 numbers as `dtype`, rounded to the nearest, halves to even."""
+    if dtype == "bfloat16":
+        bits = np.ascontiguousarray(floats_N).view(np.uint32)
+        return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(
+            np.uint16
+        )
+    with np.errstate(over="ignore"):
+        return floats_N.astype(np.dtype(dtype))

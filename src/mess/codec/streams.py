@@ -1,0 +1,175 @@
+"""A stream: some integers or floats of one kind, as bytes that say how to read them (FORMAT.md, clauses 5 and 8).
+
+::
+
+    numbers ─► form (integers with a step, byte planes of floats, …) ─► integers ─► table ─► ANS words
+                                                                            └► lowest bits, unchanged
+
+A stream knows neither its shape nor its count: these follow from the manifest. A stream may use the table of the stream
+before it in its section, which is how small layers share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mess.codec import ans
+from mess.codec.bits import Reader, pack, packed_size, unpack, unzigzag, varint, zigzag
+from mess.codec.numbers import Numbers
+from mess.codec.tables import LARGEST_ALPHABET, Table, best_table, read_table
+from mess.errors import FormatError
+
+# forms of a stream
+STEPPED, INTEGERS, PLANES = range(3)
+# codings of a row of integers
+CONSTANT, CODED, CODED_SHARED = range(3)
+HIGHEST = 1 << 63
+PLAIN_DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
+ITEM = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
+STORED = {"bfloat16": np.dtype("<u2"), "bool": np.dtype("u1")}
+
+
+@dataclass
+class Sharing:
+    """The table that the next stream of a section may use."""
+
+    table: Table | None = None
+
+
+def write_stream(numbers: Numbers, sharing: Sharing) -> bytes:
+    """Return the bytes of a stream."""
+    if numbers.step is not None:
+        head = bytes([STEPPED]) + np.float32(numbers.step).astype("<f4").tobytes()
+        return head + write_integers(numbers.values.astype(np.int64), sharing)
+    form = PLAIN_DTYPES.index(numbers.dtype) << 2
+    if numbers.dtype not in ITEM:
+        return bytes([form | INTEGERS]) + write_integers(numbers.values.astype(np.int64), sharing)
+    item = ITEM[numbers.dtype]
+    little = np.ascontiguousarray(numbers.values).astype(numbers.values.dtype.newbyteorder("<"))
+    bytes_NB = little.view(np.uint8).reshape(-1, item)
+    own = Sharing()  # planes differ too much from one another, and from all else, to share
+    return bytes([form | PLANES]) + b"".join(write_integers(bytes_NB[:, b].astype(np.int64), own) for b in range(item))
+
+
+def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = False) -> Numbers | None:
+    """Read a stream of `count` numbers; with `skip` only pass over it (its table is still noted).
+
+    Raises:
+        FormatError: anything a writer would not write.
+    """
+    head = reader.byte()
+    form, kind = head & 3, head >> 2
+    if form == STEPPED:
+        if kind:
+            raise FormatError(reader.where, "no dtype beside a step", kind)
+        step = float(np.frombuffer(reader.take(4), "<f4")[0])
+        if not np.isfinite(step) or step <= 0:
+            raise FormatError(reader.where, "a finite step above 0", step)
+        values = read_integers(reader, count, sharing, 1 << 31, skip=skip)
+        return None if values is None else Numbers(values.astype(np.int32), "int32", step)
+    if kind >= len(PLAIN_DTYPES) or form not in (INTEGERS, PLANES):
+        raise FormatError(reader.where, "a known form and dtype", head)
+    dtype = PLAIN_DTYPES[kind]
+    if (form == PLANES) != (dtype in ITEM):
+        raise FormatError(reader.where, "floats in planes, integers not", head)
+    if form == INTEGERS:
+        info = np.iinfo(STORED.get(dtype, np.dtype(dtype)))
+        values = read_integers(reader, count, sharing, HIGHEST, skip=skip)
+        if values is None:
+            return None
+        if len(values) and not info.min <= int(values.min()) <= int(values.max()) <= (
+            1 if dtype == "bool" else info.max
+        ):
+            raise FormatError(reader.where, f"numbers of {dtype}", "larger ones")
+        return Numbers(values.astype(STORED.get(dtype, np.dtype(dtype))), dtype, None)
+    own = Sharing()
+    planes = [read_integers(reader, count, own, 256, skip=skip) for _ in range(ITEM[dtype])]
+    if skip:
+        return None
+    bytes_NB = np.empty((count, ITEM[dtype]), dtype=np.uint8)
+    for place, plane in enumerate(planes):
+        if plane is not None and len(plane) and int(plane.min()) < 0:
+            raise FormatError(reader.where, "bytes", "a negative number")
+        bytes_NB[:, place] = plane
+    values = bytes_NB.reshape(-1).view(STORED.get(dtype, np.dtype(dtype).newbyteorder("<")))
+    if dtype != "bfloat16" and not np.isfinite(values).all():
+        raise FormatError(reader.where, "finite numbers", "NaN or infinity")
+    if dtype == "bfloat16" and ((values & 0x7F80) == 0x7F80).any():
+        raise FormatError(reader.where, "finite numbers", "NaN or infinity")
+    return Numbers(values, dtype, None)
+
+
+def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
+    """Return integers as: coding, lowest value, and, where they differ, low bits, table and words."""
+    low = int(values_N.min()) if len(values_N) else 0
+    if not len(values_N) or int(values_N.max()) == low:
+        return bytes([CONSTANT]) + varint(zigzag(low))
+    above_N = (values_N - low).astype(np.uint64)
+    best: tuple[float, int, Table, bool] | None = None
+    for width in _widths(int(above_N.max())):
+        counts_A = np.bincount((above_N >> np.uint64(width)).astype(np.int64))
+        own = best_table(counts_A)
+        options = [(own, False, 8 * len(own.content))]
+        if sharing.table is not None:
+            options.append((sharing.table, True, 0))
+        for table, shared, side in options:
+            cost = table.cost(counts_A) + side + width * len(values_N)
+            if best is None or cost < best[0]:
+                best = (cost, width, table, shared)
+    if best is None:  # pragma: no cover - `_widths` always offers one
+        raise ValueError("no way to code")
+    _, width, table, shared = best
+    symbols_N = (above_N >> np.uint64(width)).astype(np.int64)
+    lanes = ans.encode(symbols_N, table.frequency_A)
+    out = [bytes([CODED_SHARED if shared else CODED]), varint(zigzag(low)), bytes([width])]
+    if not shared:
+        out.append(table.content)
+        sharing.table = table
+    out += [varint(len(words)) for words in lanes]
+    out += [words.astype("<u4").tobytes() for words in lanes]
+    out.append(pack(above_N & np.uint64((1 << width) - 1), width))
+    return b"".join(out)
+
+
+def read_integers(reader: Reader, count: int, sharing: Sharing, below: int, *, skip: bool = False) -> np.ndarray | None:
+    """Undo `write_integers`: `count` integers, int64, each of magnitude below `below`."""
+    coding = reader.byte()
+    low = unzigzag(reader.varint(1 << 64))
+    if not -below <= low < below:
+        raise FormatError(reader.where, f"numbers of magnitude below {below}", low)
+    if coding == CONSTANT:
+        return None if skip else np.full(count, low, dtype=np.int64)
+    if coding not in (CODED, CODED_SHARED) or not count:
+        raise FormatError(reader.where, "a coding of 0, 1 or 2, and 0 for no numbers", coding)
+    width = reader.byte()
+    if width > 57:
+        raise FormatError(reader.where, "at most 57 low bits", width)
+    if coding == CODED:
+        sharing.table = read_table(reader)
+    table = sharing.table
+    if table is None:
+        raise FormatError(reader.where, "a table before a stream that shares it", "none")
+    lengths = [reader.varint(1 << 40) for _ in ans.lane_bounds(count)[1:]]
+    words = [reader.take(4 * length) for length in lengths]
+    rest = reader.take(packed_size(count, width))
+    if skip:
+        return None
+    symbols_N = ans.decode([np.frombuffer(w, "<u4") for w in words], count, table.frequency_A)
+    largest = ((len(table.frequency_A) << width) - 1) + low
+    if largest >= HIGHEST:
+        raise FormatError(reader.where, "numbers below 2^63", largest)
+    values_N = (symbols_N.astype(np.int64) << width) + unpack(rest, count, width)
+    values_N += low
+    if int(np.abs(values_N).max()) > below:
+        raise FormatError(reader.where, f"numbers of magnitude below {below}", "larger ones")
+    return values_N
+
+
+def _widths(largest: int) -> Sequence[int]:
+    """Return how many low bits to try leaving uncoded: none where the alphabet is small, else about what noise is."""
+    need = max(0, largest.bit_length() - (LARGEST_ALPHABET.bit_length() - 1))
+    wide = max(0, largest.bit_length() - 8)
+    return sorted({need, max(need, wide - 4), max(need, wide), max(need, wide + 3)})

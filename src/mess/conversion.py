@@ -1,0 +1,264 @@
+"""Between tensors and the codec's intermediate form: what is written, already matched and rounded.
+
+Everything lossy happens here, by the functions of `mess.scheme` and `mess.codec.quantize`; the codec after it loses
+nothing. References are rounded before anything is matched with them, so a unit is fitted to what the reader will have;
+where α is rounded, β is fitted once more to the rounded α.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mess import codec, models
+from mess.errors import FormatError, OptionError, WeightsError
+from mess.models import Architecture
+from mess.scheme import (
+    Geometry,
+    Group,
+    Matches,
+    Scheme,
+    match_tensor,
+    plan,
+    rebuild_tensor,
+    refit_offset,
+    round_to_bits,
+)
+
+DTYPES = {str(d).removeprefix("torch."): d for d in (
+    torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool,
+)}  # fmt: skip
+# what a file's description of a network carries beside the fields of `Architecture`: the input it was trained on
+INPUT_FACTS = ("mean", "std")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Bits of α, of β and of everything that is stored as it is: 32 (unchanged), 16 or 2…12 (uniform)."""
+
+    scale: int = 32
+    offset: int = 32
+    rest: int = 32
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A network in the form the codec writes, and what became of it.
+
+    Attributes:
+        as_is: (name, reason) of every tensor no reference stands for.
+        error: ‖w − ŵ‖² / ‖w‖² by matched tensor.
+        float_bytes: bytes of the tensors in their own dtype, tied ones once.
+    """
+
+    stored: codec.StoredModel
+    as_is: tuple[tuple[str, str], ...]
+    error: dict[str, float]
+    float_bytes: int
+
+
+def to_stored(
+    network: nn.Module | Mapping[str, Tensor],
+    scheme: Scheme,
+    precision: Precision,
+    *,
+    pointwise: int | None = None,
+    linear: bool = False,
+    architecture: Architecture | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Conversion:
+    """Match, round and describe a whole network; raises as `mess.compress`.
+
+    Args:
+        architecture: which network of the zoo the weights are; found out if None.
+        about: facts that go into the file: "mean" and "std" with the network, all else with the scheme.
+    """
+    weights, module, architecture = _identified(network, architecture)
+    made = plan(module if module is not None else weights, scheme, pointwise=pointwise, linear=linear)
+    entries: dict[str, codec.Entry] = {name: codec.Tied(to) for name, to in made.tied.items()}
+    books: list[codec.Codebook] = []
+    error: dict[str, float] = {}
+    for group in made.groups:
+        refs_KU = _add_source(group, weights, precision.rest, entries, books)
+        for target in group.targets:
+            weight = weights[target.name].detach().cpu()
+            if scheme.quant_bits is not None:
+                weight = round_to_bits(weight, scheme.quant_bits)
+            entries[target.name], rebuilt = _matched(target, weight, refs_KU, scheme.fit, precision, len(books) - 1)
+            error[target.name] = _relative_error(weights[target.name].detach().cpu(), rebuilt)
+    layers = _batch_norms(module, weights)
+    for prefix, layer in layers.items():
+        entries[prefix] = _batch_norm(prefix, layer, weights, precision.rest)
+    folded = {_joined(prefix, part) for prefix in layers for part in codec.BATCH_NORM_PARTS}
+    for name, tensor in weights.items():
+        if name not in entries and name not in folded:
+            entries[name] = _plain(name, tensor, precision.rest)
+    facts = dict(about or {})
+    described = None if architecture is None else {
+        **architecture.to_dict(), **{name: facts.pop(name) for name in INPUT_FACTS if name in facts}
+    }  # fmt: skip
+    stored = codec.StoredModel(described, {**_described(scheme), **facts}, books, entries)
+    return Conversion(stored, made.as_is, error, _float_bytes(weights, made.tied))
+
+
+def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:
+    """Return a stored network's weights as torch tensors of their own dtypes."""
+    return {name: _as_tensor(array, dtype) for name, (array, dtype) in codec.reconstruct(stored, names=names).items()}
+
+
+def layout_of(network: dict[str, Any]) -> list[tuple[str, tuple[int, ...], str]]:
+    """Return names, shapes and dtypes of the network that a file names.
+
+    Raises:
+        FormatError: it names none that exists.
+    """
+    return models.layout(architecture_of(network))
+
+
+def architecture_of(network: Mapping[str, Any]) -> Architecture:
+    """Return the architecture a file names; see `layout_of`."""
+    try:
+        return Architecture.from_dict({name: value for name, value in network.items() if name not in INPUT_FACTS})
+    except OptionError as error:
+        raise FormatError("network", "a network of the zoo", error) from error
+
+
+def _identified(
+    network: nn.Module | Mapping[str, Tensor], architecture: Architecture | None
+) -> tuple[dict[str, Tensor], nn.Module | None, Architecture | None]:
+    """Return (weights, the module that says their kinds, the zoo's name for it).
+
+    A bare state dict of the zoo gets a module without data to say kinds and order; any other keeps its own order.
+    """
+    if isinstance(network, nn.Module):
+        return dict(network.state_dict()), network, architecture or getattr(network, "architecture", None)
+    weights = dict(network)
+    if architecture is None:
+        shapes = {name: tuple(t.shape) for name, t in weights.items() if isinstance(t, Tensor)}
+        architecture = models.recognise(shapes)
+    if architecture is None:
+        return weights, None, None
+    ordered = {}
+    for name, shape, _ in models.layout(architecture):
+        if name not in weights and name.endswith("num_batches_tracked"):
+            weights[name] = torch.zeros((), dtype=torch.int64)
+        if name not in weights or tuple(weights[name].shape) != shape:
+            found = tuple(weights[name].shape) if name in weights else "none"
+            raise WeightsError(name, f"shape {shape}, as {architecture.slug} has it", found)
+        ordered[name] = weights[name]
+    if extra := sorted(weights.keys() - ordered.keys()):
+        raise WeightsError(extra[0], f"only the tensors of {architecture.slug}", "one more")
+    module = models.build(architecture)
+    module.load_state_dict(ordered)
+    return ordered, module, architecture
+
+
+def _add_source(
+    group: Group,
+    weights: Mapping[str, Tensor],
+    bits: int,
+    entries: dict[str, codec.Entry],
+    books: list[codec.Codebook],
+) -> Tensor:
+    """Store the tensor the references come from; return the references (K, U) as a reader will have them."""
+    source = group.source
+    entry = _plain(source.name, weights[source.name], bits)
+    entries[source.name] = entry
+    books.append(codec.Codebook(source.name, source.unit, source.stride, by_row=source.row != source.numel))
+    return source.reference_units(torch.from_numpy(entry.numbers.floats()).reshape(source.shape))
+
+
+def _matched(
+    target: Geometry, weight: Tensor, refs_KU: Tensor, fit: str, precision: Precision, book: int
+) -> tuple[codec.Matched, Tensor]:
+    """Return a tensor's entry, and what a reader will make of it (float32)."""
+    dtype = str(weight.dtype).removeprefix("torch.")
+    matches = match_tensor(weight, target, refs_KU, fit)
+    if matches.scale_N is None or matches.offset_N is None:
+        rebuilt = rebuild_tensor(matches, target, refs_KU)
+        return codec.Matched(target.shape, dtype, book, matches.index_N.numpy(), None, None), rebuilt
+    scale = codec.as_numbers(matches.scale_N.numpy(), "float32", precision.scale, target.name)
+    scale_N, offset_N = torch.from_numpy(scale.floats()), matches.offset_N
+    if precision.scale != 32:
+        offset_N = _refitted(target, weight, refs_KU, matches.index_N, scale_N)
+    offset = codec.as_numbers(offset_N.numpy(), "float32", precision.offset, target.name)
+    final = Matches(matches.index_N, scale_N, torch.from_numpy(offset.floats()))
+    return codec.Matched(target.shape, dtype, book, matches.index_N.numpy(), scale, offset), rebuild_tensor(
+        final, target, refs_KU
+    )
+
+
+def _refitted(target: Geometry, weight: Tensor, refs_KU: Tensor, index_N: Tensor, scale_N: Tensor) -> Tensor:
+    units, indices, scales = target.cut(weight), target.separate(index_N), target.separate(scale_N)
+    full = refit_offset(units[0], refs_KU, indices[0], scales[0])
+    if not target.short_unit:
+        return full
+    return target.interleave(full, refit_offset(units[1], refs_KU[:, : target.short_unit], indices[1], scales[1]))
+
+
+def _batch_norms(module: nn.Module | None, weights: Mapping[str, Tensor]) -> dict[str, _BatchNorm]:
+    """Return the layers that can be stored as what they compute: float32, with all their parts, and nothing tied."""
+    if module is None:
+        return {}
+    return {
+        prefix: layer
+        for prefix, layer in module.named_modules()
+        if isinstance(layer, _BatchNorm)
+        and layer.affine
+        and layer.track_running_stats
+        and all(weights[_joined(prefix, part)].dtype == torch.float32 for part in codec.BATCH_NORM_PARTS[:4])
+    }
+
+
+def _batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], bits: int) -> codec.BatchNorm:
+    """Fold a layer to x·scale + shift, in float64, then round once."""
+    weight, bias, mean, var = (
+        weights[_joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
+    )
+    scale = weight / torch.sqrt(var + layer.eps)
+    shift = bias - mean * scale
+    stored = (codec.as_numbers(x.float().numpy(), "float32", bits, prefix) for x in (scale, shift))
+    return codec.BatchNorm(*stored, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)
+
+
+def _plain(name: str, tensor: Tensor, bits: int) -> codec.Plain:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise WeightsError(name, f"one of {', '.join(DTYPES)}", dtype)
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = flat.view(torch.uint16) if dtype == "bfloat16" else flat.view(torch.uint8) if dtype == "bool" else flat
+    return codec.Plain(tuple(tensor.shape), dtype, codec.as_numbers(flat.numpy(), dtype, bits, name))
+
+
+def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
+    tensor = torch.from_numpy(np.array(array, copy=True, order="C"))
+    return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor.to(DTYPES[dtype])
+
+
+def _described(scheme: Scheme) -> dict[str, Any]:
+    facts: dict[str, Any] = {"version": scheme.version}
+    if scheme.bind != 1:
+        facts["bind"] = scheme.bind
+    if scheme.quant_bits is not None:
+        facts["quant_bits"] = scheme.quant_bits
+    return facts
+
+
+def _relative_error(weight: Tensor, rebuilt: Tensor) -> float:
+    weight = weight.double()
+    return float((weight - rebuilt.double()).square().sum() / weight.square().sum().clamp_min(1e-300))
+
+
+def _float_bytes(weights: Mapping[str, Tensor], tied: Mapping[str, str]) -> int:
+    return sum(t.numel() * t.element_size() for name, t in weights.items() if name not in tied)
+
+
+def _joined(prefix: str, part: str) -> str:
+    return f"{prefix}.{part}" if prefix else part

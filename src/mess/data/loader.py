@@ -1,0 +1,127 @@
+"""`Batches`: the images of an epoch, cut into global batches of which each process takes its slice.
+
+The order of an epoch and the crop of a sample are functions of (seed, epoch, sample), never of who asks for them: any
+number of processes and workers sees the same samples with the same crops, and resuming is a slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mess.data import stateless
+from mess.data.folder import ImageFolder
+from mess.data.info import ImageSet
+from mess.data.workers import decoded
+from mess.errors import OptionError
+
+NEEDED = 2  # samples a process needs in training: BatchNorm cannot do with one
+
+
+class Batches:
+    """One split as batches on a device.
+
+    Args:
+        dataset: images in memory or pictures on disk.
+        batch_size: samples of a global batch, over all processes.
+        train: shuffled, cropped and mirrored by chance; else in order and unchanged.
+        seed: of order and crops.
+        device: where batches go; sets in memory live there as uint8.
+        rank, world_size: which slice of each global batch this process takes.
+        workers: processes that decode pictures; sets in memory need none.
+        channels_last: lay images out in NHWC order.
+
+    Raises:
+        OptionError: a batch that gives some process less than it needs.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageSet | ImageFolder,
+        batch_size: int,
+        *,
+        train: bool,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int = 0,
+        channels_last: bool = False,
+    ) -> None:
+        if batch_size < 1 or (train and batch_size < NEEDED * world_size):
+            raise OptionError("--batch-size", f"at least {NEEDED * world_size if train else 1}", batch_size)
+        if workers < 0:
+            raise OptionError("--workers", "0 or more", workers)
+        self.dataset, self.batch_size, self.train, self.seed = dataset, batch_size, train, seed
+        self.device, self.rank, self.world_size, self.workers = torch.device(device), rank, world_size, workers
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        shape = (1, 3, 1, 1)
+        mean, std = (torch.tensor(x, device=self.device).view(shape) for x in (dataset.info.mean, dataset.info.std))
+        self._factor, self._shift = 1 / (255 * std), -mean / std
+        if isinstance(dataset, ImageSet):
+            padding = dataset.info.padding if train else 0
+            self._images_NCHW = torch.nn.functional.pad(dataset.images_NCHW.to(self.device), (padding,) * 4)
+            self._labels_N = dataset.labels_N.to(self.device)
+
+    def __len__(self) -> int:
+        """Steps an epoch; the last batch is what is left, and left out of training where it is too small."""
+        full, left = divmod(len(self.dataset), self.batch_size)
+        return full + (left >= (NEEDED * self.world_size if self.train else 1))
+
+    def global_size(self, step: int) -> int:
+        """Return the number of samples of the global batch at `step`."""
+        return min(self.batch_size, len(self.dataset) - step * self.batch_size)
+
+    def samples(self, epoch: int, first_step: int = 0) -> list[np.ndarray]:
+        """Return this process's sample numbers of each batch from `first_step` on, in order."""
+        order = (
+            stateless.permutation(self.seed, epoch, len(self.dataset)) if self.train else np.arange(len(self.dataset))
+        )
+        parts = []
+        for step in range(first_step, len(self)):
+            whole = order[step * self.batch_size : step * self.batch_size + self.global_size(step)]
+            bounds = [len(whole) * r // self.world_size for r in (self.rank, self.rank + 1)]
+            parts.append(whole[bounds[0] : bounds[1]])
+        return parts
+
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images float32, normalised, labels int64) of this process, on the device, from `first_step` on.
+
+        Raises:
+            DataError: too many pictures cannot be decoded; names them.
+        """
+        parts = self.samples(epoch, first_step)
+        if isinstance(self.dataset, ImageSet):
+            for sample_N in parts:
+                yield self._normalised(self._in_memory(sample_N, epoch)), self._labels_N[self._on_device(sample_N)]
+            return
+        for images_NCHW, labels_N in decoded(self.dataset, parts, seed=self.seed, epoch=epoch, workers=self.workers):
+            yield self._normalised(images_NCHW.to(self.device)), labels_N.to(self.device)
+
+    def _in_memory(self, sample_N: np.ndarray, epoch: int) -> Tensor:
+        """Crop and mirror all images of a batch at once: one gather from a view of every possible crop."""
+        info = self.dataset.info
+        at_N = self._on_device(sample_N)
+        if not self.train:
+            return self._images_NCHW[at_N]
+        size, places = info.image_size, 2 * info.padding + 1
+        views = self._images_NCHW.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, places, places, size, size), no copy
+        rows, columns = (
+            self._on_device(stateless.integers(self.seed, epoch, sample_N, purpose, places))
+            for purpose in (stateless.ROW, stateless.COLUMN)
+        )
+        images_NCHW = views[at_N, :, rows, columns]
+        if info.mirrored:
+            mirror_N = self._on_device(stateless.integers(self.seed, epoch, sample_N, stateless.FLIP, 2)).bool()
+            images_NCHW = torch.where(mirror_N[:, None, None, None], images_NCHW.flip(3), images_NCHW)
+        return images_NCHW
+
+    def _normalised(self, images_NCHW: Tensor) -> Tensor:
+        floats = images_NCHW.to(torch.float32, memory_format=self.layout)
+        return floats.mul_(self._factor).add_(self._shift)
+
+    def _on_device(self, numbers: np.ndarray) -> Tensor:
+        return torch.from_numpy(numbers).to(self.device, non_blocking=True)

@@ -1,0 +1,51 @@
+"""From a name to a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from mess.data.cifar import LAYOUTS, load_cifar
+from mess.data.digits import load_digits
+from mess.data.folder import ImageFolder, open_folder
+from mess.data.info import KNOWN, ImageSet, dataset_names
+from mess.errors import OptionError, one_of
+
+
+def open_dataset(
+    name: str,
+    datapath: str | Path = "../data",
+    *,
+    train: bool,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: int = 256,
+    crop: int = 224,
+) -> ImageSet | ImageFolder:
+    """Open one split of a dataset.
+
+    Args:
+        name: one of `dataset_names()`, or a folder of class folders.
+        datapath: folder that holds the datasets.
+        train: the training split, else the test split.
+        mean, std: of R, G, B, in place of the dataset's own.
+        resize, crop: of pictures in folders: shorter side, and side of the centre crop, in tests.
+
+    Raises:
+        DataError: missing or damaged files; says which, and how to get them.
+        OptionError: no such dataset.
+    """
+    datapath = Path(datapath)
+    opened: ImageSet | ImageFolder
+    if name == "digits":
+        opened = load_digits(train=train)
+    elif name in LAYOUTS:
+        opened = load_cifar(name, datapath, train=train)
+    elif name == "imagenet":
+        opened = open_folder(datapath / "imagenet", KNOWN["imagenet"], train=train, resize=resize, crop=crop)
+    elif Path(name).is_dir():
+        opened = open_folder(Path(name), None, train=train, resize=resize, crop=crop)
+    else:
+        raise OptionError("DATA", one_of(dataset_names(), name) + " or a folder of class folders", name)
+    return replace(opened, info=opened.info.normalised_by(mean, std))

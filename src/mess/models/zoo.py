@@ -1,0 +1,71 @@
+"""From an architecture to a network: one plain dict, name → constructor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from mess.models.architecture import Architecture, resolve
+from mess.models.mobilenet import MobileNet
+from mess.models.mobilenetv2 import MobileNetV2
+from mess.models.resnet import resnet
+from mess.models.resnext import resnext
+from mess.models.shufflenet import ShuffleNet
+from mess.models.shufflenetv2 import ShuffleNetV2
+from mess.models.wideresnet import wideresnet
+
+ARCHITECTURES: dict[str, Callable[[Architecture], nn.Module]] = {
+    "mobilenet": MobileNet,
+    "mobilenetv2": MobileNetV2,
+    "resnet": resnet,
+    "resnext": resnext,
+    "shufflenet": ShuffleNet,
+    "shufflenetv2": ShuffleNetV2,
+    "wideresnet": wideresnet,
+}
+
+
+def create_model(
+    arch: str,
+    dataset: str = "cifar10",
+    *,
+    num_classes: int | None = None,
+    layers: int | None = None,
+    width_mult: float = 1.0,
+    groups: int | None = None,
+    pretrained: bool = False,
+) -> nn.Module:
+    """Build a network of the zoo.
+
+    Args:
+        arch: one of `ARCHITECTURES`.
+        dataset: ``cifar10``, ``cifar100``, ``digits``, ``imagenet`` or a folder of class folders.
+        num_classes: where the dataset does not say it.
+        layers: depth of ResNet, ResNeXt, WideResNet; None takes the family's default.
+        width_mult: factor on all widths; the widening factor of WideResNet.
+        groups: of ShuffleNet (default 2); the cardinality of ResNeXt (default 32).
+        pretrained: fetch and load public weights.
+
+    Raises:
+        OptionError: an impossible combination; the message says what is possible.
+    """
+    model = build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
+    if pretrained:
+        from mess.fetch.weights import load_pretrained
+
+        load_pretrained(model)
+    return model
+
+
+def build(architecture: Architecture) -> nn.Module:
+    """Build a network that is fully named; the module carries its name as `.architecture`."""
+    return ARCHITECTURES[architecture.arch](architecture)
+
+
+def layout(architecture: Architecture) -> list[tuple[str, tuple[int, ...], str]]:
+    """Return (name, shape, dtype) of every entry of the state dict, in order, without allocating the network."""
+    with torch.device("meta"):
+        state = build(architecture).state_dict()
+    return [(name, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in state.items()]

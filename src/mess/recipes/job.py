@@ -1,0 +1,110 @@
+"""What one run is asked to do: everything the command line or a script decides, checked before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mess.errors import OptionError
+from mess.models import Architecture
+from mess.storing import StoreOptions
+from mess.training import TrainOptions
+
+
+@dataclass(frozen=True)
+class SchemeTraining:
+    """How the scheme takes part in training.
+
+    Attributes:
+        store: which scheme, and with how many bits its file is written; None trains plainly.
+        every: epochs between applications of the scheme (`-s`).
+        project: replace the kernels every so often (the specification's way) instead of training through the decoder.
+        fixed_index: keep the reference of each unit.
+        nuclear, pearson: scales of the two penalties on the reference units; 0 leaves one out.
+        rounding_bits: with `-Q`, bits that kernels are rounded to; 0 is off.
+    """
+
+    store: StoreOptions | None = None
+    every: int = 10
+    project: bool = False
+    fixed_index: bool = False
+    nuclear: float = 0.0
+    pearson: float = 0.0
+    rounding_bits: int = 0
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise OptionError("--save-epoch", "at least 1 epoch", self.every)
+        if self.rounding_bits and not 2 <= self.rounding_bits <= 16:
+            raise OptionError("--qb", "2…16 bits", self.rounding_bits)
+        if (self.nuclear or self.pearson) and self.store is None:
+            raise OptionError("--nl/--pl", "a version whose references they act on (-v)", "none")
+        for flag, value in (("--nls", self.nuclear), ("--pls", self.pearson)):
+            if value < 0:
+                raise OptionError(flag, "a scale of at least 0", value)
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """Which images, prepared how.
+
+    Attributes:
+        name: dataset, or a folder of class folders.
+        datapath: where datasets are.
+        workers: processes that decode pictures; sets held in memory need none.
+        mean, std: of R, G, B in 0…1, where the network was trained on others than the dataset's own.
+        resize, crop: shorter side and side of the centre crop of ImageNet pictures in tests, in pixels.
+    """
+
+    name: str
+    datapath: Path = Path("../data")
+    workers: int = 8
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    resize: int | None = None
+    crop: int | None = None
+
+
+@dataclass(frozen=True)
+class DeviceChoice:
+    """Where the run takes place: the CPU, in one or several processes, or GPUs by id."""
+
+    cuda: bool = False
+    gpuids: Sequence[int] = (0,)
+    processes: int = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of `mess train`.
+
+    Attributes:
+        ckpt: a path or a name in the run's folder: what to resume, to retrain, or to start from.
+        mode: "train", "resume" or "retrain".
+        pretrained: start from public weights.
+        checkpoints: folder that holds ARCH/DATA/ckpt_….
+    """
+
+    data: DataChoice
+    architecture: Architecture
+    options: TrainOptions
+    devices: DeviceChoice = field(default_factory=DeviceChoice)
+    scheme: SchemeTraining = field(default_factory=SchemeTraining)
+    ckpt: str | None = None
+    mode: str = "train"
+    pretrained: bool = False
+    checkpoints: Path = Path("checkpoint")
+
+    def __post_init__(self) -> None:
+        if self.mode == "retrain" and self.ckpt is None:
+            raise OptionError("--retrain", "--ckpt with what to retrain", "none")
+        if self.mode == "retrain" and self.scheme.store is None and not self.scheme.rounding_bits:
+            raise OptionError("--retrain", "a version (-v) of a .mess file, or -Q with --qb bits", "neither")
+        if self.pretrained and self.ckpt:
+            raise OptionError("--pretrained", "no --ckpt beside it", self.ckpt)
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's checkpoints go: `checkpoint/ARCH/DATA`."""
+        return self.checkpoints / self.architecture.arch / Path(self.architecture.dataset).name

@@ -1,0 +1,126 @@
+"""One run from start to end: open devices and images, find the network, train it, store it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from mess.devices import Devices, open_devices, restarted
+from mess.errors import MessError, OptionError
+from mess.models import Architecture
+from mess.recipes.job import DataChoice, DeviceChoice, Job
+from mess.recipes.sources import check_version, find_file, open_batches, open_network, start_network
+from mess.recipes.with_scheme import scheme_hooks
+from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
+from mess.training.checkpoint import open_checkpoint
+
+STATISTICS_BATCHES = 20  # training batches that BatchNorm is measured on before a stored network is retrained
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to, and the `.mess` files it wrote, the best one last."""
+
+    fit: FitResult
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """Scores of a network, and the file it came from."""
+
+    path: Path
+    scores: Scores
+
+
+def run_job(job: Job, reporter: Reporter) -> RunResult:
+    """Train, resume or retrain as `job` says, on the devices it names.
+
+    Raises:
+        MessError: its children say what of the job, the data, the devices or a file cannot work.
+    """
+    choice = job.devices
+    devices = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=job.options.precision)
+    return devices.launch(_run, job, devices, reporter)
+
+
+def score_network(
+    data: DataChoice,
+    architecture: Architecture,
+    ckpt: str,
+    *,
+    batch_size: int = 128,
+    precision: str = "32",
+    devices: DeviceChoice | None = None,
+    checkpoints: Path = Path("checkpoint"),
+    reporter: Reporter | None = None,
+) -> Tested:
+    """Test the network of a checkpoint, a weights file or a `.mess` file, every test image once."""
+    choice = devices or DeviceChoice()
+    path = find_file(ckpt, architecture, checkpoints)
+    model, about = open_network(path, architecture)
+    opened = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=precision)
+    return opened.launch(_test, data_of(data, about), model, path, batch_size, opened, reporter)
+
+
+def data_of(choice: DataChoice, about: dict) -> DataChoice:
+    """Return the choice with the mean and std a file was made for, where the user has not said others."""
+    return replace(choice, mean=choice.mean or about.get("mean"), std=choice.std or about.get("std"))
+
+
+def _test(
+    choice: DataChoice, model: nn.Module, path: Path, batch_size: int, devices: Devices, reporter: Reporter | None
+) -> Tested:
+    batches = open_batches(choice, devices, train=False, batch_size=batch_size)
+    return Tested(path, evaluate(model.to(devices.device), batches, devices, reporter=reporter))
+
+
+def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
+    model, about, path = start_network(job)
+    rounds = 0
+    if job.mode == "retrain" and path is not None:
+        rounds = check_version(path, about, job) + 1
+    choice = data_of(job.data, about)
+    train, test = (
+        open_batches(choice, devices, train=part, batch_size=job.options.batch_size, seed=job.options.seed)
+        for part in (True, False)
+    )
+    if path is not None and path.suffix == ".mess":
+        refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
+    resumed = None
+    if job.mode == "resume" or restarted():
+        resumed = _checkpoint_to_resume(job, reporter)
+    written: list[Path] = []
+    hooks = scheme_hooks(model, job, rounds=rounds, input_facts=_input_facts(choice), written=written)
+    result = fit(
+        model, train, test, job.options, devices,
+        hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,
+    )  # fmt: skip
+    return RunResult(result, tuple(dict.fromkeys(sorted(written, key=lambda p: "best" in p.name))))
+
+
+def _checkpoint_to_resume(job: Job, reporter: Reporter) -> dict | None:
+    """Return the checkpoint `-R` means; after an elastic restart before the first save there is none."""
+    try:
+        _, checkpoint = open_checkpoint(
+            job.ckpt,
+            job.architecture.arch,
+            job.folder.name,
+            job.checkpoints,
+            lambda text: reporter.message(text, "warning"),
+        )
+    except MessError:
+        if job.mode != "resume" and restarted():
+            return None
+        raise
+    if checkpoint["epoch"] >= job.options.epochs:
+        raise OptionError("--epochs", f"more than the {checkpoint['epoch']} that are done", job.options.epochs)
+    return checkpoint
+
+
+def _input_facts(choice: DataChoice) -> dict[str, list[float]]:
+    """Return what a stored network has to remember of its input: only what differs from the dataset's own."""
+    facts = {"mean": choice.mean, "std": choice.std}
+    return {name: [float(x) for x in value] for name, value in facts.items() if value is not None}

@@ -1,0 +1,117 @@
+"""Where a run's images and weights come from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mess import models, storing
+from mess.data import Batches, open_dataset
+from mess.devices import Devices
+from mess.errors import CheckpointError, OptionError
+from mess.models import Architecture
+from mess.recipes.job import DataChoice, Job
+from mess.training import load_weights
+from mess.training.checkpoint import find
+
+
+def open_batches(
+    choice: DataChoice, devices: Devices, *, train: bool, batch_size: int, seed: int = 0, channels_last: bool = True
+) -> Batches:
+    """Open one split of the images `choice` names, as this process's parts of global batches."""
+    sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
+    images = open_dataset(choice.name, choice.datapath, train=train, mean=choice.mean, std=choice.std, **sizes)
+    return Batches(
+        images,
+        batch_size,
+        train=train,
+        seed=seed,
+        device=devices.device,
+        rank=devices.rank,
+        world_size=devices.world_size,
+        workers=choice.workers,
+        channels_last=channels_last,
+    )
+
+
+def find_file(name: str, architecture: Architecture, checkpoints: Path) -> Path:
+    """Return what `--ckpt` means: a path, or a name in `checkpoint/ARCH/DATA`."""
+    return find(name, architecture.arch, Path(architecture.dataset).name, checkpoints)
+
+
+def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str, Any]]:
+    """Read a network from a checkpoint, any weights file or a `.mess` file, and what the file says beside it.
+
+    Raises:
+        CheckpointError: the file holds another network than `wanted`; both are named.
+        FormatError: a damaged `.mess` file.
+    """
+    if path.suffix == ".mess":
+        weights, about = storing.read_with_description(path)
+    else:
+        weights, about = load_weights(path)
+    described = about.get("architecture")
+    if described is not None:
+        _check_same(path, Architecture.from_dict(described), wanted)
+    model = models.build(wanted)
+    own = model.state_dict()
+    wrong = [n for n in own if n in weights and weights[n].shape != own[n].shape]
+    missing = [n for n in own if n not in weights and not n.endswith("num_batches_tracked")]
+    unexpected = [n for n in weights if n not in own]
+    if wrong or missing or unexpected:
+        names = (wrong + missing + unexpected)[:3]
+        raise CheckpointError(path, f"the weights of {wanted.slug}", f"another network: {', '.join(names)} do not fit")
+    model.load_state_dict(weights, strict=False)  # only counters of batches may be missing
+    return model, about
+
+
+def start_network(job: Job) -> tuple[nn.Module, dict[str, Any], Path | None]:
+    """Return the network a run starts from, what its file says, and that file."""
+    if job.ckpt is not None and job.mode != "resume":
+        path = find_file(job.ckpt, job.architecture, job.checkpoints)
+        model, about = open_network(path, job.architecture)
+        return model, about, path
+    model = models.build(job.architecture)
+    if job.pretrained:
+        from mess.fetch.weights import load_pretrained
+
+        load_pretrained(model)
+    return model, {}, None
+
+
+def with_class_count(architecture: Architecture, choice: DataChoice) -> Architecture:
+    """Return the architecture for a folder of pictures, whose classes are only known from the folder."""
+    info = open_dataset(choice.name, choice.datapath, train=False).info
+    return replace(architecture, num_classes=info.num_classes)
+
+
+def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
+    """Return how many rounds of retraining a `.mess` file has behind it.
+
+    Raises:
+        OptionError: what is asked for and what the file is do not go together; both are named.
+    """
+    store = job.scheme.store
+    if path.suffix != ".mess":
+        if job.scheme.rounding_bits:
+            return int(about.get("rounds", 0))
+        raise OptionError("--retrain", "a .mess file, or -Q beside a plain checkpoint", path)
+    if job.scheme.rounding_bits and store is None:
+        raise OptionError("--quant", "a plain checkpoint, whose kernels are then rounded", path)
+    found = about.get("scheme", {}).get("version")
+    if store is not None and found != store.version:
+        raise OptionError("--version", f"{found}, the version of {path}", store.version)
+    return int(about.get("scheme", {}).get("rounds", 0))
+
+
+def _check_same(path: Path, found: Architecture, wanted: Architecture) -> None:
+    # What images a network was trained on is not part of it, as long as the classes are as many.
+    if replace(found, dataset=wanted.dataset) != wanted:
+        raise CheckpointError(path, _named(wanted), _named(found))
+
+
+def _named(architecture: Architecture) -> str:
+    return f"{architecture.slug} for {architecture.dataset} ({architecture.num_classes} classes)"

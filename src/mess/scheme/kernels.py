@@ -1,0 +1,198 @@
+"""Which tensors of a network are stored by reference, and which are not and why.
+
+Networks that have depthwise convolutions with kernels larger than one number: those. All others: every such
+convolution, grouped and dilated ones too. Kernels of another size are a group of their own, with its own references.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mess.errors import OptionError, WeightsError
+from mess.scheme.geometry import Geometry
+from mess.scheme.versions import Scheme
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+REAL = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors that share references: those of `source`; `targets` are stored by reference to them."""
+
+    source: Geometry
+    targets: tuple[Geometry, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What becomes of every tensor.
+
+    Attributes:
+        groups: what is stored by reference.
+        as_is: (name, reason) of every tensor that is not.
+        tied: name → the name under which the same tensor is stored.
+    """
+
+    groups: tuple[Group, ...]
+    as_is: tuple[tuple[str, str], ...]
+    tied: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    name: str
+    shape: tuple[int, ...]
+    kernel: tuple[int, ...]
+    depthwise: bool
+
+
+def plan(
+    network: nn.Module | Mapping[str, Tensor], scheme: Scheme, *, pointwise: int | None = None, linear: bool = False
+) -> Plan:
+    """Decide what is stored by reference to what.
+
+    Args:
+        network: a module, whose convolutions are found by kind, or a state dict, where they are found by shape. Layers
+            are counted in the order of registration, which is the order of the forward pass.
+        scheme: says which layer the references come from.
+        pointwise: numbers a unit (D) of 1x1 convolutions, matched to every slice of the first; None: as they are.
+        linear: with `pointwise`, linear layers likewise, referring to the first of them.
+
+    Raises:
+        OptionError: fewer kernel layers than the version needs, or a unit larger than the reference layer.
+        WeightsError: a tensor that cannot be stored, by name.
+    """
+    weights = dict(network.state_dict()) if isinstance(network, nn.Module) else dict(network)
+    check_weights(weights)
+    tied = _tied(weights)
+    layers = [layer for layer in _layers(network, weights) if layer.name not in tied]
+    kernels = [layer for layer in layers if math.prod(layer.kernel) > 1]
+    depthwise = [layer for layer in kernels if layer.depthwise]
+    chosen = depthwise or kernels
+    reasons: dict[str, str] = {}
+    groups = []
+    sizes = list(dict.fromkeys(layer.kernel for layer in chosen))
+    for size in sizes:
+        same = [layer for layer in chosen if layer.kernel == size]
+        needed = scheme.reference_layer + 2
+        if len(same) < needed:
+            text = "×".join(map(str, size))
+            reasons.update(
+                (x.name, f"{text} kernels, of which version {scheme.version} needs {needed} layers") for x in same
+            )
+            continue
+        numbers = math.prod(size) * scheme.bind
+        groups.append(_group(same[scheme.reference_layer :], scheme, numbers))
+        reasons.update((layer.name, "kernel layer before the references") for layer in same[: scheme.reference_layer])
+    if not groups:
+        raise OptionError(
+            f"version {scheme.version}",
+            f"at least {scheme.reference_layer + 2} layers with kernels of one size",
+            f"{len(chosen)} kernel layers" if chosen else "no convolution with kernels larger than 1x1",
+        )
+    if pointwise is not None:
+        groups += _sliced(
+            [layer for layer in layers if math.prod(layer.kernel) == 1 and len(layer.shape) > 2], pointwise
+        )
+        if linear:
+            groups += _sliced([layer for layer in layers if len(layer.shape) == 2], pointwise)
+    by_reference = {target.name for group in groups for target in group.targets}
+    reasons.update((group.source.name, "the references themselves") for group in groups)
+    as_is = tuple(
+        (name, reasons.get(name) or _reason(name, layers, bool(depthwise)))
+        for name in weights
+        if name not in by_reference and name not in tied
+    )
+    return Plan(tuple(groups), as_is, tied)
+
+
+def check_weights(weights: Mapping[str, Tensor]) -> None:
+    """Refuse what no file of ours can hold, by name.
+
+    Raises:
+        WeightsError: no tensor at all, or one that is complex, sparse, quantised, on no device, or not finite.
+    """
+    if not weights:
+        raise WeightsError("weights", "a state dict with tensors", "an empty one")
+    for name, tensor in weights.items():
+        if not isinstance(tensor, Tensor):
+            raise WeightsError(name, "a tensor", type(tensor).__name__)
+        for wrong, what in (
+            (tensor.is_complex(), "complex numbers"),
+            (tensor.layout != torch.strided, f"a {tensor.layout} tensor"),
+            (tensor.is_quantized, "a tensor of torch's quantised kind"),
+            (tensor.is_meta, "a tensor without data"),
+        ):
+            if wrong:
+                raise WeightsError(name, "a dense tensor of real numbers", what)
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(name, "finite numbers", "NaN" if bool(torch.isnan(tensor).any()) else "infinity")
+
+
+def _group(layers: list[_Layer], scheme: Scheme, unit: int) -> Group:
+    cuts = [Geometry(x.name, x.shape, math.prod(x.shape), unit, unit) for x in layers]
+    if not cuts[0].references:
+        kernels = cuts[0].numel * scheme.bind // unit
+        raise OptionError("--bind-size", f"at most {kernels}, the kernels of {cuts[0].name}", scheme.bind)
+    return Group(cuts[0], tuple(cuts[1:]))
+
+
+def _sliced(layers: list[_Layer], size: int) -> list[Group]:
+    """Return the group of layers whose rows are cut into slices; the first with rows that long gives references."""
+    cuts = [Geometry(x.name, x.shape, x.shape[1], size, 1) for x in layers]
+    first = next((i for i, cut in enumerate(cuts) if cut.references), None)
+    if first is None or first + 1 == len(cuts):
+        return []
+    return [Group(cuts[first], tuple(cuts[first + 1 :]))]
+
+
+def _layers(network: nn.Module | Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Iterable[_Layer]:
+    """Yield convolutions and linear layers: of a module by kind, of a state dict by shape."""
+    if isinstance(network, nn.Module):
+        for prefix, module in network.named_modules():
+            name = f"{prefix}.weight" if prefix else "weight"
+            if name not in weights or weights[name].dtype not in REAL:
+                continue
+            shape = tuple(weights[name].shape)
+            if isinstance(module, CONVOLUTIONS):
+                depthwise = module.groups == module.in_channels and module.in_channels > 1
+                yield _Layer(name, shape, tuple(module.kernel_size), depthwise)
+            elif isinstance(module, nn.Linear):
+                yield _Layer(name, shape, (), False)
+        return
+    for name, tensor in weights.items():
+        shape = tuple(tensor.shape)
+        if tensor.dtype in REAL and name.endswith("weight") and 2 <= len(shape) <= 5 and tensor.numel():
+            yield _Layer(name, shape, shape[2:], len(shape) > 2 and shape[1] == 1 and shape[0] > 1)
+
+
+def _tied(weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return names whose tensor is the very same memory as an earlier one's."""
+    seen: dict[tuple, str] = {}
+    tied = {}
+    for name, tensor in weights.items():
+        if not tensor.numel():
+            continue
+        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        if key in seen:
+            tied[name] = seen[key]
+        else:
+            seen[key] = name
+    return tied
+
+
+def _reason(name: str, layers: list[_Layer], depthwise: bool) -> str:
+    layer = next((x for x in layers if x.name == name), None)
+    if layer is None:
+        return "not a convolution or linear weight"
+    if len(layer.shape) == 2:
+        return "linear layer"
+    if math.prod(layer.kernel) == 1:
+        return "1x1 convolution"
+    return "dense convolution beside depthwise ones" if depthwise else "convolution"

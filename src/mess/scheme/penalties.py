@@ -1,0 +1,27 @@
+"""Two terms for the loss that make references worth more; both act on the reference units G (K, U)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def nuclear_penalty(refs_KU: Tensor, scale: float) -> Tensor:
+    """Return scale / ‖G‖_*: references that span more have a larger nuclear norm (the sum of singular values)."""
+    return scale / torch.linalg.svdvals(refs_KU.float()).sum().clamp_min(1e-12)
+
+
+def pearson_penalty(refs_KU: Tensor, scale: float) -> Tensor:
+    """Return scale · mean over i < j of ρ_ij², with ρ_ij Pearson's correlation of reference units i and j.
+
+    A constant unit correlates with none. One product of K×U matrices, no loop over pairs.
+    """
+    refs_KU = refs_KU.float()
+    count = len(refs_KU)
+    if count < 2:
+        return refs_KU.sum() * 0
+    centred_KU = refs_KU - refs_KU.mean(1, keepdim=True)
+    unit_KU = centred_KU / centred_KU.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
+    correlation_KK = unit_KU @ unit_KU.T
+    pairs = correlation_KK.square().sum() - correlation_KK.diagonal().square().sum()
+    return scale * pairs / (count * (count - 1))

@@ -1,0 +1,226 @@
+"""Training through what is stored: the forward pass sees α·R_k + β, and the gradient reaches weights and references.
+
+Every matched layer keeps its full-precision kernels W, the *latent* ones, as its parameter. What the convolution uses is
+their projection onto the references they have,
+
+    Ŵ = w̄ + ⟨w − w̄, r_k⟩·r_k        r_k: the reference without its mean, at length 1
+
+so α and β are the least-squares fit at every step (as in variable projection, Golub and Pereyra 1973): they need no
+learning rate of their own. The gradient of Ŵ goes to the references through r_k, and to W unchanged (straight-through,
+Bengio et al. 2013, arXiv 1308.3432), so that W can leave its reference for a better one when k is chosen again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mess.errors import CheckpointError, OptionError
+from mess.scheme.geometry import Geometry
+from mess.scheme.kernels import Group, plan
+from mess.scheme.matching import match_tensor, rebuild_tensor
+from mess.scheme.rounding import round_to_bits
+from mess.scheme.versions import Scheme
+
+ORIGINAL = "parametrizations.weight.original"
+
+
+class _Projected(nn.Module):
+    """Latent kernels of one layer → the kernels its references give."""
+
+    index_N: Tensor
+
+    def __init__(self, target: Geometry, source: Geometry, references: _Live, index_N: Tensor, fit: str) -> None:
+        super().__init__()
+        self.target, self.source, self.references, self.fit = target, source, references, fit
+        self.register_buffer("index_N", index_N, persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return Ŵ, of the shape of W."""
+        refs_KU = self.references()
+        parts = []
+        for units_NU, index_N in zip(self.target.cut(weight), self.target.separate(self.index_N), strict=True):
+            chosen_NU = nn.functional.embedding(index_N, refs_KU)[:, : units_NU.shape[1]]
+            parts.append(chosen_NU if self.fit == "copy" else _project(units_NU.detach(), chosen_NU))
+        projected = self.target.join(*parts)
+        return weight - weight.detach() + projected  # the value of the projection, W's gradient as it comes
+
+
+class _Live:
+    """The references as they are now: cut from the reference layer's weight at every use."""
+
+    def __init__(self, layer: nn.Module, source: Geometry) -> None:
+        self.layer, self.source = layer, source
+
+    def __call__(self) -> Tensor:
+        """Return (K, U), with gradient."""
+        return self.source.reference_units(self.layer.weight)  # type: ignore[arg-type]
+
+
+class _Rounded(nn.Module):
+    """Latent kernels → rounded to a few bits; the gradient passes straight through."""
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """Return the rounded kernels."""
+        return weight + (round_to_bits(weight, self.bits) - weight).detach()
+
+
+class Decoded:
+    """A network whose matched layers run through their stored form.
+
+    Args:
+        model: changed in place; `detach` undoes it.
+        scheme: which references stand for what; its `quant_bits`, if any, also round the reference form's input.
+        pointwise, linear: as in `plan`.
+
+    Raises:
+        OptionError: the scheme does not fit the network.
+    """
+
+    def __init__(self, model: nn.Module, scheme: Scheme, *, pointwise: int | None = None, linear: bool = False) -> None:
+        self.model, self.scheme = model, scheme
+        self.groups: tuple[Group, ...] = plan(model, scheme, pointwise=pointwise, linear=linear).groups
+        self._layers: dict[str, nn.Module] = {}
+        self._sources: list[_Live] = []
+        for group in self.groups:
+            live = _Live(_owner(model, group.source.name), group.source)
+            self._sources.append(live)
+            for target in group.targets:
+                layer = _owner(model, target.name)
+                self._layers[target.name] = layer
+                index_N = self._matched(layer.weight, target, live)  # type: ignore[arg-type]
+                projected = _Projected(target, group.source, live, index_N, scheme.fit)
+                parametrize.register_parametrization(layer, "weight", projected, unsafe=True)
+
+    @torch.no_grad()
+    def rematch(self) -> float:
+        """Choose the reference of every unit again, for the latent kernels; return the share that changed."""
+        changed = total = 0
+        for live, group in zip(self._sources, self.groups, strict=True):
+            for target in group.targets:
+                projected = self._projected(target.name)
+                index_N = self._matched(self.latent(target.name), target, live)
+                changed += int((index_N != projected.index_N).sum())
+                total += len(index_N)
+                projected.index_N.copy_(index_N)
+        return changed / max(1, total)
+
+    def references(self) -> list[Tensor]:
+        """Return the live references of each group, (K, U) with gradient."""
+        return [live() for live in self._sources]
+
+    def latent(self, name: str) -> Tensor:
+        """Return the full-precision kernels of a matched layer."""
+        return self._layers[name].parametrizations["weight"].original  # type: ignore[union-attr, index, return-value]
+
+    @torch.no_grad()
+    def plain_state_dict(self) -> dict[str, Tensor]:
+        """Return the weights the network computes with, under its own names."""
+        return plain_state_dict(self.model)
+
+    @torch.no_grad()
+    def load_plain(self, state: Mapping[str, Tensor]) -> None:
+        """Take up weights under the network's own names; matched layers keep what `load_state_dict` gave them.
+
+        Raises:
+            CheckpointError: names that are missing or not expected.
+        """
+        renamed = {f"{n.removesuffix('weight')}{ORIGINAL}" if n in self._layers else n: t for n, t in state.items()}
+        kept = {f"{n.removesuffix('weight')}{ORIGINAL}": self.latent(n).clone() for n in self._layers}
+        try:
+            self.model.load_state_dict({**renamed, **kept})
+        except RuntimeError as error:
+            raise CheckpointError("checkpoint", "the weights of this network", str(error).splitlines()[-1]) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs beside the plain weights: latent kernels and indices."""
+        return {
+            "latent": {name: self.latent(name).detach() for name in self._layers},
+            "index": {name: self._projected(name).index_N for name in self._layers},
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave.
+
+        Raises:
+            CheckpointError: the state of another scheme or network.
+        """
+        if set(state.get("latent", ())) != set(self._layers):
+            raise CheckpointError("checkpoint", f"a run with scheme {self.scheme.version}", "another one, or none")
+        for name in self._layers:
+            self.latent(name).copy_(state["latent"][name])
+            self._projected(name).index_N.copy_(state["index"][name])
+
+    def detach(self) -> None:
+        """Leave the network plain, with the weights it computes with."""
+        for layer in self._layers.values():
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+    def _matched(self, weight: Tensor, target: Geometry, live: _Live) -> Tensor:
+        if self.scheme.quant_bits is not None:
+            weight = round_to_bits(weight, self.scheme.quant_bits)
+        return match_tensor(weight, target, live().detach(), self.scheme.fit).index_N
+
+    def _projected(self, name: str) -> _Projected:
+        return self._layers[name].parametrizations["weight"][0]  # type: ignore[union-attr, index, return-value]
+
+
+def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
+    """Return a network's weights under plain names, parametrised ones as they are computed with."""
+    state = model.state_dict()
+    plain = {}
+    for name, tensor in state.items():
+        if name.endswith(ORIGINAL):
+            prefix = name.removesuffix("." + ORIGINAL)
+            plain[f"{prefix}.weight"] = model.get_submodule(prefix).weight.detach()  # type: ignore[union-attr]
+        else:
+            plain[name] = tensor
+    return plain
+
+
+@torch.no_grad()
+def project_(model: nn.Module, scheme: Scheme, *, pointwise: int | None = None, linear: bool = False) -> None:
+    """Replace the kernels of a plain network by their references' form, in place."""
+    for group in plan(model, scheme, pointwise=pointwise, linear=linear).groups:
+        refs_KU = group.source.reference_units(_owner(model, group.source.name).weight)  # type: ignore[arg-type]
+        for target in group.targets:
+            weight: Tensor = _owner(model, target.name).weight  # type: ignore[assignment]
+            source = weight if scheme.quant_bits is None else round_to_bits(weight, scheme.quant_bits)
+            rebuilt = rebuild_tensor(match_tensor(source, target, refs_KU, scheme.fit), target, refs_KU)
+            weight.copy_(rebuilt)
+
+
+def attach_rounding(model: nn.Module, bits: int) -> list[nn.Module]:
+    """Let every convolution with kernels larger than 1x1 run rounded to `bits` bits; return these layers.
+
+    Raises:
+        OptionError: there is none.
+    """
+    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight[0, 0].numel() > 1]
+    if not layers:
+        raise OptionError("--quant", "a network with convolutions larger than 1x1", "none")
+    for layer in layers:
+        parametrize.register_parametrization(layer, "weight", _Rounded(bits))
+    return list(layers)
+
+
+def _project(units_NU: Tensor, chosen_NU: Tensor) -> Tensor:
+    """Return the least-squares α·R + β of each unit on its reference."""
+    means_N = units_NU.mean(1, keepdim=True)
+    centred_NU = chosen_NU - chosen_NU.mean(1, keepdim=True)
+    square_N = centred_NU.square().sum(1, keepdim=True)
+    scale_N = ((units_NU - means_N) * centred_NU).sum(1, keepdim=True) / square_N.clamp_min(1e-20)
+    return means_N + scale_N * centred_NU
+
+
+def _owner(model: nn.Module, name: str) -> nn.Module:
+    return model.get_submodule(name.rpartition(".")[0])

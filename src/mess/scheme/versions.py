@@ -1,0 +1,70 @@
+"""The versions of the scheme: rows of one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mess.errors import OptionError, one_of
+
+LARGEST_BIND = 4096  # kernels a unit
+QUANT_BITS = range(2, 17)
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """Which references, what unit, what fit, how many bits.
+
+    Attributes:
+        version: its name.
+        reference_layer: the kernel layer, counted from 0, whose units are the references; it and the layers before it
+            are stored as they are.
+        fit: "copy" (the nearest reference stands for the unit) or "affine" (α·R + β).
+        bind: kernels a unit, d.
+        quant_bits: bits that kernels behind the reference layer are rounded to before they are matched; None: not.
+    """
+
+    version: str
+    reference_layer: int
+    fit: str = "affine"
+    bind: int = 1
+    quant_bits: int | None = None
+
+
+SCHEMES: dict[str, Scheme] = {
+    "v1": Scheme("v1", reference_layer=1, fit="copy"),
+    "v2": Scheme("v2", reference_layer=0),
+    "v2a": Scheme("v2a", reference_layer=1),
+    "v2q": Scheme("v2q", reference_layer=0, quant_bits=8),
+    "v3": Scheme("v3", reference_layer=0, bind=2),
+    "v3a": Scheme("v3a", reference_layer=1, bind=2),
+}
+
+
+def get_scheme(version: str, *, bind: int = 2, quant_bits: int = 8) -> Scheme:
+    """Return a row of the table, with d and the bits put in where the version has them.
+
+    Raises:
+        OptionError: no such version, or a number that cannot be.
+    """
+    if version not in SCHEMES:
+        raise OptionError("--version", one_of(SCHEMES, version), version)
+    scheme = SCHEMES[version]
+    if scheme.bind > 1:
+        if not 1 <= bind <= LARGEST_BIND:
+            raise OptionError("--bind-size", f"1 to {LARGEST_BIND} kernels a unit", bind)
+        scheme = replace(scheme, bind=bind)
+    if scheme.quant_bits is not None:
+        if quant_bits not in QUANT_BITS:
+            raise OptionError("--quant-bit", f"{QUANT_BITS.start} to {QUANT_BITS.stop - 1} bits", quant_bits)
+        scheme = replace(scheme, quant_bits=quant_bits)
+    return scheme
+
+
+def file_tag(scheme: Scheme) -> str:
+    """Return what a file's name says of its scheme: ``v2``, ``v3_d2``, ``v2q_q8``."""
+    tag = scheme.version
+    if SCHEMES[scheme.version].bind > 1:
+        tag += f"_d{scheme.bind}"
+    if scheme.quant_bits is not None:
+        tag += f"_q{scheme.quant_bits}"
+    return tag

@@ -1,0 +1,244 @@
+"""Checkpoints: plain tensors, numbers and strings in a file that proves it is whole.
+
+A checkpoint is an ordinary ``torch.save`` file, so ``torch.load(path, weights_only=True)`` opens it anywhere. Such a
+file is a zip archive, and a zip archive may end with a comment: ours is the SHA-256 of all that stands before it.
+
+::
+
+    checkpoint/<arch>/<dataset>/
+        ckpt_epoch_N.pth          N epochs done; every `save_epoch` epochs
+        ckpt_best.pth             the best test accuracy so far
+        ckpt_last.pth             the newest state: after each epoch, on a signal, every `save_every`
+        ckpt_last_previous.pth    the one before, in case that one is damaged
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import pickle
+import re
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mess.errors import CheckpointError
+from mess.files import atomic_write
+
+FORMAT = 1
+LAST, PREVIOUS, BEST = "ckpt_last.pth", "ckpt_last_previous.pth", "ckpt_best.pth"
+REQUIRED = {
+    "state_dict": dict,
+    "optimizer": dict,
+    "scaler": dict,
+    "extra": dict,
+    "options": dict,
+    "sums": list,
+    "epoch": int,
+    "step": int,
+    "trained": bool,
+    "samples": int,
+    "best_top1": float,
+    "best_epoch": int,
+    "seconds": float,
+    "epoch_seconds": float,
+}
+CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
+SEAL = b"sha256:"
+SEAL_LENGTH = len(SEAL) + 64
+
+
+def encode(checkpoint: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a checkpoint file, sealed with their SHA-256."""
+    buffer = io.BytesIO()
+    torch.save(dict(checkpoint), buffer)
+    body = buffer.getvalue()[:-2] + SEAL_LENGTH.to_bytes(2, "little")  # a zip archive ends with its comment's length
+    return body + SEAL + hashlib.sha256(body).hexdigest().encode()
+
+
+def is_sealed(content: bytes) -> bool:
+    """Return whether `content` ends with a seal, true or not."""
+    return content[-SEAL_LENGTH:].startswith(SEAL)
+
+
+def check_seal(content: bytes, path: str | os.PathLike[str]) -> None:
+    """Refuse a file that is not what was written.
+
+    Raises:
+        CheckpointError: the seal is missing (the file was cut short) or another than the content's.
+    """
+    if not is_sealed(content):
+        raise CheckpointError(path, "a whole checkpoint", "a file without its checksum: cut short, or not from MESS")
+    body = content[:-SEAL_LENGTH]
+    if content[-SEAL_LENGTH + len(SEAL) :] != hashlib.sha256(body).hexdigest().encode():
+        raise CheckpointError(path, "the content its SHA-256 was taken of", "another content: the file is damaged")
+
+
+def save(path: Path, checkpoint: Mapping[str, Any] | bytes) -> None:
+    """Write a checkpoint in one step and read it back.
+
+    Args:
+        path: where; its folder is made.
+        checkpoint: what, or its bytes from `encode`.
+
+    Raises:
+        OSError: it could not be written; what was at `path` is still there.
+        CheckpointError: what is read back is not what was written.
+    """
+    content = checkpoint if isinstance(checkpoint, bytes) else encode(checkpoint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, content)
+    if path.read_bytes() != content:
+        raise CheckpointError(path, "what was just written", "something else: the disk cannot be trusted")
+
+
+def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> Path:
+    """Write `ckpt_last.pth`, keeping a second generation: at every moment one of the two is whole."""
+    last = folder / LAST
+    if last.exists() and _is_whole(last):  # a damaged file must not push out the good one before it
+        link = folder / f".{PREVIOUS}.link"
+        link.unlink(missing_ok=True)
+        try:
+            os.link(last, link)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(last, link)
+        os.replace(link, folder / PREVIOUS)  # noqa: PTH105
+    save(last, checkpoint)
+    return last
+
+
+def load(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a checkpoint written by `save`, with all tensors on the CPU, whatever device they come from.
+
+    Raises:
+        CheckpointError: not there, damaged, from a newer version, or not a checkpoint of MESS.
+    """
+    content = read_bytes(path)
+    check_seal(content, path)
+    checkpoint = read_plain(content, path)
+    if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
+        found = checkpoint.get("format") if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise CheckpointError(path, f"a checkpoint of format {FORMAT}", found, "It may be from a newer MESS")
+    for name, kind in REQUIRED.items():
+        if not isinstance(checkpoint.get(name), kind):
+            found = type(checkpoint[name]).__name__ if name in checkpoint else "none"
+            raise CheckpointError(path, f"an entry {name!r} of type {kind.__name__}", found)
+    return checkpoint
+
+
+def find(name: str | os.PathLike[str], arch: str, dataset: str, root: str | os.PathLike[str]) -> Path:
+    """Return the file that `name` means: a path, or a name in ``root/arch/dataset``.
+
+    Raises:
+        CheckpointError: neither is there; the message says where was looked and what is there.
+    """
+    inside = Path(root) / arch / dataset
+    for candidate in (Path(name), inside / name):
+        if candidate.is_file():
+            return candidate
+    there = sorted(path.name for path in inside.glob("*.pth")) if inside.is_dir() else []
+    raise CheckpointError(name, f"a file there or in {inside}", "none", f"There: {', '.join(there)}" if there else "")
+
+
+def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """Return the newest checkpoint of `folder` that is whole, and warn of every newer one that is not.
+
+    Newest first: `ckpt_last.pth`, the one before it, `ckpt_epoch_N.pth` by falling N, `ckpt_best.pth`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    numbered = {
+        int(m[1]): p for p in folder.glob("ckpt_epoch_*.pth") if (m := re.fullmatch(r"ckpt_epoch_(\d+)", p.stem))
+    }
+    kept = [numbered[epoch] for epoch in sorted(numbered, reverse=True)]
+    tried = []
+    for path in [folder / LAST, folder / PREVIOUS, *kept, folder / BEST]:
+        if not path.exists():
+            continue
+        try:
+            checkpoint = load(path)
+        except CheckpointError as error:
+            tried.append(f"{path.name} ({error.found})")
+            continue
+        if tried:
+            warn(f"skipped {', '.join(tried)}: going on from {path}")
+        return path, checkpoint
+    raise CheckpointError(
+        folder, "a checkpoint to resume", f"only damaged ones: {', '.join(tried)}" if tried else "none"
+    )
+
+
+def open_checkpoint(
+    name: str | None, arch: str, dataset: str, root: str | os.PathLike[str], warn: Callable[[str], None]
+) -> tuple[Path, dict[str, Any]]:
+    """Return the checkpoint to resume from: the one called `name` (see `find`), or the newest if None.
+
+    A damaged `ckpt_last.pth` falls back to the newest whole one, with a warning; a checkpoint that was named otherwise
+    is what the user wants, and nothing else takes its place.
+    """
+    if name is None:
+        return load_newest(Path(root) / arch / dataset, warn)
+    path = find(name, arch, dataset, root)
+    if path.name == LAST:
+        return load_newest(path.parent, warn)
+    return path, load(path)
+
+
+def check_same_network(checkpoint: Mapping[str, Any], architecture: Mapping[str, Any] | None, where: object) -> None:
+    """Refuse to resume another network, dataset or class count.
+
+    Raises:
+        CheckpointError: names both.
+    """
+    saved = checkpoint.get("architecture")
+    if saved and architecture and dict(saved) != dict(architecture):
+        names = [name for name in {**saved, **architecture} if saved.get(name) != architecture.get(name)]
+        raise CheckpointError(where, _described(architecture, names), _described(saved, names))
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return a file's content, or say that it is not there."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(path, "a file that can be read", error.strerror or str(error)) from error
+
+
+def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
+    """Unpickle tensors, numbers, strings and containers of them, and nothing else, onto the CPU.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds anything that could run code (it is not run).
+    """
+    try:
+        with warnings.catch_warnings():  # it warns of what it is about to refuse
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if any(word in str(error) for word in CODE):
+            found = "a pickle of other objects, which could run code; it was not loaded"
+            raise CheckpointError(path, "plain tensors, numbers and strings", found) from error
+        raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+        # torch.load has no error of its own: each of these is what some damaged file makes it raise
+        raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        check_seal(read_bytes(path), path)
+    except CheckpointError:
+        return False
+    return zipfile.is_zipfile(path)
+
+
+def _described(architecture: Mapping[str, Any], names: list[str]) -> str:
+    details = ", ".join(f"{name} {architecture.get(name)}" for name in names if name != "arch")
+    return f"{architecture.get('arch')}" + (f" ({details})" if details else "")

@@ -1,0 +1,58 @@
+"""A moving average of the weights (Polyak averaging), BatchNorm's buffers included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class WeightAverage:
+    """average ← decay·average + (1 − decay)·weights after every step; integer buffers are simply copied.
+
+    The decay starts low, at (1 + n)/(10 + n) after n steps, so that the random start is soon forgotten
+    (the rule of TensorFlow's ExponentialMovingAverage).
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.steps = 0
+        self._pairs = [(tensor.detach().clone(), tensor) for tensor in _tensors(model)]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights after a step."""
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for average, tensor in self._pairs:
+            if average.is_floating_point():
+                average.lerp_(tensor.detach(), weight)
+            else:
+                average.copy_(tensor)
+
+    @torch.no_grad()
+    def take(self, steps: int) -> None:
+        """Start again from the weights the model has now, `steps` steps into the average."""
+        self.steps = steps
+        for average, tensor in self._pairs:
+            average.copy_(tensor)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Give the model the averaged weights for the length of a ``with`` block; then its own again, to the bit."""
+        with torch.no_grad():
+            own = [tensor.detach().clone() for _, tensor in self._pairs]
+            for average, tensor in self._pairs:
+                tensor.copy_(average)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for kept, (_, tensor) in zip(own, self._pairs, strict=True):
+                    tensor.copy_(kept)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

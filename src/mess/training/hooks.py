@@ -1,0 +1,55 @@
+"""The places where a recipe reaches into training, so that training knows nothing of storing schemes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from mess.training.options import TrainOptions
+
+
+def _plain_state(model: nn.Module) -> dict[str, Tensor]:
+    return model.state_dict()
+
+
+def _load_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    model.load_state_dict(state)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Optional callables. They get the network itself, never a wrapper of it.
+
+    Attributes:
+        penalty: a term added to the loss of each step, or None; the same in every process.
+        after_step: called after each optimizer step.
+        before_epoch: (epoch, model), epochs counted from 0; not called again when a run is resumed within an epoch.
+        after_epoch: (epoch, model, is_save_epoch), after the epoch's training and before its test; what it changes in
+            the model stays.
+        param_groups: the optimizer's groups, or None for the usual ones.
+        export: the network's plain state dict, as it is kept in a checkpoint.
+        load: the inverse of `export`.
+        extra_state: what else a resume needs: plain tensors, numbers, strings, lists and dicts of them.
+        load_extra_state: takes up what `extra_state` gave.
+        validated: context manager in which the model has the form it is tested in (and its weights their average,
+            where there is one).
+        saved: (path, model), in the main process, after `ckpt_epoch_N.pth` or `ckpt_best.pth` was written; the model
+            has its averaged weights then, but not the form of `validated`.
+    """
+
+    penalty: Callable[[nn.Module], Tensor | None] | None = None
+    after_step: Callable[[nn.Module], None] | None = None
+    before_epoch: Callable[[int, nn.Module], None] | None = None
+    after_epoch: Callable[[int, nn.Module, bool], None] | None = None
+    param_groups: Callable[[nn.Module, TrainOptions], list[dict[str, Any]] | None] | None = None
+    export: Callable[[nn.Module], dict[str, Tensor]] = _plain_state
+    load: Callable[[nn.Module, dict[str, Tensor]], None] = _load_state
+    extra_state: Callable[[], dict[str, Any]] = dict
+    load_extra_state: Callable[[dict[str, Any]], None] | None = None
+    validated: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext
+    saved: Callable[[Path, nn.Module], None] | None = None

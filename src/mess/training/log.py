@@ -1,0 +1,128 @@
+"""What a run tells the outside: reports a `Reporter` may show, and the CSV file of its epochs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Protocol
+
+from mess.files import atomic_write
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """Where an epoch is. Scores are averages since its start, over all processes.
+
+    Attributes:
+        epoch: the running epoch, from 1.
+        step: steps done of `steps` in it.
+        loss: mean cross-entropy, nats a sample.
+        top1: percent of samples whose label got the highest score; top5: one of the five highest.
+        eta_s: seconds left of the whole run.
+    """
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+    top1: float
+    top5: float
+    images_per_s: float
+    lr: float
+    eta_s: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """A finished epoch, `epoch` of `epochs`, from 1; scores in nats and percent, seconds of it and of the run."""
+
+    epoch: int
+    epochs: int
+    lr: float
+    train_loss: float
+    train_top1: float
+    test_loss: float
+    test_top1: float
+    test_top5: float
+    best_top1: float
+    epoch_seconds: float
+    total_seconds: float
+
+
+class Reporter(Protocol):
+    """Who is told; the one with colours lives in `cli/`. Only the main process tells."""
+
+    def start(self, info: dict[str, object]) -> None:
+        """A run begins: what is trained, where, and from which point, as name → value."""
+
+    def step(self, report: StepReport) -> None:
+        """Some steps were done."""
+
+    def eval_step(self, done: int, total: int) -> None:
+        """A test has done `done` of `total` batches."""
+
+    def epoch_end(self, report: EpochReport) -> None:
+        """An epoch was trained, tested and saved."""
+
+    def message(self, text: str, kind: str = "info") -> None:
+        """Something else worth a line; `kind` is "info" or "warning"."""
+
+
+class Silent:
+    """The reporter that says nothing."""
+
+    def start(self, info: dict[str, object]) -> None:
+        """Say nothing."""
+
+    def step(self, report: StepReport) -> None:
+        """Say nothing."""
+
+    def eval_step(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def epoch_end(self, report: EpochReport) -> None:
+        """Say nothing."""
+
+    def message(self, text: str, kind: str = "info") -> None:
+        """Say nothing."""
+
+
+class CsvLog:
+    """One row an epoch. A resumed run goes on below the epochs it resumes from; rows of later ones are dropped.
+
+    Args:
+        path: the file; written anew if it is missing or has other columns.
+        epochs_done: epochs that are done already: 0 starts the file anew.
+    """
+
+    columns = tuple(field.name for field in fields(EpochReport))
+
+    def __init__(self, path: Path, epochs_done: int = 0) -> None:
+        self.path = path
+        self._rows = [row for row in self._read() if int(row["epoch"]) <= epochs_done]
+
+    def append(self, report: EpochReport) -> None:
+        """Add the row of one epoch. The file is small and is written whole, so that no crash leaves half a row.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        row = {
+            name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in asdict(report).items()
+        }
+        self._rows = [kept for kept in self._rows if kept["epoch"] != row["epoch"]] + [row]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self._rows)
+        atomic_write(self.path, text.getvalue().encode())
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        reader = csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8", errors="replace")))
+        if tuple(reader.fieldnames or ()) != self.columns:
+            return []
+        return [row for row in reader if (row["epoch"] or "").isdigit()]

@@ -1,0 +1,246 @@
+"""The pieces of a run, and how they become a checkpoint and come back from one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mess.devices import Devices
+from mess.errors import CheckpointError, MessError, OptionError
+from mess.training import checkpoint as files
+from mess.training.ema import WeightAverage
+from mess.training.evaluation import BatchSource, Tally
+from mess.training.hooks import Hooks
+from mess.training.log import CsvLog, Reporter
+from mess.training.optim import make_optimizer
+from mess.training.options import TrainOptions
+from mess.version import __version__
+
+
+class DivergedError(MessError):
+    """The loss is NaN or infinite: going on is of no use, and nothing of it was saved."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands; plain numbers, all of them in every checkpoint.
+
+    Attributes:
+        epoch: epochs done.
+        step: steps done in the epoch that runs.
+        trained: that epoch's training is done, `after_epoch` included, and only its test is left.
+        samples: training samples seen in the whole run.
+        best_top1: percent, of `best_epoch` (from 1; 0 = none yet).
+        seconds: of the whole run, and `epoch_seconds` of the epoch that runs; time between sessions not counted.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    trained: bool = False
+    samples: int = 0
+    best_top1: float = 0.0
+    best_epoch: int = 0
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+
+
+class Run:
+    """Model, optimizer, data and progress of one call of `fit`.
+
+    Attributes:
+        model: the network itself; `forward` is the same one, wrapped for the devices.
+        optimizer: the optimizer itself; `stepper` the same one, wrapped.
+        tally: the scores of the epoch that runs.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: tuple[BatchSource, BatchSource],
+        options: TrainOptions,
+        devices: Devices,
+        hooks: Hooks,
+        folder: Path,
+        reporter: Reporter,
+        resume_from: Mapping[str, Any] | None,
+    ) -> None:
+        self.train, self.test = data
+        self.options, self.devices, self.hooks, self.folder, self.reporter = options, devices, hooks, folder, reporter
+        if len(self.train) == 0:
+            raise OptionError("--batch-size", "a training set of at least two samples a process", options.batch_size)
+        self.model = model.to(devices.device)
+        if options.channels_last:
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        groups = hooks.param_groups(model, options) if hooks.param_groups else None
+        self.optimizer = make_optimizer(self.model, options, groups)
+        self.average = WeightAverage(self.model, options.ema) if options.ema else None
+        self.tally = Tally(devices)
+        self.progress = Progress()
+        if resume_from is not None:
+            self._restore(resume_from)
+        self.forward, self.stepper = devices.setup(self.model, self.optimizer)
+        devices.load_scaler_state(resume_from["scaler"] if resume_from else {})
+        self.csv = CsvLog(folder / "log.csv", self.progress.epoch)
+        self.save_steps, self.save_seconds = options.saving_interval()
+        self.steps_since_save, self._mark, self._saved_at = 0, time.perf_counter(), time.perf_counter()
+
+    @property
+    def architecture(self) -> dict[str, Any] | None:
+        """The network's own description, if it carries one: plain, as in a checkpoint."""
+        described: Any = getattr(self.model, "architecture", None)
+        return described.to_dict() if hasattr(described, "to_dict") else None
+
+    def is_save_epoch(self) -> bool:
+        """Return whether the running epoch ends with a checkpoint that is kept: every `save_epoch`, and the last."""
+        done = self.progress.epoch + 1
+        return done % self.options.save_epoch == 0 or done == self.options.epochs
+
+    def save_is_due(self) -> bool:
+        """Return whether `save_every` asks for a save after this step (judged by this process's clock)."""
+        if self.save_steps is not None:
+            return self.steps_since_save >= self.save_steps
+        return self.save_seconds is not None and time.perf_counter() - self._saved_at >= self.save_seconds
+
+    def tick(self) -> None:
+        """Bring the times in `progress` up to now."""
+        now = time.perf_counter()
+        self.progress.seconds += now - self._mark
+        self.progress.epoch_seconds += now - self._mark
+        self._mark = now
+
+    def check_finite(self) -> None:
+        """Stop a run whose loss is NaN or infinite; asked before anything of it is reported or saved.
+
+        Raises:
+            DivergedError: names the step.
+        """
+        if math.isfinite(self.tally.read().loss):
+            return
+        step = self.tally.first_bad_step()
+        self._diverged(self.progress.step if step is None else step + 1, "a finite loss", "NaN or infinity")
+
+    def _diverged(self, step: int, expected: str, found: str) -> None:
+        kept = next((self.folder / name for name in (files.LAST, files.BEST) if (self.folder / name).exists()), None)
+        hint = "Try a lower --lr" + (f"; the last good state is kept in {kept}" if kept else "")
+        self.devices.fail(DivergedError(f"epoch {self.progress.epoch + 1}, step {step}", expected, found, hint))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the model its averaged weights, if there are any, for the length of a ``with`` block."""
+        if self.average is None:
+            yield
+        else:
+            with self.average.applied():
+                yield
+
+    def capture(self) -> dict[str, Any]:
+        """Return the whole state as plain tensors on the CPU, numbers and strings; every process has to call it."""
+        self.tick()
+        average = None
+        if self.average is not None:
+            with self.averaged():
+                average = {"steps": self.average.steps, "state_dict": _on_cpu(self.hooks.export(self.model))}
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        return {
+            "format": files.FORMAT,
+            "architecture": self.architecture,
+            "state_dict": _on_cpu(self.hooks.export(self.model)),
+            "optimizer": _on_cpu(self.optimizer.state_dict()),
+            "scheduler": {"schedule": self.options.schedule, "lr": lr},
+            "scaler": self.devices.scaler_state(),
+            "ema": average,
+            "seed": self.options.seed,
+            "options": self.options.to_dict(),
+            "extra": _on_cpu(self.hooks.extra_state()),
+            "sums": self.tally.sums(),
+            "versions": {"mess": __version__, "torch": str(torch.__version__)},
+            **asdict(self.progress),
+        }
+
+    def save(self, names: list[str]) -> bool:
+        """Write the state to `names` in the run's folder and return whether that worked; every process has to call it.
+
+        A full disk ends nothing: it is warned of, what was saved before is still there, and training goes on.
+
+        Raises:
+            DivergedError: the state is not worth keeping, and what was saved before is.
+        """
+        self.check_finite()
+        checkpoint = self.capture()
+        broken = next((n for n, t in checkpoint["state_dict"].items() if not bool(t.isfinite().all())), None)
+        if broken is not None:
+            self._diverged(self.progress.step, "finite weights", f"NaN or infinity in {broken}")
+        self.steps_since_save, self._saved_at = 0, time.perf_counter()
+        if not self.devices.is_main:
+            return True
+        content = files.encode(checkpoint)
+        written = [self._write(name, content) for name in names]
+        return all(written)
+
+    def _write(self, name: str, content: bytes) -> bool:
+        try:
+            if name == files.LAST:
+                files.save_last(self.folder, content)
+            else:
+                files.save(self.folder / name, content)
+                if self.hooks.saved is not None:
+                    with self.averaged():
+                        self.hooks.saved(self.folder / name, self.model)
+        except (OSError, CheckpointError) as error:
+            self.reporter.message(f"could not save {self.folder / name}: {error}", "warning")
+            return False
+        return True
+
+    def _restore(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take up `capture`'s state, on whatever devices it was taken."""
+        files.check_same_network(checkpoint, self.architecture, "--resume")
+        if self.hooks.load_extra_state is not None:
+            self.hooks.load_extra_state(checkpoint["extra"])
+        try:
+            if self.average is not None:
+                average = checkpoint["ema"] or {"steps": 0, "state_dict": checkpoint["state_dict"]}
+                self.hooks.load(self.model, average["state_dict"])
+                self.average.take(average["steps"])
+            self.hooks.load(self.model, checkpoint["state_dict"])
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise CheckpointError("--resume", "the state of this very network and recipe", reason) from error
+        for group in self.optimizer.param_groups:  # an explicit flag wins over what the checkpoint has
+            group["momentum"] = self.options.momentum
+            group["nesterov"] = self.options.nesterov and self.options.momentum > 0
+            if group["weight_decay"]:
+                group["weight_decay"] = self.options.weight_decay
+        self.progress = Progress(**{f.name: checkpoint[f.name] for f in fields(Progress)})
+        self.tally.take(checkpoint["sums"])
+        self._fit_step_to_batch(checkpoint["options"].get("batch_size", self.options.batch_size))
+
+    def _fit_step_to_batch(self, saved_batch: int) -> None:
+        """Keep the place in the epoch when a resume changes the batch size: steps of another size count otherwise."""
+        progress = self.progress
+        if progress.trained or saved_batch == self.options.batch_size or progress.step == 0:
+            return
+        seen = progress.step * saved_batch
+        progress.step = min(seen // self.options.batch_size, len(self.train))
+        again = seen - progress.step * self.options.batch_size
+        if again > 0 and self.devices.is_main:
+            self.reporter.message(f"the batch size changed within an epoch: {again} samples are seen twice", "warning")
+
+
+def _on_cpu(value: Any) -> Any:
+    """Return a copy of nested containers with every tensor copied to the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _on_cpu(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_on_cpu(item) for item in value)
+    return value

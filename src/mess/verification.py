@@ -1,0 +1,72 @@
+"""A file is read back in a fresh process, and every tensor compared, before it takes its name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from mess import codec
+from mess.errors import FormatError
+from mess.files import atomic_writer
+
+TIMEOUT_S = 600
+
+
+def write_verified(
+    path: Path, stored: codec.StoredModel, *, layout: codec.Layout | None = None, overwrite: bool = True
+) -> int:
+    """Write a file as `codec.write_model` does, but only once a fresh process has read the same tensors from it.
+
+    Raises:
+        FormatError: what was read back differs; what was at `path` is untouched.
+    """
+    content = codec.encode_model(stored, layout)
+    named = layout(stored.network) if layout is not None and stored.network is not None else None
+    expected = tensor_hashes(stored)
+    with atomic_writer(path, overwrite=overwrite) as file:
+        file.write(content)
+        file.flush()
+        found = _read_elsewhere(file.name, named)
+        if found != expected:
+            wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
+            raise FormatError(path, "the tensors that were written", f"others when read back: {', '.join(wrong[:3])}")
+    return path.stat().st_size
+
+
+def tensor_hashes(stored: codec.StoredModel) -> dict[str, str]:
+    """Return the SHA-256 of each tensor's dtype, shape and bytes."""
+    return {
+        name: hashlib.sha256(f"{dtype}{list(array.shape)}".encode() + array.tobytes()).hexdigest()
+        for name, (array, dtype) in codec.reconstruct(stored).items()
+    }
+
+
+def _read_elsewhere(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) -> dict[str, str]:
+    """Hash a file's tensors in a process that shares nothing with this one but the file (and needs no torch)."""
+    process = subprocess.run(  # noqa: S603 - this very interpreter, on a file of ours
+        [sys.executable, "-m", "mess.verification", path],
+        input=json.dumps(named),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+    )
+    if process.returncode:
+        reason = process.stderr.strip().splitlines()[-1] if process.stderr.strip() else f"exit {process.returncode}"
+        raise FormatError(path, "a file that can be read back", reason)
+    return json.loads(process.stdout)
+
+
+def _main() -> None:
+    named = json.load(sys.stdin)
+    layout = None if named is None else lambda _network: [(n, tuple(shape), dtype) for n, shape, dtype in named]
+    json.dump(tensor_hashes(codec.read_model(sys.argv[1], layout=layout, max_bytes=1 << 45)), sys.stdout)
+
+
+if __name__ == "__main__":
+    _main()

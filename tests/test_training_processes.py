@@ -1,0 +1,112 @@
+"""Training in processes of its own: several at once, real signals, kill -9. Each run prints the hash of its weights."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from mess.devices import Devices
+from mess.training.checkpoint import LAST, load
+from test_devices import FAKES, run
+from training_fakes import parsed
+from training_fakes import run as run_here
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def uninterrupted(folder: Path, capsys: pytest.CaptureFixture[str], *options: object) -> str:
+    """Run in this process, which saves the second a new one takes to start; return what it prints."""
+    assert run_here(Devices(), parsed([str(folder), *map(str, options)])) == 0
+    return capsys.readouterr().out
+
+
+BOTH = pytest.mark.parametrize("processes", [1, 2])
+
+
+@BOTH
+def test_stopped_by_sigterm_and_resumed_is_bitwise_the_same(
+    tmp_path: Path, processes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if processes == 1:
+        whole = uninterrupted(tmp_path / "whole", capsys, "--ema", 0.9)
+    else:
+        whole = run(FAKES, tmp_path / "whole", "--processes", processes, "--ema", 0.9).stdout
+    command = [FAKES, tmp_path / "stopped", "--processes", processes, "--ema", 0.9, "--resume"]
+    stopped = run(*command, "--signal-at", 8, "--rank", processes - 1)  # one process is told, all stop
+    assert stopped.returncode == 143, stopped.stderr
+    assert load(tmp_path / "stopped" / LAST)["step"] == 3
+    resumed = run(*command)
+    assert (resumed.returncode, resumed.stdout) == (0, whole)
+
+
+def test_a_split_that_is_not_even_gives_the_same_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--plain", "--batch", 7, "--epochs", 2]
+    uninterrupted(tmp_path / "1", capsys, *options)
+    for processes in (2, 3):  # 40 samples in batches of 7: parts of 3 and 4, or 2, 2 and 3; the last batch has 5
+        result = run(FAKES, tmp_path / str(processes), *options, "--processes", processes)
+        assert result.returncode == 0, result.stderr
+    one, *others = (load(tmp_path / name / LAST) for name in "123")
+    for other in others:
+        torch.testing.assert_close(other["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-5)
+        assert (other["samples"], other["best_top1"]) == (one["samples"], one["best_top1"])
+
+
+def test_a_run_may_change_its_devices_and_ends_nearly_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uninterrupted(tmp_path / "whole", capsys, "--plain")
+    options = ["--plain", "--resume"]
+    assert run_here(Devices(), parsed([str(tmp_path / "chain"), *options, "--signal-at", "4"])) == 143
+    assert run(FAKES, tmp_path / "chain", *options, "--processes", 2, "--signal-at", 5).returncode == 143
+    uninterrupted(tmp_path / "chain", capsys, *options)
+    states = [load(tmp_path / name / LAST)["state_dict"] for name in ("whole", "chain")]
+    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+
+
+def interrupted_at_random(folder: Path, times: int, processes: int, whole: str) -> None:
+    """Start a run of about two seconds again and again, end it after a random while by SIGTERM or kill -9."""
+    command = ["--processes", processes, "--epochs", 4, "--sleep", 0.05, "--save-every", 3]
+    chance = random.Random(7)
+    for _ in range(times):
+        (folder / "stopped" / "started").unlink(missing_ok=True)
+        arguments = [str(part) for part in (FAKES, folder / "stopped", *command, "--resume")]
+        with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            while process.poll() is None and not (folder / "stopped" / "started").exists():
+                time.sleep(0.01)
+            time.sleep(chance.random() * 0.4)
+            process.send_signal(chance.choice([signal.SIGTERM, signal.SIGKILL]))
+            process.communicate()
+    assert run(FAKES, folder / "stopped", *command, "--resume").stdout == whole
+
+
+def test_interrupted_at_random_moments_it_is_still_the_same_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted_at_random(tmp_path, 2, 1, uninterrupted(tmp_path / "whole", capsys, "--epochs", 4))
+
+
+@pytest.mark.slow
+@BOTH
+def test_interrupted_fifty_times_it_is_still_the_same_run(tmp_path: Path, processes: int) -> None:
+    whole = run(FAKES, tmp_path / "whole", "--epochs", 4, "--processes", processes).stdout
+    for round_ in range(10):
+        interrupted_at_random(tmp_path / str(round_), 5, processes, whole)
+
+
+def test_a_diverging_run_says_so_once(tmp_path: Path) -> None:
+    result = run(FAKES, tmp_path, "--lr", 1e30, "--processes", 2)
+    assert result.returncode == 2
+    assert result.stderr.count("epoch 1, step 2: expected a finite loss, found NaN or infinity") == 1
