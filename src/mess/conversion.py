@@ -105,7 +105,8 @@ def to_stored(
         **architecture.to_dict(), **{name: facts.pop(name) for name in INPUT_FACTS if name in facts}
     }  # fmt: skip
     stored = codec.StoredModel(described, {**_described(scheme), **facts}, books, entries)
-    return Conversion(stored, made.as_is, error, _float_bytes(weights, made.tied))
+    as_is = tuple((name, "BatchNorm, as two vectors" if name in folded else reason) for name, reason in made.as_is)
+    return Conversion(stored, as_is, error, _float_bytes(weights, made.tied))
 
 
 def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:

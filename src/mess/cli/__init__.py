@@ -24,7 +24,6 @@ VERBS = {
     "compress": "store a checkpoint, or any weights file, as a .mess file",
     "decompress": "turn a .mess file back into ordinary weights",
     "inspect": "show what a .mess file holds, byte for byte",
-    "fetch": "download datasets and public weights, verified and resumable",
 }
 EXIT_BAD_INPUT = 2
 
@@ -78,7 +77,11 @@ def _verb(verb: str, program: str, argv: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    return module.run(parser.parse_args(argv))
+    args = parser.parse_args(argv)
+    # what was typed, as against what is a default: on a resume only the former overrules the checkpoint
+    untouched = argparse.Namespace(**dict.fromkeys(vars(args), ...))
+    args.explicit = {name for name, value in vars(parser.parse_args(argv, untouched)).items() if value is not ...}
+    return module.run(args)
 
 
 def _guarded(command: object, argv: list[str]) -> int:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mess.cli.choices import store_options
-from mess.cli.flags import VERSIONS, add_bit_flags
+from mess.cli.flags import VERSIONS, add_bit_flags, add_normalisation_flags
+from mess.conversion import INPUT_FACTS
 from mess.errors import OptionError
 from mess.models import Architecture
 from mess.storing import SizeReport, compress
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
     add_bit_flags(parser)
+    add_normalisation_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
             output,
             scheme=options.version,
             architecture=Architecture.from_dict(described) if described else None,
+            about={name: value for name in INPUT_FACTS if (value := getattr(args, name)) is not None},
             overwrite=args.force,
             verify=not args.no_verify,
             **{name: value for name, value in asdict(options).items() if name != "version"},
@@ -65,10 +68,12 @@ def run(args: argparse.Namespace) -> int:
 def show(console: Console, report: SizeReport, *, verified: bool) -> None:
     """Say what was written, and what of the network no reference stands for."""
     console.print(
-        f"[bold]{report.path}[/]  {report.bytes:,} B, {report.ratio:.2f}× smaller than {report.float_bytes:,} B of weights"
+        f"[bold]{report.path}[/]  {report.bytes:,} B: {report.ratio:.2f}× smaller than {report.float_bytes:,} B of "
+        "weights",
+        soft_wrap=True,
     )
     if verified:
-        console.print("read back in a fresh process: every tensor as it should be", style="green")
+        console.print("[green]read back in a fresh process: every tensor as it should be[/]")
     table = Table(box=None, pad_edge=False)
     table.add_column("stored by reference")
     table.add_column("relative error", justify="right")

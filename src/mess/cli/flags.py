@@ -217,6 +217,11 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         default="32",
         help="arithmetic of the forward and backward pass (default: 32)",
     )
+    more.add_argument(
+        "--save-every",
+        metavar="N",
+        help="also save ckpt_last.pth within an epoch: every 500 steps, or every 10m minutes (default: never)",
+    )
     more.add_argument("--seed", metavar="N", type=int, default=0, help="seed of every random draw (default: 0)")
     more.add_argument(
         "--processes",
@@ -240,7 +245,8 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
     )
     more.add_argument("--fixed-index", action="store_true", help="with -N or -T: keep every unit's reference")
     add_bit_flags(parser)
-    add_input_flags(parser)
+    add_normalisation_flags(parser)
+    add_picture_flags(parser)
 
 
 def add_bit_flags(parser: argparse.ArgumentParser) -> None:
@@ -266,19 +272,20 @@ def add_bit_flags(parser: argparse.ArgumentParser) -> None:
     bits.add_argument("--linear", action="store_true", help="with --pointwise: linear layers too")
 
 
-def add_input_flags(parser: argparse.ArgumentParser) -> None:
-    """Add what the network expects of its input; weights trained elsewhere differ in it."""
+def add_normalisation_flags(parser: argparse.ArgumentParser) -> None:
+    """Add how the network's input was normalised; weights trained elsewhere differ in it."""
     group = parser.add_argument_group("input of the network")
-    group.add_argument(
-        "--mean", metavar="X", type=float, nargs=3, help="mean of R, G, B in 0…1 (default: the dataset's)"
-    )
-    group.add_argument(
-        "--std", metavar="X", type=float, nargs=3, help="their standard deviation (default: the dataset's)"
-    )
-    group.add_argument(
-        "--resize", metavar="N", type=int, help="shorter side of ImageNet pictures in tests (default: 256)"
-    )
-    group.add_argument("--crop", metavar="N", type=int, help="side of what the network sees of them (default: 224)")
+    for flag, what in (("--mean", "mean of R, G, B in 0…1"), ("--std", "their standard deviation")):
+        group.add_argument(
+            flag, metavar="X", type=float, nargs=3, help=f"{what} (default: the file's, else the dataset's)"
+        )
+
+
+def add_picture_flags(parser: argparse.ArgumentParser) -> None:
+    """Add how pictures of folders are prepared for tests."""
+    group = parser.add_argument_group("pictures in folders")
+    group.add_argument("--resize", metavar="N", type=int, help="shorter side in tests (default: 256)")
+    group.add_argument("--crop", metavar="N", type=int, help="side of what the network sees (default: 224)")
 
 
 def _architecture(name: str) -> str:

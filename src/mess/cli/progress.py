@@ -28,7 +28,7 @@ class ConsoleReporter:
     def start(self, info: dict[str, object]) -> None:
         """Say what is about to be trained, one line a fact."""
         for name, value in info.items():
-            self.console.print(f"[dim]{name:<10}[/] {value}")
+            self.console.print(f"[dim]{name:<12}[/]{value}", soft_wrap=True)
 
     def step(self, report: StepReport) -> None:
         """Show where the epoch is; called every few steps."""
@@ -39,6 +39,7 @@ class ConsoleReporter:
             f"epoch {report.epoch} [{report.step}/{report.steps}]  loss {report.loss:.4f}  top-1 {report.top1:.2f}  "
             f"top-5 {report.top5:.2f}  lr {report.lr:.5f}  {report.images_per_s:.0f} img/s  left {clock(report.eta_s)}",
             markup=False,
+            soft_wrap=True,
         )
 
     def eval_step(self, done: int, total: int) -> None:
@@ -51,9 +52,10 @@ class ConsoleReporter:
         self._stop()
         star = " [bold green]best[/]" if report.test_top1 >= report.best_top1 else ""
         self.console.print(
-            f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.4f} {report.train_top1:6.2f}%  "
-            f"test {report.test_loss:.4f} [bold]{report.test_top1:6.2f}%[/] (top-5 {report.test_top5:.2f}%)  "
-            f"lr {report.lr:.4f}  {clock(report.epoch_seconds)}, total {clock(report.total_seconds)}{star}"
+            f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.4f} {report.train_top1:6.2f}%"
+            f"  test {report.test_loss:.4f} [bold]{report.test_top1:6.2f}%[/] (top-5 {report.test_top5:.2f}%)  "
+            f"lr {report.lr:.4f}  {clock(report.epoch_seconds)}, total {clock(report.total_seconds)}{star}",
+            soft_wrap=True,
         )
 
     def message(self, text: str, kind: str = "info") -> None:

@@ -40,7 +40,8 @@ def run(args: argparse.Namespace) -> int:
         reporter.close()
     scores = tested.scores
     console.print(
-        f"{tested.path} ({tested.path.stat().st_size:,} B): top-1 [bold]{scores.top1:.2f}%[/], top-5 {scores.top5:.2f}%, "
-        f"loss {scores.loss:.4f}, {scores.samples:,} images in {clock(scores.seconds)}"
+        f"{tested.path} ({tested.path.stat().st_size:,} B): top-1 [bold]{scores.top1:.2f}%[/], "
+        f"top-5 {scores.top5:.2f}%, loss {scores.loss:.4f}, {scores.samples:,} images in {clock(scores.seconds)}",
+        soft_wrap=True,
     )
     return 0

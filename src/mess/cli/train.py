@@ -20,6 +20,14 @@ EXAMPLES = """examples:
   mess train cifar10 -a mobilenet -R --ckpt ckpt_epoch_50.pth
   mess train cifar10 -a resnet --layers 20 -N -v v2 -s 5
   mess train cifar10 -a resnet --layers 20 -T -v v2 --ckpt ckpt_best_v2.mess --epochs 3"""
+# flag -> field of `TrainOptions`
+OPTIONS = {
+    name: name
+    for name in (
+        "epochs", "batch_size", "lr", "momentum", "schedule", "label_smoothing", "ema", "precision", "print_freq",
+        "save_epoch", "save_every", "seed",
+    )
+} | {"wd": "weight_decay", "warmup": "warmup_epochs"}  # fmt: skip
 RETRAIN_LR = 0.01  # a network that is nearly right must not be thrown far
 
 
@@ -64,11 +72,7 @@ def to_job(args: argparse.Namespace) -> Job:
     return Job(
         data=data_choice(args),
         architecture=architecture(args),
-        options=TrainOptions(
-            epochs=args.epochs, batch_size=args.batch_size, lr=args.lr, momentum=args.momentum, weight_decay=args.wd,
-            schedule=args.schedule, warmup_epochs=args.warmup, label_smoothing=args.label_smoothing, ema=args.ema,
-            precision=args.precision, print_freq=args.print_freq, save_epoch=args.save_epoch, seed=args.seed,
-        ),
+        options=TrainOptions(**{option: getattr(args, flag) for flag, option in OPTIONS.items()}),
         devices=device_choice(args),
         scheme=SchemeTraining(
             store=store_options(args) if args.version and in_use else None,
@@ -83,4 +87,5 @@ def to_job(args: argparse.Namespace) -> Job:
         mode="resume" if args.resume else "retrain" if args.retrain else "train",
         pretrained=args.pretrained,
         checkpoints=args.checkpoints,
+        explicit=frozenset(option for flag, option in OPTIONS.items() if flag in args.explicit),
     )  # fmt: skip

@@ -75,9 +75,7 @@ def open_folder(root: Path, known: DatasetInfo | None, *, train: bool, resize: i
 def _split_folder(root: Path, train: bool) -> tuple[Path, bool]:
     """Return the folder of a split, and whether the split has it for itself."""
     if not root.is_dir():
-        raise DataError(
-            root, "a folder with train and val", "none", "`mess fetch imagenet --help` says how to get ImageNet"
-        )
+        raise DataError(root, "a folder with train and val", "none", "Give the folder with --datapath or as DATA")
     if not (root / "train").is_dir():
         tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
         if tests and not train:

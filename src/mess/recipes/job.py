@@ -84,6 +84,7 @@ class Job:
         mode: "train", "resume" or "retrain".
         pretrained: start from public weights.
         checkpoints: folder that holds ARCH/DATA/ckpt_….
+        explicit: names of options that the user gave in so many words; on a resume only these overrule the checkpoint.
     """
 
     data: DataChoice
@@ -95,6 +96,7 @@ class Job:
     mode: str = "train"
     pretrained: bool = False
     checkpoints: Path = Path("checkpoint")
+    explicit: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.mode == "retrain" and self.ckpt is None:

@@ -13,7 +13,7 @@ from mess.models import Architecture
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.sources import check_version, find_file, open_batches, open_network, start_network
 from mess.recipes.with_scheme import scheme_hooks
-from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
+from mess.training import FitResult, Reporter, Scores, TrainOptions, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import open_checkpoint
 
 STATISTICS_BATCHES = 20  # training batches that BatchNorm is measured on before a stored network is retrained
@@ -78,6 +78,9 @@ def _test(
 
 
 def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
+    resumed = _checkpoint_to_resume(job, reporter) if job.mode == "resume" or restarted() else None
+    if resumed is not None:
+        job = replace(job, options=_resumed_options(job, resumed))
     model, about, path = start_network(job)
     rounds = 0
     if job.mode == "retrain" and path is not None:
@@ -89,9 +92,6 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     )
     if path is not None and path.suffix == ".mess":
         refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
-    resumed = None
-    if job.mode == "resume" or restarted():
-        resumed = _checkpoint_to_resume(job, reporter)
     written: list[Path] = []
     hooks = scheme_hooks(model, job, rounds=rounds, input_facts=_input_facts(choice), written=written)
     result = fit(
@@ -115,9 +115,20 @@ def _checkpoint_to_resume(job: Job, reporter: Reporter) -> dict | None:
         if job.mode != "resume" and restarted():
             return None
         raise
-    if checkpoint["epoch"] >= job.options.epochs:
-        raise OptionError("--epochs", f"more than the {checkpoint['epoch']} that are done", job.options.epochs)
     return checkpoint
+
+
+def _resumed_options(job: Job, checkpoint: dict) -> TrainOptions:
+    """Return the checkpoint's options with those in their place that the user gave in so many words.
+
+    Raises:
+        OptionError: nothing is left to train.
+    """
+    given = {name: getattr(job.options, name) for name in job.explicit}
+    options = TrainOptions.resumed(checkpoint["options"], given)
+    if checkpoint["epoch"] >= options.epochs:
+        raise OptionError("--epochs", f"more than the {checkpoint['epoch']} that are done", options.epochs)
+    return options
 
 
 def _input_facts(choice: DataChoice) -> dict[str, list[float]]:

@@ -1,0 +1,30 @@
+"""What many tests need: one thread a process, and a place of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # the suite runs in two processes, each on a core
+
+
+@pytest.fixture
+def shared() -> Path:
+    """Real weights and pictures that are not in the repository."""
+    if not SHARED.is_dir():
+        pytest.skip("../shared, with real weights and pictures, is not here")
+    return SHARED
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in an empty folder, as a user does."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

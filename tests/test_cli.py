@@ -1,0 +1,271 @@
+"""The commands, as a person types them: every family end to end, every flag of the specification, bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+import mess
+from mess.cli import main, specified_main
+
+ROOT = Path(__file__).parents[1]
+# small members of each family: (arch, flags)
+FAMILIES = [
+    ("mobilenet", ["--width-mult", "0.25"]),
+    ("mobilenetv2", ["--width-mult", "0.25"]),
+    ("resnet", ["--layers", "8"]),
+    ("resnext", ["--layers", "11", "--width-mult", "0.5"]),
+    ("shufflenet", ["--width-mult", "0.5"]),
+    ("shufflenetv2", ["--width-mult", "0.5"]),
+    ("wideresnet", ["--layers", "10"]),
+]
+SPECIFIED = [
+    "-a", "--arch", "-j", "--workers", "--epochs", "-b", "--batch-size", "--lr", "--learning-rate", "--momentum",
+    "--wd", "--weight-decay", "--layers", "--width-mult", "--groups", "-p", "--print-freq", "--ckpt", "-R",
+    "--resume", "-E", "--evaluate", "-C", "--cuda", "-T", "--retrain", "-g", "--gpuids", "--datapath", "-v",
+    "--version", "-d", "--bind-size", "-N", "--new", "-s", "--save-epoch", "--nl", "--nuc-loss", "--nls",
+    "--nl-scale", "--pl", "--pcc-loss", "--pls", "--pl-scale", "-Q", "--quant", "--qb", "--quant-bit",
+]  # fmt: skip
+
+
+@contextmanager
+def stopped_once_there_is(path: Path) -> Iterator[None]:
+    """Send this very process a SIGTERM, as a scheduler would, as soon as a file is there."""
+    left = threading.Event()
+
+    def watch() -> None:
+        while not path.exists() and not left.wait(0.01):
+            pass
+        if not left.is_set():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        left.set()
+        thread.join()
+
+
+@pytest.mark.parametrize(("arch", "flags"), FAMILIES, ids=[arch for arch, _ in FAMILIES])
+def test_every_family_trains_is_stopped_resumed_stored_and_tested_from_the_file(
+    arch: str, flags: list[str], in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = ["digits", "-a", arch, *flags]
+    folder = in_folder / "checkpoint" / arch / "digits"
+    with stopped_once_there_is(folder / "ckpt_last.pth"):
+        code = main(["train", *network, "--epochs", "200", "-b", "128", "--lr", "0.05", "-s", "200"])
+    assert code == 128 + signal.SIGTERM
+    stopped = torch.load(folder / "ckpt_last.pth", weights_only=True)
+    epochs = stopped["epoch"] + 1
+
+    # the rest of the epoch that was interrupted
+    assert main(["train", *network, "--epochs", str(epochs), "-b", "128", "--lr", "0.05", "-R"]) == 0
+    resumed = torch.load(folder / "ckpt_last.pth", weights_only=True)
+    assert resumed["epoch"] == epochs
+    assert resumed["samples"] == 1437 * epochs
+
+    assert main(["compress", str(folder / "ckpt_last.pth"), "-v", "v2", "--no-verify"]) == 0
+    stored = folder / "ckpt_last_v2.mess"
+    assert stored.stat().st_size < (folder / "ckpt_last.pth").stat().st_size / 2
+    capsys.readouterr()
+    assert main(["test", *network, "--ckpt", "ckpt_last_v2.mess"]) == 0
+    said = capsys.readouterr().out
+    assert f"({stored.stat().st_size:,} B)" in said
+    assert "360 images" in said
+    model = mess.load(stored)
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
+
+
+def test_help_shows_every_flag_of_the_specification() -> None:
+    run = subprocess.run([sys.executable, ROOT / "main.py", "--help"], capture_output=True, text=True, check=True)
+    missing = [flag for flag in SPECIFIED if not re.search(rf"(?<![\w-]){flag}(?![\w-])", run.stdout)]
+    assert missing == []
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ResNet-8 on digits, trained for two epochs: the folder with its checkpoints."""
+    root = tmp_path_factory.mktemp("trained")
+    flags = ["--layers", "8", "--epochs", "2", "-b", "64", "-s", "1", "--checkpoints", str(root), "--lr", "0.1"]
+    assert specified_main(["digits", "-a", "resnet", *flags]) == 0
+    return root / "resnet" / "digits"
+
+
+def test_training_learns_and_leaves_what_it_says(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert {"ckpt_epoch_1.pth", "ckpt_epoch_2.pth", "ckpt_best.pth", "log.csv"} <= names
+    best = torch.load(trained / "ckpt_best.pth", weights_only=True)
+    assert best["best_top1"] > 50
+    assert len((trained / "log.csv").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("version", ["v1", "v2", "v2a", "v2q", "v3", "v3a"])
+def test_every_version_is_stored_under_its_own_name_and_read_back(version: str, trained: Path, tmp_path: Path) -> None:
+    names = {"v2q": "v2q_q8", "v3": "v3_d2", "v3a": "v3a_d2"}
+    source = tmp_path / "ckpt_best.pth"
+    source.write_bytes((trained / "ckpt_best.pth").read_bytes())
+    assert main(["compress", str(source), "-v", version]) == 0
+    stored = tmp_path / f"ckpt_best_{names.get(version, version)}.mess"
+    assert mess.load(stored).architecture.slug == "resnet8"
+    assert main(["compress", str(source), "-v", version, "--no-verify"]) == 2
+    assert main(["compress", str(source), "-v", version, "--no-verify", "--force"]) == 0
+
+
+@pytest.mark.parametrize(
+    "way", [[], ["--project"], ["--fixed-index", "--nl", "--pl"]], ids=["decoder", "project", "fixed"]
+)
+def test_training_with_the_scheme_writes_files_that_test_as_it_said(
+    way: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = ["digits", "-a", "resnet", "--layers", "8", "--checkpoints", str(tmp_path)]
+    start = ["--ckpt", str(trained / "ckpt_best.pth"), "-N", "-v", "v2a"]
+    assert main(["train", *network, *start, *way, "--epochs", "2", "-s", "1", "--lr", "0.02", "-b", "64"]) == 0
+    folder = tmp_path / "resnet" / "digits"
+    best = torch.load(folder / "ckpt_best.pth", weights_only=True)
+    assert {"ckpt_best_v2a.mess", "ckpt_epoch_1_v2a.mess", "ckpt_epoch_2_v2a.mess"} <= {
+        p.name for p in folder.iterdir()
+    }
+    capsys.readouterr()
+    assert main(["test", *network, "--ckpt", "ckpt_best_v2a.mess"]) == 0
+    top1 = float(re.search(r"top-1 ([\d.]+)%", capsys.readouterr().out)[1])
+    assert top1 == pytest.approx(best["best_top1"], abs=0.6)  # of 360 images, two may fall the other way
+
+    # retraining from the file counts its rounds and refuses another version
+    again = ["train", *network, "-T", "--ckpt", "ckpt_best_v2a.mess", "--epochs", "1", "-b", "64"]
+    assert main([*again, "-v", "v2"]) == 2
+    assert "v2a" in capsys.readouterr().err
+    assert main([*again, "-v", "v2a", *way]) == 0
+    assert mess.inspect(folder / "ckpt_best_v2a_r1.mess", layout=_layout()).scheme["rounds"] == 1
+
+
+def test_retraining_with_rounded_kernels_leaves_few_values(trained: Path, tmp_path: Path) -> None:
+    network = ["digits", "-a", "resnet", "--layers", "8", "--checkpoints", str(tmp_path), "-b", "64"]
+    source = str(trained / "ckpt_best.pth")
+    assert main(["train", *network, "-T", "-Q", "--qb", "4", "--ckpt", source, "--epochs", "1"]) == 0
+    best = torch.load(tmp_path / "resnet" / "digits" / "ckpt_best.pth", weights_only=True)
+    assert len(best["state_dict"]["layer2.0.conv1.weight"].unique()) <= 16
+    assert best["best_top1"] > 50
+
+
+def test_a_resumed_run_with_the_scheme_is_the_same_run(trained: Path, tmp_path: Path) -> None:
+    flags = ["digits", "-a", "resnet", "--layers", "8", "-N", "-v", "v2", "-s", "1", "--lr", "0.02", "-b", "64"]
+    whole, parts = ([*flags, "--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
+    source = ["--ckpt", str(trained / "ckpt_best.pth")]
+    assert main(["train", *whole, *source, "--epochs", "3"]) == 0
+    with stopped_once_there_is(tmp_path / "parts" / "resnet" / "digits" / "ckpt_last.pth"):
+        assert main(["train", *parts, *source, "--epochs", "3"]) == 128 + signal.SIGTERM
+    assert main(["train", *parts, "-R", "--epochs", "3"]) == 0
+    states = [
+        torch.load(tmp_path / n / "resnet" / "digits" / "ckpt_last.pth", weights_only=True) for n in ("whole", "parts")
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(*(s["state_dict"].values() for s in states), strict=True))
+
+
+def test_decompress_gives_ordinary_weights_and_inspect_adds_up(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = tmp_path / "net.mess"
+    assert main(["compress", str(trained / "ckpt_best.pth"), "-o", str(stored), "--no-verify", "--rest-bits", "8"]) == 0
+    for ending in ("pth", "safetensors"):
+        assert main(["decompress", str(stored), "-o", str(tmp_path / f"net.{ending}")]) == 0
+    plain = torch.load(tmp_path / "net.pth", weights_only=True)
+    assert all(torch.equal(tensor, plain[name]) for name, tensor in mess.load_state_dict(stored).items())
+    capsys.readouterr()
+    assert main(["inspect", str(stored), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert sum(told["sections"].values()) == told["bytes"] == stored.stat().st_size
+    assert main(["inspect", str(stored)]) == 0
+    assert f"{stored.stat().st_size:,} B" in capsys.readouterr().out
+
+
+BAD_INPUT = [
+    (["train", "digits", "-a", "resnet", "--layers", "21"], "6n+2"),
+    (["train", "digits", "-a", "shufflenet", "--groups", "7"], "1, 2, 3, 4, 8"),
+    (["train", "digits", "-a", "resnt"], "did you mean resnet?"),
+    (["train", "digitz"], "did you mean digits?"),
+    (["train", "cifar10", "--datapath", "nowhere"], "cifar-10-batches-bin"),
+    (["train", "digits", "-T", "-v", "v2"], "--ckpt"),
+    (["train", "digits", "-N"], "-v"),
+    (["train", "digits", "-N", "-v", "v9"], "v1, v2"),
+    (["train", "digits", "-C"], "GPU"),
+    (["train", "digits", "-R"], "checkpoint"),
+    (["train", "digits", "--epochs", "0"], "at least 1"),
+    (["train", "digits", "--lr", "nan"], "above 0"),
+    (["train", "digits", "-N", "-v", "v2q", "--qb", "40"], "bits"),
+    (["test", "digits"], "--ckpt"),
+    (["test", "digits", "--ckpt", "nothing.pth"], "nothing.pth"),
+    (["compress", "nothing.pth"], "nothing.pth"),
+    (["compress", "nothing.pth", "-v", "v7"], "did you mean"),
+    (["compress", "nothing.pth", "--scale-bits", "13"], "2…12, 16 or 32"),
+    (["inspect", "nothing.mess"], "nothing.mess"),
+    (["tset"], "did you mean test?"),
+]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="one of these expects that there is no GPU")
+@pytest.mark.parametrize(("argv", "said"), BAD_INPUT, ids=[" ".join(argv) for argv, _ in BAD_INPUT])
+def test_bad_input_gets_one_line_and_exit_code_2(
+    argv: list[str], said: str, in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mess: ")
+    assert said in error
+    assert "Traceback" not in error
+    assert list(in_folder.rglob("*.mess")) == []
+
+
+def test_a_pickle_that_runs_code_is_refused_and_not_run(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (Path("exploded"),))
+
+    torch.save({"state_dict": Bomb()}, "bomb.pth")
+    for argv in (["compress", "bomb.pth"], ["test", "digits", "-a", "resnet", "--ckpt", "bomb.pth"]):
+        assert main(argv) == 2
+        assert "could run code" in capsys.readouterr().err
+    assert not Path("exploded").exists()
+
+
+def test_a_file_of_another_network_is_refused_with_both_named(
+    trained: Path, in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flags in (["-a", "resnet", "--layers", "20"], ["-a", "wideresnet"]):
+        assert main(["test", "digits", *flags, "--ckpt", str(trained / "ckpt_best.pth")]) == 2
+        error = capsys.readouterr().err
+        assert "resnet8" in error
+        assert flags[1] + (flags[3] if len(flags) > 2 else "16") in error
+
+
+def test_mess_alone_and_version_say_what_to_do_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "mess demo" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"mess {mess.__version__}\n"
+
+
+def test_real_weights_are_stored_and_come_back(shared: Path, tmp_path: Path) -> None:
+    for name in ("resnet20-12fca82f", "resnet56-4bfd9763"):
+        stored = tmp_path / f"{name}.mess"
+        flags = ["-v", "v3", "-d", "4", "--scale-bits", "8", "--offset-bits", "8", "--rest-bits", "8"]
+        assert main(["compress", str(shared / "weights" / f"{name}.th"), *flags, "-o", str(stored)]) == 0
+        assert mess.load(stored).architecture.slug == name.split("-")[0]
+
+
+def _layout() -> object:
+    from mess.conversion import layout_of
+
+    return layout_of
