@@ -225,8 +225,8 @@ def _batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], b
     )
     scale = weight / torch.sqrt(var + layer.eps)
     shift = bias - mean * scale
-    stored = (codec.as_numbers(x.float().numpy(), "float32", bits, prefix) for x in (scale, shift))
-    return codec.BatchNorm(*stored, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)
+    a, b = (codec.as_numbers(x.float().numpy(), "float32", bits, prefix) for x in (scale, shift))
+    return codec.BatchNorm(a, b, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)
 
 
 def _plain(name: str, tensor: Tensor, bits: int) -> codec.Plain:

@@ -22,7 +22,9 @@ def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
         OSError: the folder cannot be written or the disk is full; nothing is left behind.
     """
     path = Path(path)
-    opened = tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False)
+    opened = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed before it is renamed, below
+        prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False
+    )
     temporary = opened.name
     try:
         with opened as file:

@@ -136,7 +136,28 @@ def compress(
     for name, value in (("calibration", calibration), ("target_size", target_size)):
         if value is not None:
             raise OptionError(name, "a scheme that can use it", scheme)
-    chosen = StoreOptions(version=scheme, **options)
+    return compress_with(
+        model_or_state_dict,
+        path,
+        StoreOptions(version=scheme, **options),
+        architecture=architecture,
+        about=about,
+        overwrite=overwrite,
+        verify=verify,
+    )
+
+
+def compress_with(
+    model_or_state_dict: nn.Module | Mapping[str, torch.Tensor],
+    path: str | os.PathLike[str],
+    chosen: StoreOptions,
+    *,
+    architecture: Architecture | None = None,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+    verify: bool = False,
+) -> SizeReport:
+    """Store a network as `compress` does, with its options as one record."""
     made = to_stored(
         model_or_state_dict,
         chosen.scheme(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from mess.cli.flags import VERSIONS, add_bit_flags, add_normalisation_flags
 from mess.conversion import INPUT_FACTS
 from mess.errors import OptionError
 from mess.models import Architecture
-from mess.storing import SizeReport, compress
+from mess.storing import SizeReport, compress_with
 from mess.training import load_weights
 
 EXAMPLES = """examples:
@@ -51,15 +50,14 @@ def run(args: argparse.Namespace) -> int:
     described = about.get("architecture")
     console = Console(highlight=False)
     with console.status(f"storing {args.ckpt.name} as {options.tag}"):
-        report = compress(
+        report = compress_with(
             weights,
             output,
-            scheme=options.version,
+            options,
             architecture=Architecture.from_dict(described) if described else None,
             about={name: value for name in INPUT_FACTS if (value := getattr(args, name)) is not None},
             overwrite=args.force,
             verify=not args.no_verify,
-            **{name: value for name, value in asdict(options).items() if name != "version"},
         )
     show(console, report, verified=not args.no_verify)
     return 0

@@ -14,13 +14,12 @@ from mess import models
 from mess.cli.progress import ConsoleReporter, clock
 from mess.recipes import DataChoice, Job, SchemeTraining, run_job, score_network
 from mess.report import draw_references
-from mess.storing import StoreOptions, compress, read_references
+from mess.storing import StoreOptions, compress_with, read_references
 from mess.training import TrainOptions, load_weights
 
 EXAMPLES = """examples:
   mess demo
   mess demo -v v2a --output demo"""
-STORED = {"scale_bits": 8, "offset_bits": 8, "rest_bits": 16}  # what the table calls "stored"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Train ResNet-20 on `digits`, store it, test it from the file, retrain it, and say what each step cost."""
     console = Console(highlight=False)
     reporter = ConsoleReporter(console)
-    store = StoreOptions(version=args.version, **STORED)
+    store = StoreOptions(version=args.version, scale_bits=8, offset_bits=8, rest_bits=16)
     job = Job(
         data=DataChoice("digits", workers=0),
         architecture=models.resolve("resnet", "digits", layers=20),
@@ -57,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     console.print(Rule(f"2. store it with scheme {store.tag}, test the file itself", align="left"))
     file = job.folder / f"ckpt_best_{store.tag}.mess"
-    stored = compress(load_weights(float_path)[0], file, scheme=store.version, architecture=job.architecture, **STORED)
+    stored = compress_with(load_weights(float_path)[0], file, store, architecture=job.architecture)
     before = score_network(job.data, job.architecture, str(file), reporter=reporter)
     reporter.message(f"{file}  {stored.bytes:,} B, top-1 {before.scores.top1:.2f}%")
 

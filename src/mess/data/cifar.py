@@ -146,7 +146,7 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         module = module.replace("numpy.core", "numpy._core")  # as NumPy 1 pickled
         if (module, name) == ("numpy._core.multiarray", "_reconstruct"):
-            from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
+            from numpy._core.multiarray import _reconstruct
 
             return _reconstruct
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):

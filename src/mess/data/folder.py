@@ -41,8 +41,8 @@ class ImageFolder:
 def open_folder(root: Path, known: DatasetInfo | None, *, train: bool, resize: int, crop: int) -> ImageFolder:
     """List the pictures of one split.
 
-    `root` has a folder `train` and one of `val`, `validation`, `test`; or only class folders, of whose pictures a tenth,
-    chosen by the hash of its path, is for testing.
+    `root` has a folder `train` and one of `val`, `validation`, `test`; or only class folders, of whose pictures a
+    tenth, chosen by the hash of its path, is for testing.
 
     Raises:
         DataError: no such folder, no classes, or a class without pictures.

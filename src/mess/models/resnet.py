@@ -48,6 +48,10 @@ class CifarBlock(nn.Module):
 class CifarResNet(nn.Module):
     """6n+2 layers for 32x32 images (section 4.2 of the paper): widths 16, 32, 64; (N, 3, H, W) → (N, classes)."""
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
@@ -122,6 +126,11 @@ class ImageNetResNet(nn.Module):
         middle: width of the first stage's bottlenecks: 64, ResNeXt's groups · width a group, WideResNet's 64·k.
         groups: of the 3x3 convolution in the bottleneck.
     """
+
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
 
     def __init__(
         self, architecture: Architecture, *, width_mult: float = 1.0, middle: int = 64, groups: int = 1

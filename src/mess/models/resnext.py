@@ -16,6 +16,10 @@ IMAGENET_GROUP_WIDTH = {50: 4, 101: 8}  # layers -> width a group: 50 32x4d, 101
 class CifarResNeXt(nn.Module):
     """9n+2 layers for 32x32 images (section 5.3 of the paper); (N, 3, H, W) → (N, classes)."""
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture

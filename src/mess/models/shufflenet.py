@@ -46,6 +46,10 @@ class ShuffleUnit(nn.Module):
 class ShuffleNet(nn.Module):
     """(N, 3, H, W) images → (N, classes) logits. On 32x32 images the stem keeps the size and does not pool."""
 
+    stage2: nn.Module
+    stage3: nn.Module
+    stage4: nn.Module
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture

@@ -59,6 +59,10 @@ class ShuffleV2Unit(nn.Module):
 class ShuffleNetV2(nn.Module):
     """(N, 3, H, W) images → (N, classes) logits."""
 
+    stage2: nn.Module
+    stage3: nn.Module
+    stage4: nn.Module
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture

@@ -34,6 +34,10 @@ class WideBlock(nn.Module):
 class CifarWideResNet(nn.Module):
     """6n+4 layers for 32x32 images, widths 16k, 32k, 64k; (N, 3, H, W) → (N, classes)."""
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import CheckpointError, OptionError
+from mess.models import Architecture
 from mess.recipes.job import Job, SchemeTraining
 from mess.scheme import (
     Decoded,
@@ -22,7 +22,7 @@ from mess.scheme import (
     plan,
     project_,
 )
-from mess.storing import StoreOptions, compress
+from mess.storing import StoreOptions, compress_with
 from mess.training import Hooks
 
 
@@ -138,13 +138,11 @@ def _writer(training: SchemeTraining, rounds: int, facts: Mapping[str, Any], wri
     def write(path: Path, model: nn.Module) -> None:
         suffix = f"_{store.tag}_r{rounds}" if rounds else f"_{store.tag}"
         target = path.with_name(f"{path.stem}{suffix}.mess")
-        options = {name: value for name, value in asdict(store).items() if name != "version"}
         about = {**facts, **({"rounds": rounds} if rounds else {})}
         with torch.no_grad():
             weights = {name: tensor.detach().cpu() for name, tensor in plain_state_dict(model).items()}
-        compress(
-            weights, target, scheme=store.version, architecture=model.architecture, about=about, **options  # type: ignore[arg-type]
-        )  # fmt: skip
+        architecture: Architecture = model.architecture  # type: ignore[assignment]
+        compress_with(weights, target, store, architecture=architecture, about=about)
         if target not in written:
             written.append(target)
 

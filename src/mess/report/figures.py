@@ -29,7 +29,7 @@ def draw_references(refs_KU: np.ndarray, uses_K: np.ndarray, path: str | os.Path
     shown = order[:MOST]
     rows = -(-len(shown) // ACROSS)
     figure = pyplot.figure(figsize=(10, 2.6 + 0.95 * rows), layout="constrained")
-    pictures, counts = figure.subfigures(2, 1, height_ratios=[0.95 * rows + 0.3, 2.3])
+    pictures, counts = np.asarray(figure.subfigures(2, 1, height_ratios=[0.95 * rows + 0.3, 2.3])).ravel()
     note = "" if len(order) == len(shown) else f", the {len(shown)} most used of {len(order)}"
     pictures.suptitle(f"{title}{note}", x=0.01, ha="left", fontsize=11)
     for place in range(rows * ACROSS):

@@ -1,7 +1,7 @@
 """Training through what is stored: the forward pass sees α·R_k + β, and the gradient reaches weights and references.
 
-Every matched layer keeps its full-precision kernels W, the *latent* ones, as its parameter. What the convolution uses is
-their projection onto the references they have,
+Every matched layer keeps its full-precision kernels W, the *latent* ones, as its parameter. What the convolution uses
+is their projection onto the references they have,
 
     Ŵ = w̄ + ⟨w − w̄, r_k⟩·r_k        r_k: the reference without its mean, at length 1
 
@@ -96,7 +96,8 @@ class Decoded:
             for target in group.targets:
                 layer = _owner(model, target.name)
                 self._layers[target.name] = layer
-                index_N = self._matched(layer.weight, target, live)  # type: ignore[arg-type]
+                weight: Tensor = layer.weight  # type: ignore[assignment]
+                index_N = self._matched(weight, target, live)
                 projected = _Projected(target, group.source, live, index_N, scheme.fit)
                 parametrize.register_parametrization(layer, "weight", projected, unsafe=True)
 
@@ -119,7 +120,7 @@ class Decoded:
 
     def latent(self, name: str) -> Tensor:
         """Return the full-precision kernels of a matched layer."""
-        return self._layers[name].parametrizations["weight"].original  # type: ignore[union-attr, index, return-value]
+        return self._parametrization(name).original
 
     @torch.no_grad()
     def plain_state_dict(self) -> dict[str, Tensor]:
@@ -171,7 +172,10 @@ class Decoded:
         return match_tensor(weight, target, live().detach(), self.scheme.fit).index_N
 
     def _projected(self, name: str) -> _Projected:
-        return self._layers[name].parametrizations["weight"][0]  # type: ignore[union-attr, index, return-value]
+        return self._parametrization(name)[0]  # type: ignore[return-value]
+
+    def _parametrization(self, name: str) -> parametrize.ParametrizationList:
+        return self._layers[name].parametrizations["weight"]  # type: ignore[index, return-value]
 
 
 def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
@@ -181,7 +185,8 @@ def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
     for name, tensor in state.items():
         if name.endswith(ORIGINAL):
             prefix = name.removesuffix("." + ORIGINAL)
-            plain[f"{prefix}.weight"] = model.get_submodule(prefix).weight.detach()  # type: ignore[union-attr]
+            weight: Tensor = model.get_submodule(prefix).weight  # type: ignore[assignment]
+            plain[f"{prefix}.weight"] = weight.detach()
         else:
             plain[name] = tensor
     return plain

@@ -1,0 +1,142 @@
+"""Every version of the scheme on CIFAR-10: bytes of real files, and accuracy of what is read back from them.
+
+    python benchmarks/schemes.py --datapath ../data --network resnet20=checkpoint/resnet/cifar10/ckpt_best.pth
+    python benchmarks/schemes.py --datapath ../data --imagenet-normalised --network resnet56=resnet56.th
+
+Rows that docs/results/schemes.json has already are not measured again; `--retrain E` adds E epochs of retraining
+through the decoder to every version. Writes docs/results/schemes.md too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mess import models
+from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
+from mess.files import atomic_write
+from mess.recipes import DataChoice, Job, SchemeTraining, run_job, score_network
+from mess.storing import StoreOptions, compress_with
+from mess.training import Silent, TrainOptions, load_weights
+
+RESULTS = Path(__file__).parents[1] / "docs" / "results"
+PRECISIONS = {"32": (32, 32, 32), "8": (8, 8, 16)}  # bits of α, of β, of the rest
+VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datapath", type=Path, default=Path("../data"))
+    parser.add_argument("--network", action="append", required=True, metavar="NAME=FILE", help="resnetN=weights file")
+    parser.add_argument("--label", default="", help="what to call these weights in the table")
+    parser.add_argument("--imagenet-normalised", action="store_true", help="trained with ImageNet's mean and std")
+    parser.add_argument("--retrain", type=int, default=0, metavar="E", help="epochs of retraining a version")
+    parser.add_argument("--precision", default="bf16", help="of retraining (default: bf16)")
+    args = parser.parse_args()
+    path = RESULTS / "schemes.json"
+    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if args.imagenet_normalised else (None, None)
+    data = DataChoice("cifar10", args.datapath, 0, mean, std)
+    for text in args.network:
+        name, _, file = text.partition("=")
+        label = f"{name} {args.label}".strip()
+        architecture = models.resolve("resnet", "cifar10", layers=int(name.removeprefix("resnet")))
+        for key, measure in plan(label, architecture, file, data, args):
+            if key not in rows:
+                rows[key] = {**measure(), **setting()}
+                atomic_write(path, (json.dumps(rows, indent=1, sort_keys=True) + "\n").encode())
+                print(key, rows[key])
+    atomic_write(RESULTS / "schemes.md", table(rows).encode())
+
+
+def plan(label: str, architecture: models.Architecture, file: str, data: DataChoice, args: argparse.Namespace) -> Any:
+    """Yield (key of a row, function that measures it)."""
+    yield f"{label}|float", lambda: float_row(architecture, file, data)
+    for version in VERSIONS:
+        for bits in PRECISIONS:
+            yield f"{label}|{version}|{bits}", lambda v=version, b=bits: stored_row(architecture, file, data, v, b)
+        if args.retrain:
+            for way in ("decoder", "project"):
+                key = f"{label}|{version}|{way} {args.retrain} epochs"
+                yield key, lambda v=version, w=way: retrained_row(architecture, file, data, v, w, args)
+
+
+def float_row(architecture: models.Architecture, file: str, data: DataChoice) -> dict[str, Any]:
+    weights, _ = load_weights(file)
+    tested = score_network(data, architecture, file)
+    size = sum(t.numel() * t.element_size() for n, t in weights.items() if not n.endswith("num_batches_tracked"))
+    return {"bytes": size, "top1": tested.scores.top1}
+
+
+def stored_row(
+    architecture: models.Architecture, file: str, data: DataChoice, version: str, bits: str
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "net.mess"
+        options = store_options(version, bits)
+        report = compress_with(load_weights(file)[0], target, options, architecture=architecture, verify=True)
+        tested = score_network(data, architecture, str(target))
+        return {"bytes": report.bytes, "top1": tested.scores.top1}
+
+
+def retrained_row(
+    architecture: models.Architecture, file: str, data: DataChoice, version: str, way: str, args: argparse.Namespace
+) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        options = TrainOptions(epochs=args.retrain, lr=0.02, precision=args.precision, save_epoch=1, print_freq=10**6)
+        scheme = SchemeTraining(store_options(version, "8"), every=1, project=way == "project")
+        job = Job(data, architecture, options, scheme=scheme, ckpt=file, checkpoints=Path(folder))
+        target = run_job(job, Silent()).files[-1]
+        tested = score_network(data, architecture, str(target))
+        return {"bytes": target.stat().st_size, "top1": tested.scores.top1, "epochs": args.retrain}
+
+
+def store_options(version: str, bits: str) -> StoreOptions:
+    scale, offset, rest = PRECISIONS[bits]
+    return StoreOptions(version=version, scale_bits=scale, offset_bits=offset, rest_bits=rest)
+
+
+def setting() -> dict[str, Any]:
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "commit": commit.stdout.strip(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "torch": str(torch.__version__),
+        "seed": 0,
+    }
+
+
+def table(rows: dict[str, Any]) -> str:
+    """Return the page: one table a network."""
+    lines = [
+        "# Every version of the scheme, CIFAR-10",
+        "",
+        "JPEG-recoded CIFAR-10, all 10,000 test images, seed 0, n = 1. Bytes are those of the file, accuracy that of the",
+        'network read back from it. "8": α and β in 8 bits, the rest in half precision; "32": all as they are. Made by',
+        "`python benchmarks/schemes.py` (its docstring has the full commands); schemes.json has commit, machine and",
+        "versions of each row.",
+        "",
+    ]
+    labels = list(dict.fromkeys(key.split("|")[0] for key in rows))
+    for label in labels:
+        lines += [f"## {label}", "", "| stored as | bytes | smaller | top-1 % |", "|---|---:|---:|---:|"]
+        whole = rows[f"{label}|float"]["bytes"]
+        order = sorted((k for k in rows if k.startswith(f"{label}|")), key=lambda k: (k.split("|")[1] != "float", k))
+        for key in order:
+            row = rows[key]
+            what = ", ".join(key.split("|")[1:]).replace(", 32", ", 32 bits").replace(", 8", ", 8 bits")
+            lines.append(f"| {what} | {row['bytes']:,} | {whole / row['bytes']:.2f}× | {row['top1']:.2f} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
