@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,15 @@ from torch import nn
 
 from mess import codec, models
 from mess.codec.quantize import BITS
-from mess.conversion import INPUT_FACTS, Precision, architecture_of, layout_of, to_stored, to_tensors
+from mess.conversion import INPUT_FACTS, Conversion, Precision, architecture_of, layout_of, to_stored, to_tensors
 from mess.errors import OptionError, WeightsError
 from mess.files import atomic_write, atomic_writer
 from mess.models import Architecture
 from mess.scheme import Scheme, file_tag, get_scheme
+from mess.storing_v4 import convert_v4, v4_options
 from mess.verification import write_verified
+
+LEARNED = "v4"
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def compress(
     model_or_state_dict: nn.Module | Mapping[str, torch.Tensor],
     path: str | os.PathLike[str],
     scheme: str = "v2",
-    calibration: Iterable[torch.Tensor] | None = None,
+    calibration: Iterable[Any] | torch.Tensor | None = None,
     target_size: int | None = None,
     *,
     architecture: Architecture | None = None,
@@ -115,36 +118,31 @@ def compress(
     Args:
         model_or_state_dict: any module, or any mapping of names to tensors.
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
-        scheme: version, ``"v2"`` and so on.
-        calibration: batches of inputs, for schemes that look at activations; the present ones do not.
-        target_size: bytes to aim at, for schemes that have a rate to choose; the present ones have not.
+        scheme: version, ``"v1"`` … ``"v4"``.
+        calibration: v4 only: inputs as the network takes them, a tensor or batches; no labels are needed.
+        target_size: v4 only: bytes of the file; it comes out at 99 to 100 % of them.
         architecture: which network of the zoo a bare state dict belongs to; found out where possible if None.
-        about: small facts to keep in the file with the scheme (JSON values): rounds of retraining, mean and std.
+        about: small facts to keep in the file (JSON values): rounds of retraining, mean and std of the input.
         overwrite: replace an existing file; otherwise FileExistsError.
         verify: read the file back in a fresh process and compare every tensor before `path` is touched.
-        options: fields of `StoreOptions`.
+        options: fields of `StoreOptions`; for v4 `max_drop`, and fields of `LearnOptions` and `V4Options`.
 
     Raises:
-        OptionError: a scheme or number of bits that does not exist or does not fit this network.
+        OptionError: a scheme or option that does not exist or does not fit this network.
         WeightsError: a tensor that cannot be stored, by name: NaN, Inf, complex, sparse, quantised.
     """
-    unknown = set(options) - set(StoreOptions.__dataclass_fields__)
-    if unknown:
-        raise OptionError(
-            "compress", f"options {', '.join(StoreOptions.__dataclass_fields__)}", ", ".join(sorted(unknown))
-        )
+    settings: dict[str, Any] = {
+        "architecture": architecture, "about": about, "overwrite": overwrite, "verify": verify,
+    }  # fmt: skip
+    if scheme == LEARNED:
+        return compress_learned(model_or_state_dict, path, calibration, target_size, **settings, **options)
     for name, value in (("calibration", calibration), ("target_size", target_size)):
         if value is not None:
-            raise OptionError(name, "a scheme that can use it", scheme)
-    return compress_with(
-        model_or_state_dict,
-        path,
-        StoreOptions(version=scheme, **options),
-        architecture=architecture,
-        about=about,
-        overwrite=overwrite,
-        verify=verify,
-    )
+            raise OptionError(name, f"scheme {LEARNED}, which has a rate to choose", scheme)
+    known = [field.name for field in fields(StoreOptions)]
+    if unknown := sorted(set(options) - set(known)):
+        raise OptionError("compress", f"options {', '.join(known)}", ", ".join(unknown))
+    return compress_with(model_or_state_dict, path, StoreOptions(version=scheme, **options), **settings)
 
 
 def compress_with(
@@ -157,7 +155,7 @@ def compress_with(
     overwrite: bool = True,
     verify: bool = False,
 ) -> SizeReport:
-    """Store a network as `compress` does, with its options as one record."""
+    """Store a network as `compress` does under v1 … v3a, with its options as one record."""
     made = to_stored(
         model_or_state_dict,
         chosen.scheme(),
@@ -167,9 +165,48 @@ def compress_with(
         architecture=architecture,
         about=about,
     )
-    layout = None if chosen.self_contained else layout_of
+    return _written(made, path, chosen.self_contained, overwrite, verify)
+
+
+def compress_learned(
+    model_or_state_dict: nn.Module | Mapping[str, torch.Tensor],
+    path: str | os.PathLike[str],
+    calibration: Iterable[Any] | torch.Tensor | None = None,
+    target_size: int | None = None,
+    *,
+    max_drop: float | None = None,
+    architecture: Architecture | None = None,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+    verify: bool = False,
+    progress: Any = None,
+    **options: Any,
+) -> SizeReport:
+    """Store a network as `compress` does under v4; `max_drop` is in points of accuracy, see `storing_v4.convert_v4`."""
+    try:
+        chosen = v4_options(calibrated=calibration is not None, **options)
+    except TypeError as error:
+        raise OptionError(
+            "compress", "options divergence, steps, rest_bits, self_contained or max_drop", error
+        ) from error
+    made = convert_v4(
+        model_or_state_dict,
+        calibration,
+        target_size=target_size,
+        max_drop=max_drop,
+        options=chosen,
+        architecture=architecture,
+        about=about,
+        progress=progress,
+    )
+    return _written(made, path, chosen.self_contained, overwrite, verify)
+
+
+def _written(
+    made: Conversion, path: str | os.PathLike[str], self_contained: bool, overwrite: bool, verify: bool
+) -> SizeReport:
     write = write_verified if verify else codec.write_model
-    size = write(Path(path), made.stored, layout=layout, overwrite=overwrite)
+    size = write(Path(path), made.stored, layout=None if self_contained else layout_of, overwrite=overwrite)
     return SizeReport(Path(path), size, made.float_bytes, made.as_is, made.error)
 
 

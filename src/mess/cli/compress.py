@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
 from mess.cli.choices import store_options
 from mess.cli.flags import VERSIONS, add_bit_flags, add_normalisation_flags
 from mess.conversion import INPUT_FACTS
+from mess.data import Batches, open_dataset
 from mess.errors import OptionError
 from mess.models import Architecture
-from mess.storing import SizeReport, compress_with
+from mess.storing import LEARNED, SizeReport, compress_learned, compress_with
 from mess.training import load_weights
 
 EXAMPLES = """examples:
   mess compress checkpoint/resnet/cifar10/ckpt_best.pth -v v2
   mess compress weights.pth -v v2a --scale-bits 8 --offset-bits 8 --rest-bits 8 -o small.mess
-  mess compress weights.safetensors -v v3 -d 4 --pointwise 8"""
+  mess compress weights.safetensors -v v3 -d 4 --pointwise 8
+  mess compress weights.pth -v v4 --calibration cifar10 --datapath ../data
+  mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB"""
+UNITS = {"": 1, "B": 1, "KB": 1000, "KIB": 1024, "MB": 1000**2, "MIB": 1024**2}
+CALIBRATION_IMAGES = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess compress`."""
     parser.add_argument("ckpt", metavar="CKPT", type=Path, help="checkpoint, state dict (.pth, .th) or .safetensors")
-    parser.add_argument("-v", "--version", metavar="VER", default="v2", help=f"{' | '.join(VERSIONS)} (default: v2)")
+    parser.add_argument(
+        "-v", "--version", metavar="VER", default="v2", help=f"{' | '.join(VERSIONS)} | {LEARNED} (default: v2)"
+    )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: beside CKPT, NAME_VERSION.mess")
     parser.add_argument(
         "-d", "--bind-size", metavar="N", type=int, default=2, help="kernels a unit, v3 and v3a (default: 2)"
@@ -36,31 +45,85 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
+    _add_learned_flags(parser)
     add_bit_flags(parser)
     add_normalisation_flags(parser)
 
 
+def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("version v4")
+    group.add_argument("--calibration", metavar="DATA", help="dataset or folder whose training pictures v4 looks at")
+    group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
+    group.add_argument("--target-size", metavar="SIZE", help="size of the file: 90000, 90KB, 1.5MB")
+    group.add_argument("--max-drop", metavar="P", type=float, help="points of accuracy that may be lost")
+
+
 def run(args: argparse.Namespace) -> int:
     """Store, read back, report."""
-    options = store_options(args)
-    output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{options.tag}.mess")
+    learned = args.version == LEARNED
+    options = None if learned else store_options(args)
+    tag = LEARNED if options is None else options.tag
+    output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{tag}.mess")
     if output.exists() and not args.force:
         raise OptionError(output, "a new file name", "an existing file", "--force overwrites it")
+    for flag in ("calibration", "target_size", "max_drop"):
+        if getattr(args, flag) is not None and not learned:
+            raise OptionError("--" + flag.replace("_", "-"), f"-v {LEARNED} beside it", args.version)
+    size = parse_size(args.target_size)
     weights, about = load_weights(args.ckpt)
     described = about.get("architecture")
+    settings = {
+        "architecture": Architecture.from_dict(described) if described else None,
+        "about": {name: value for name in INPUT_FACTS if (value := getattr(args, name)) is not None},
+        "overwrite": args.force,
+        "verify": not args.no_verify,
+    }
     console = Console(highlight=False)
-    with console.status(f"storing {args.ckpt.name} as {options.tag}"):
-        report = compress_with(
-            weights,
-            output,
-            options,
-            architecture=Architecture.from_dict(described) if described else None,
-            about={name: value for name in INPUT_FACTS if (value := getattr(args, name)) is not None},
-            overwrite=args.force,
-            verify=not args.no_verify,
-        )
+    with console.status(f"storing {args.ckpt.name} as {tag}") as status:
+        if options is not None:
+            report = compress_with(weights, output, options, **settings)
+        else:
+            rest = {"rest_bits": args.rest_bits} if "rest_bits" in args.explicit else {}
+            report = compress_learned(
+                weights,
+                output,
+                calibration_images(args),
+                size,
+                max_drop=args.max_drop,
+                self_contained=args.self_contained,
+                progress=lambda *told: status.update(f"storing {args.ckpt.name} as {tag}: {_told(told)}"),
+                **rest,
+                **settings,
+            )
     show(console, report, verified=not args.no_verify)
     return 0
+
+
+def parse_size(text: str | None) -> int | None:
+    """Return bytes: 90000, 90KB (of 1,000), 90KiB (of 1,024), 1.5MB.
+
+    Raises:
+        OptionError: no size.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip())
+    if not found or found[2].upper() not in UNITS or float(found[1]) <= 0:
+        raise OptionError("--target-size", "a size such as 90000, 90KB or 1.5MB", text)
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def calibration_images(args: argparse.Namespace) -> list[torch.Tensor] | None:
+    """Return the first training pictures of the dataset that was named, as the network takes them."""
+    if args.calibration is None:
+        return None
+    images = open_dataset(args.calibration, args.datapath, train=True, mean=args.mean, std=args.std)
+    batches = Batches(images, CALIBRATION_IMAGES, train=False)
+    return [next(iter(batches.epoch(0)))[0]]
+
+
+def _told(told: tuple[object, ...]) -> str:
+    return " ".join(str(part) for part in told)
 
 
 def show(console: Console, report: SizeReport, *, verified: bool) -> None:

@@ -24,7 +24,7 @@ from mess.codec.model_file import (
 )
 from mess.codec.streams import Sharing, read_stream
 
-STORED_AS = {"P": "as it is", "M": "reference, scale, offset", "C": "reference", "E": "sum of references", "B": "batch norm", "T": "tied"}
+STORED_AS = {"P": "as it is", "M": "k, α, β", "C": "k", "E": "sum of references", "B": "batch norm", "T": "tied"}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The manifest's meaning: which tensors a file holds, in what order their streams stand (FORMAT.md 5.1 to 5.4).
 
 Kinds of a tensor, as the manifest writes them: ``P`` stored by itself; ``M3`` matched with codebook 3, with scale and
-offset; ``C3`` a copy of a reference of codebook 3; ``E3`` sums of its references; ``B0`` a BatchNorm layer with the first eps of the list (``b0`` where
-it counts no batches); ``T`` the same as another tensor; ``-`` part of a BatchNorm that has been told already.
+offset; ``C3`` a copy of a reference of codebook 3; ``E3`` sums of its references (clause 10); ``B0`` a BatchNorm layer
+with the first eps of the list (``b0`` where it counts no batches); ``T`` the same as another tensor; ``-`` part of a
+BatchNorm that has been told already.
 """
 
 from __future__ import annotations

@@ -143,13 +143,13 @@ def joined(prefix: str, part: str) -> str:
     return f"{prefix}.{part}" if prefix else part
 
 
-def checked_shape(shape: object, where: str) -> tuple[int, ...]:
+def checked_shape(shape: Any, where: str) -> tuple[int, ...]:
     """Return a shape that comes out of a file.
 
     Raises:
         FormatError: not a list of at most 8 numbers 0 … 2^40, or more than 2^48 numbers in all.
     """
     good = isinstance(shape, list) and len(shape) <= 8 and all(type(d) is int and 0 <= d <= 1 << 40 for d in shape)
-    if not good or math.prod(shape) > 1 << 48:  # type: ignore[arg-type]
+    if not good or math.prod(shape) > 1 << 48:
         raise FormatError(where, "a shape of at most 8 dimensions and 2^48 numbers", repr(shape)[:80])
-    return tuple(shape)  # type: ignore[arg-type]
+    return tuple(shape)

@@ -30,8 +30,7 @@ SECTION_NAMES = {
 }  # fmt: skip
 STREAMS = 0  # coder of a section that is streams
 CONTEXTS = 1  # coder of sums of references
-KNOWN = {MANIFEST: (RAW, ZSTD), **{kind: (STREAMS,) for kind in range(REFERENCES, EXPANSIONS)},
-    EXPANSIONS: (CONTEXTS,)}  # fmt: skip
+KNOWN = {MANIFEST: (RAW, ZSTD), **dict.fromkeys(range(REFERENCES, EXPANSIONS), (STREAMS,)), EXPANSIONS: (CONTEXTS,)}
 LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
 
 

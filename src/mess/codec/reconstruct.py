@@ -10,7 +10,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from mess.codec.model import BATCH_NORM_PARTS, BatchNorm, Codebook, Cut, Expanded, Matched, Plain, StoredModel, Tied, joined
+from mess.codec.model import (
+    BATCH_NORM_PARTS,
+    BatchNorm,
+    Codebook,
+    Cut,
+    Expanded,
+    Matched,
+    Plain,
+    StoredModel,
+    Tied,
+    joined,
+)
 from mess.codec.numbers import cast
 from mess.errors import FormatError
 

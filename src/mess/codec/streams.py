@@ -29,7 +29,7 @@ CONSTANT, CODED, CODED_SHARED = range(3)
 HIGHEST = 1 << 63
 PLAIN_DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 ITEM = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
-STORED = {"bfloat16": np.dtype("<u2"), "bool": np.dtype("u1")}
+STORED: dict[str, np.dtype] = {"bfloat16": np.dtype("<u2"), "bool": np.dtype("u1")}
 
 
 @dataclass
@@ -76,30 +76,42 @@ def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = Fa
     if (form == PLANES) != (dtype in ITEM):
         raise FormatError(reader.where, "floats in planes, integers not", head)
     if form == INTEGERS:
-        info = np.iinfo(STORED.get(dtype, np.dtype(dtype)))
-        values = read_integers(reader, count, sharing, HIGHEST, skip=skip)
-        if values is None:
-            return None
-        if len(values) and not info.min <= int(values.min()) <= int(values.max()) <= (
-            1 if dtype == "bool" else info.max
-        ):
-            raise FormatError(reader.where, f"numbers of {dtype}", "larger ones")
-        return Numbers(values.astype(STORED.get(dtype, np.dtype(dtype))), dtype, None)
-    own = Sharing()
-    planes = [read_integers(reader, count, own, 256, skip=skip) for _ in range(ITEM[dtype])]
+        return _read_plain_integers(reader, count, sharing, dtype, skip)
+    return _read_planes(reader, count, dtype, skip)
+
+
+def _read_plain_integers(reader: Reader, count: int, sharing: Sharing, dtype: str, skip: bool) -> Numbers | None:
+    values = read_integers(reader, count, sharing, HIGHEST, skip=skip)
+    if values is None:
+        return None
+    kind = _stored(dtype)
+    lowest, highest = (0, 1) if dtype == "bool" else (np.iinfo(kind).min, np.iinfo(kind).max)
+    if len(values) and not lowest <= int(values.min()) <= int(values.max()) <= highest:
+        raise FormatError(reader.where, f"numbers of {dtype}", "larger ones")
+    return Numbers(values.astype(kind), dtype, None)
+
+
+def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> Numbers | None:
+    own, item = Sharing(), ITEM[dtype]
+    bytes_NB = np.empty((0 if skip else count, item), dtype=np.uint8)
+    for place in range(item):
+        plane = read_integers(reader, count, own, 256, skip=skip)
+        if plane is None:
+            continue
+        if len(plane) and not 0 <= int(plane.min()) <= int(plane.max()) <= 255:
+            raise FormatError(reader.where, "bytes, 0 to 255", "other numbers")
+        bytes_NB[:, place] = plane
     if skip:
         return None
-    bytes_NB = np.empty((count, ITEM[dtype]), dtype=np.uint8)
-    for place, plane in enumerate(planes):
-        if plane is not None and len(plane) and int(plane.min()) < 0:
-            raise FormatError(reader.where, "bytes", "a negative number")
-        bytes_NB[:, place] = plane
-    values = bytes_NB.reshape(-1).view(STORED.get(dtype, np.dtype(dtype).newbyteorder("<")))
-    if dtype != "bfloat16" and not np.isfinite(values).all():
+    numbers = Numbers(bytes_NB.reshape(-1).view(_stored(dtype).newbyteorder("<")), dtype, None)
+    if not np.isfinite(numbers.floats() if dtype == "bfloat16" else numbers.values).all():
         raise FormatError(reader.where, "finite numbers", "NaN or infinity")
-    if dtype == "bfloat16" and ((values & 0x7F80) == 0x7F80).any():
-        raise FormatError(reader.where, "finite numbers", "NaN or infinity")
-    return Numbers(values, dtype, None)
+    return numbers
+
+
+def _stored(dtype: str) -> np.dtype:
+    """Return the NumPy dtype in which numbers of a dtype of torch's are kept."""
+    return STORED.get(dtype) or np.dtype(dtype)
 
 
 def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:

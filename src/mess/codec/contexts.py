@@ -1,0 +1,79 @@
+"""Integers whose neighbours say how large they are likely to be: which table each one uses (FORMAT.md, clause 10).
+
+A layer's integers are rows (output channels) × columns (input channels) × terms (of the basis). They are decoded in
+stages: the first term in four bands of rows, then each further term at once. Within a stage the table of an integer
+follows from its term's level, a byte of the file, and from how large its row and its column have been so far::
+
+    context = (level + h(row) + h(column)) ≫ 1,    h = quarter octaves above or below the layer's mean
+
+Channels differ much more than positions do, so this sees most of the structure that rounded networks have, and a
+whole stage still decodes in one go. All arithmetic is on integers: nothing here depends on a float.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+CONTEXTS = 48  # half octaves of mean magnitude, from 2^−12 up
+BANDS = 4  # of rows, in the first term
+UNIT = 64  # a ratio of 1, in fixed point
+FLOOR = 6  # added to ratios: a channel of zeros so far is not expected to stay one
+LEVEL_OF_ONE = 48  # the level of a term whose mean magnitude is 1; quarter octaves
+LEVELS = 96
+# ⌈64 · 2^((k − ½)/4)⌉ for k = −13 … 20: the smallest ratio of each quarter octave (FORMAT.md 10.4)
+EDGES = np.array(
+    [
+        7, 8, 9, 11, 13, 15, 18, 21, 25, 30, 35, 42, 50, 59, 70, 83, 99, 118, 140, 166, 198, 235, 280, 332, 395, 470,
+        559, 664, 790, 940, 1117, 1328, 1580, 1879,
+    ]
+)  # fmt: skip
+LOWEST = -14  # quarter octaves of a ratio below the first edge
+
+
+def stages(rows: int, terms: int) -> Iterator[tuple[int, slice]]:
+    """Yield (term, rows) of each stage, in the order of decoding; empty bands are left out."""
+    for band in range(BANDS):
+        cut = slice(rows * band // BANDS, rows * (band + 1) // BANDS)
+        if cut.start < cut.stop:
+            yield 0, cut
+    for term in range(1, terms):
+        yield term, slice(0, rows)
+
+
+def stage_contexts(magnitudes_RCT: np.ndarray, term: int, rows: slice, level: int) -> np.ndarray:
+    """Return the context of each integer of a stage, (rows, C) int64.
+
+    Args:
+        magnitudes_RCT: what is decoded so far; only stages before this one are looked at.
+        term: of the stage.
+        rows: of the stage.
+        level: of the term, 0 … 95.
+    """
+    row_count, columns, _ = magnitudes_RCT.shape
+    if term:
+        seen = magnitudes_RCT[:, :, :term]
+        row_R = _octaves(seen.sum((1, 2)), columns * term, seen.size)
+        column_C = _octaves(seen.sum((0, 2)), row_count * term, seen.size)
+    else:
+        seen = magnitudes_RCT[: rows.start, :, :1]
+        row_R = np.zeros(rows.stop - rows.start, dtype=np.int64)
+        column_C = _octaves(seen.sum((0, 2)), rows.start, seen.size)
+    return np.clip((level + row_R[:, None] + column_C[None, :]) >> 1, 0, CONTEXTS - 1)
+
+
+def term_level(magnitudes_RC: np.ndarray) -> int:
+    """Return the level that suits a term: quarter octaves of its mean magnitude. Writers choose; readers are told."""
+    mean = float(magnitudes_RC.mean()) if magnitudes_RC.size else 0.0
+    return int(np.clip(round(4 * np.log2(max(mean, 2.0**-12))) + LEVEL_OF_ONE, 0, LEVELS - 1))
+
+
+def _octaves(sums_N: np.ndarray, each: int, seen: int) -> np.ndarray:
+    """Quarter octaves of (sum / each) / (total / seen), where `each` of the integers seen belong to a channel."""
+    total = int(sums_N.sum())
+    if not total:
+        return np.zeros(len(sums_N), dtype=np.int64)
+    # integers are below 2^15, so this stays below 2^63 for all layers of fewer than 2^42 numbers
+    ratio_N = sums_N.astype(np.int64) * (UNIT * (seen // each)) // total + FLOOR
+    return np.searchsorted(EDGES, ratio_N, side="right") + LOWEST

@@ -1,0 +1,195 @@
+"""Layers that are sums of references, Σ_t q_t·R_t for each unit: their integers as bytes (FORMAT.md, clause 10).
+
+::
+
+    heads (step, level of each term) │ which contexts have a table │ tables │ one ANS stream over all layers
+
+Tables are shared by the whole network: a context says how large an integer should be, and that means the same in every
+layer. Many small tables would cost more than they save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from mess.codec.bits import Reader, unzigzag, varint, zigzag
+from mess.codec.contexts import CONTEXTS, LEVELS, stage_contexts, stages, term_level
+from mess.codec.grouped import GroupDecoder, encode_groups
+from mess.codec.tables import Table, best_table, read_table
+from mess.errors import FormatError, WeightsError
+
+LARGEST_INTEGER = (1 << 15) - 1
+Size = tuple[int, int, int]  # rows, columns, terms
+
+
+@dataclass(frozen=True)
+class Integers:
+    """A layer's integers, (rows, columns, terms) int32, and the step they are multiples of."""
+
+    values_RCT: np.ndarray
+    step: float
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Contexts that share a table, from `first` up to the next span's first; symbols are q − low."""
+
+    first: int
+    low: int
+    table: Table
+    bits: float
+
+
+def write_expansions(layers: Sequence[Integers]) -> bytes:
+    """Return the section of all layers.
+
+    Raises:
+        WeightsError: an integer beyond ±32,767.
+    """
+    heads, groups = [], []
+    for layer in layers:
+        if layer.values_RCT.size and int(np.abs(layer.values_RCT).max()) > LARGEST_INTEGER:
+            raise WeightsError("expanded layer", f"integers up to {LARGEST_INTEGER}", "larger ones", "a larger step")
+        levels = [term_level(np.abs(layer.values_RCT[:, :, t])) for t in range(layer.values_RCT.shape[2])]
+        heads.append(np.float32(layer.step).astype("<f4").tobytes() + bytes(levels))
+        groups.append(list(_contexts(layer.values_RCT, levels)))
+    spans = _spans([pair for layer in groups for pair in layer])
+    mask = sum(1 << span.first for span in spans)
+    out = [*heads, mask.to_bytes(CONTEXTS // 8, "little")]
+    out += [varint(zigzag(span.low)) + span.table.content for span in spans]
+    coded = [
+        (values_N[span_N == place] - span.low, span.table.frequency_A)
+        for layer in groups
+        for values_N, context_N in layer
+        for span_N in [_span_of(spans, context_N)]
+        for place, span in enumerate(spans)
+        if (span_N == place).any()
+    ]
+    words = encode_groups(coded)
+    return b"".join([*out, varint(len(words)), words.astype("<u4").tobytes()])
+
+
+def read_expansions(reader: Reader, sizes: Sequence[Size]) -> list[Integers]:
+    """Undo `write_expansions`.
+
+    Raises:
+        FormatError: anything a writer would not write.
+    """
+    heads = []
+    for _, _, terms in sizes:
+        step = float(np.frombuffer(reader.take(4), "<f4")[0])
+        if not np.isfinite(step) or step <= 0:
+            raise FormatError(reader.where, "a finite step above 0", step)
+        levels = list(reader.take(terms))
+        if max(levels, default=0) >= LEVELS:
+            raise FormatError(reader.where, f"levels below {LEVELS}", max(levels))
+        heads.append((step, levels))
+    mask = int.from_bytes(reader.take(CONTEXTS // 8), "little")
+    spans = [_read_span(reader, first) for first in range(CONTEXTS) if mask >> first & 1]
+    if not spans and any(rows * columns * terms for rows, columns, terms in sizes):
+        raise FormatError(reader.where, "at least one table", "none")
+    words = np.frombuffer(reader.take(4 * reader.varint(1 << 40)), "<u4")
+    decoder = GroupDecoder(words, [span.table.frequency_A for span in spans])
+    layers = [
+        Integers(_decode(decoder, spans, size, levels), step) for size, (step, levels) in zip(sizes, heads, strict=True)
+    ]
+    decoder.finish()
+    return layers
+
+
+def expansion_shares(reader: Reader, sizes: Sequence[Size]) -> list[int]:
+    """Return bytes of the section by layer: all of it, shared out by how many bits each layer's integers take."""
+    total = reader.left
+    layers = read_expansions(reader, sizes)
+    pairs = [
+        _contexts(x.values_RCT, [term_level(np.abs(x.values_RCT[:, :, t])) for t in range(x.values_RCT.shape[2])])
+        for x in layers
+    ]
+    spans = _spans([pair for layer in pairs for pair in layer])
+    bits = []
+    for layer in pairs:
+        used = 1.0
+        for values_N, context_N in layer:
+            span_N = _span_of(spans, context_N)
+            for place, span in enumerate(spans):
+                used += span.table.cost(np.bincount(values_N[span_N == place] - span.low))
+        bits.append(used)
+    edges = np.rint(np.cumsum([0.0, *bits]) / max(sum(bits), 1.0) * total).astype(int)
+    return np.diff(edges).tolist()
+
+
+def _decode(decoder: GroupDecoder, spans: list[_Span], size: Size, levels: list[int]) -> np.ndarray:
+    values_RCT = np.zeros(size, dtype=np.int32)
+    magnitudes_RCT = np.zeros(size, dtype=np.int64)
+    if not values_RCT.size:
+        return values_RCT
+    for term, rows in stages(size[0], size[2]):
+        span_RC = _span_of(spans, stage_contexts(magnitudes_RCT, term, rows, levels[term]))
+        found_RC = np.zeros(span_RC.shape, dtype=np.int64)
+        for place, span in enumerate(spans):
+            here = span_RC == place
+            if count := int(here.sum()):
+                found_RC[here] = decoder.decode(count, place).astype(np.int64) + span.low
+        values_RCT[rows, :, term] = found_RC
+        magnitudes_RCT[rows, :, term] = np.abs(found_RC)
+    return values_RCT
+
+
+def _contexts(values_RCT: np.ndarray, levels: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return (integers, contexts) of each stage, flat."""
+    if not values_RCT.size:
+        return []
+    magnitudes_RCT = np.abs(values_RCT.astype(np.int64))
+    return [
+        (
+            values_RCT[rows, :, term].astype(np.int64).ravel(),
+            stage_contexts(magnitudes_RCT, term, rows, levels[term]).ravel(),
+        )
+        for term, rows in stages(values_RCT.shape[0], values_RCT.shape[2])
+    ]
+
+
+def _spans(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[_Span]:
+    """Choose which contexts share a table: neighbours are joined as long as that saves more than it costs."""
+    if not pairs:
+        return []
+    values_N, context_N = (np.concatenate(x) for x in zip(*pairs, strict=True))
+    parts = [(int(c), values_N[context_N == c]) for c in np.unique(context_N)]
+    spans = [_fitted(first, numbers_N) for first, numbers_N in parts]
+    joined = [_fitted(a[0], np.concatenate([a[1], b[1]])) for a, b in pairwise(parts)]
+    while joined:
+        gains = [spans[i].bits + spans[i + 1].bits - both.bits for i, both in enumerate(joined)]
+        best = int(np.argmax(gains))
+        if gains[best] <= 0:
+            break
+        parts[best : best + 2] = [(parts[best][0], np.concatenate([parts[best][1], parts[best + 1][1]]))]
+        spans[best : best + 2] = [joined.pop(best)]
+        for i in (best - 1, best):
+            if 0 <= i < len(joined):
+                joined[i] = _fitted(parts[i][0], np.concatenate([parts[i][1], parts[i + 1][1]]))
+    return spans
+
+
+def _fitted(first: int, values_N: np.ndarray) -> _Span:
+    low = int(values_N.min())
+    counts_A = np.bincount(values_N - low)
+    table = best_table(counts_A)
+    return _Span(first, low, table, table.cost(counts_A) + 8 * (len(table.content) + len(varint(zigzag(low)))))
+
+
+def _read_span(reader: Reader, first: int) -> _Span:
+    low = unzigzag(reader.varint(1 << 17))
+    table = read_table(reader)
+    if low < -LARGEST_INTEGER or low + len(table.frequency_A) - 1 > LARGEST_INTEGER:
+        raise FormatError(reader.where, f"integers up to ±{LARGEST_INTEGER}", "a table beyond")
+    return _Span(first, low, table, 0.0)
+
+
+def _span_of(spans: list[_Span], context: np.ndarray) -> np.ndarray:
+    """Return the span of each context: the last that starts at or below it, or the first."""
+    firsts = np.array([span.first for span in spans], dtype=np.int64)
+    return np.maximum(np.searchsorted(firsts, context, side="right") - 1, 0)

@@ -1,0 +1,29 @@
+"""Version 4: every layer as sums of learned references, Σ_t q_t·R_t a unit, with integers q_t chosen by what they cost.
+
+::
+
+    inputs ─ sensitivity ─► g ─┐
+    inputs ─ moments ─► H, C ──┼─ rounding ─► q ─ distilling ─► q, BatchNorm ─► Learned
+    weights ─ basis ─► R ──────┘      (layer by layer, each on what the layers before it have become)
+
+`layers` says what a layer is, `basis` finds the references (the eigen-kernels of all kernels of a size),
+`sensitivity` says how much an output channel matters, `moments` what a layer sees; `rounding` picks integers by
+distortion plus λ times bits, `distilling` lets them settle together through the decoder, `storing` joins these, and
+`inputs` makes pictures where none are given.
+"""
+
+from mess.scheme.learned.basis import basis_step
+from mess.scheme.learned.inputs import gather_inputs, synthetic_inputs
+from mess.scheme.learned.storing import Learned, LearnedLayer, LearnOptions, learn, rebuild_layer, trimmed
+
+__all__ = [
+    "LearnOptions",
+    "Learned",
+    "LearnedLayer",
+    "basis_step",
+    "gather_inputs",
+    "learn",
+    "rebuild_layer",
+    "synthetic_inputs",
+    "trimmed",
+]

@@ -1,0 +1,154 @@
+"""Letting rounded layers settle together: a short training through the decoder, with the float network as the teacher.
+
+No labels: the stored network is to say what the float network says on the same inputs. Roundings move by
+straight-through gradients (Bengio et al. 2013, arXiv 1308.3432) against a price for the bits they take; steps,
+BatchNorm and biases move freely.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mess.scheme.learned.rounding import LARGEST, code_lengths
+
+INSIDE = 0.45  # of a step: how near its edge a number may start in the bin that rounding chose for it
+REFRESH = 20  # steps between two looks at how long the integers' codes are
+WARM_UP = 10  # steps
+SHIFT = 8  # an image is moved by up to an eighth of its size
+
+
+@dataclass
+class Latent:
+    """A layer while it settles: numbers that round to its integers.
+
+    Attributes:
+        values_OCT: multiples of the step; their nearest integers are what is stored.
+        log_step: () logarithm of the step.
+        basis_TT: rows are references; None: the numbers are the weights.
+        shape: of the weight.
+    """
+
+    values_OCT: Tensor
+    log_step: Tensor
+    basis_TT: Tensor | None
+    shape: torch.Size
+    bits_TA: Tensor
+
+    @classmethod
+    def start(
+        cls, integers_OCT: Tensor, wanted_OCT: Tensor, step: float, basis_TT: Tensor | None, shape: torch.Size
+    ) -> Latent:
+        """Begin where rounding ended: in the bin that it chose, on the side where the number came from."""
+        inside = (wanted_OCT - integers_OCT).clamp(-INSIDE, INSIDE)
+        values = (integers_OCT + inside).float().requires_grad_(True)
+        log_step = torch.tensor(math.log(step)).requires_grad_(True)
+        made = cls(values, log_step, basis_TT.float() if basis_TT is not None else None, shape, torch.zeros(1, 1))
+        made.refresh()
+        return made
+
+    def integers(self) -> Tensor:
+        """Return what is stored, (O, C, T)."""
+        return self.values_OCT.detach().round().clamp(-LARGEST, LARGEST)
+
+    def refresh(self) -> None:
+        """Look again at how long the codes of the integers are; the same for both signs."""
+        integers = self.integers()
+        largest = int(integers.abs().max()) + 2
+        both = code_lengths(torch.cat([integers, -integers]), largest)
+        self.bits_TA = both[:, largest:].float()
+
+    def weight(self) -> Tensor:
+        """Return the weight that is decoded, differentiable as if nothing had been rounded."""
+        values = self.values_OCT
+        rounded = values + (values.round() - values).detach()
+        units = rounded * self.log_step.exp()
+        return (units @ self.basis_TT if self.basis_TT is not None else units).reshape(self.shape)
+
+    def bits(self) -> Tensor:
+        """Return the length of the codes, linear between one integer and the next so that it has a slope."""
+        size = self.values_OCT.abs().clamp(max=self.bits_TA.shape[1] - 1 - 1e-3).reshape(-1, self.bits_TA.shape[0])
+        below = size.detach().floor().long()
+        low, high = (self.bits_TA.T.gather(0, below + more) for more in (0, 1))
+        return (low + (high - low) * (size - below)).sum()
+
+
+def distil(
+    stored: nn.Module,
+    teacher: nn.Module,
+    latents: Mapping[str, Latent],
+    inputs: Tensor,
+    *,
+    steps: int,
+    price: float,
+    batch_size: int = 128,
+    rate: float = 5e-3,
+    seed: int = 0,
+) -> None:
+    """Train latents and the vectors of `stored` (BatchNorm, biases) in place.
+
+    Args:
+        latents: by name of the weight in the state dict of `stored`.
+        inputs: images or other inputs; images are mirrored and moved a little.
+        price: of one bit, in nats of divergence.
+        rate: Adam's learning rate for latents, in steps; vectors and log-steps get a tenth.
+    """
+    draw = torch.Generator().manual_seed(seed)
+    vectors = [p for name, p in stored.named_parameters() if name not in latents and p.dim() <= 1]
+    frozen = [p for p in stored.parameters() if p.dim() > 1]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    optimizer = torch.optim.Adam(
+        [
+            {"params": [x.values_OCT for x in latents.values()], "lr": rate},
+            {"params": [x.log_step for x in latents.values()] + vectors, "lr": rate / 10},
+        ],
+        betas=(0.9, 0.99),
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda i: min(1.0, (i + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * i / steps))
+    )
+    with torch.enable_grad():
+        for i in range(steps):
+            if i % REFRESH == 0:
+                for latent in latents.values():
+                    latent.refresh()
+            batch = _varied(inputs[torch.randperm(len(inputs), generator=draw)[:batch_size]], draw)
+            with torch.no_grad():
+                wanted = teacher(batch)
+            weights = {name: latent.weight() for name, latent in latents.items()}
+            loss = divergence(torch.func.functional_call(stored, weights, (batch,)), wanted)
+            loss = loss + price * torch.stack([latent.bits() for latent in latents.values()]).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+
+
+def divergence(output: Tensor, wanted: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence of class scores, in nats; of other outputs half the squared error."""
+    if output.dim() == 2 and output.shape[1] > 1:
+        return F.kl_div(output.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
+    return 0.5 * (output - wanted).square().flatten(1).sum(1).mean()
+
+
+def _varied(batch: Tensor, draw: torch.Generator) -> Tensor:
+    """Mirror and move images; anything else stays as it is."""
+    if batch.dim() != 4 or min(batch.shape[2:]) < SHIFT:
+        return batch
+    count, _, height, width = batch.shape
+    mirror = torch.rand(count, 1, 1, 1, generator=draw) < 0.5
+    batch = torch.where(mirror, batch.flip(3), batch)
+    down, across = height // SHIFT, width // SHIFT
+    padded = F.pad(batch, (across, across, down, down))
+    top = torch.randint(0, 2 * down + 1, (count, 1), generator=draw) + torch.arange(height)
+    left = torch.randint(0, 2 * across + 1, (count, 1), generator=draw) + torch.arange(width)
+    place = torch.arange(count)[:, None, None]
+    return padded.permute(0, 2, 3, 1)[place, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2).contiguous()

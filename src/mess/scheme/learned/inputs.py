@@ -1,0 +1,106 @@
+"""Inputs to look at a network with: given ones, or pictures made up from what its BatchNorm layers remember."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mess.errors import DataError
+
+MOST = 1024  # inputs looked at
+SYNTHETIC = 256
+BATCH = 128
+STEPS = 40
+RATE = 0.1
+COLOUR = 0.9  # correlation of the three colours in the pictures that synthesis starts from
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST) -> tuple[Tensor, Tensor | None]:
+    """Return (inputs, labels or None): the first `most` of what is given.
+
+    Args:
+        calibration: one tensor of inputs, or batches of inputs, or batches of (inputs, labels).
+
+    Raises:
+        DataError: no inputs, or something that is no tensor.
+    """
+    if isinstance(calibration, Tensor):
+        calibration = [calibration]
+    inputs: list[Tensor] = []
+    labels: list[Tensor] = []
+    count = 0
+    for batch in calibration:
+        pair = batch if isinstance(batch, tuple | list) else (batch,)
+        if not pair or not isinstance(pair[0], Tensor) or not pair[0].is_floating_point():
+            raise DataError("calibration", "batches of float tensors, or of (inputs, labels)", type(batch).__name__)
+        inputs.append(pair[0].detach().cpu().float())
+        if len(pair) > 1 and isinstance(pair[1], Tensor):
+            labels.append(pair[1].detach().cpu())
+        count += len(pair[0])
+        if count >= most:
+            break
+    if not count:
+        raise DataError("calibration", "at least one input", "none")
+    joined = torch.cat(inputs)[:most]
+    if not torch.isfinite(joined).all():
+        raise DataError("calibration", "finite inputs", "NaN or infinity")
+    known = torch.cat(labels)[:most] if labels else None
+    return joined, known if known is not None and len(known) == len(joined) else None
+
+
+def synthetic_inputs(model: nn.Module, image_size: int, count: int = SYNTHETIC, *, seed: int = 0) -> Tensor:
+    """Return pictures, (count, 3, S, S), that the network finds ordinary; no data is needed.
+
+    Noise with the spectrum of natural images is changed by gradient descent until each BatchNorm layer sees the means
+    and variances it has stored (Cai et al. 2020, arXiv 2001.00281). Without BatchNorm the noise is what is returned.
+    """
+    model = copy.deepcopy(model).eval().requires_grad_(False)
+    pictures = natural_noise(count, image_size, seed=seed)
+    norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
+    if not norms:
+        return pictures
+    misfits: list[Tensor] = []
+    for norm in norms:
+        norm.register_forward_pre_hook(partial(_note_misfit, misfits))
+    made = []
+    with torch.enable_grad():
+        for start in pictures.split(BATCH):
+            batch = start.clone().requires_grad_(True)
+            optimizer = torch.optim.Adam([batch], lr=RATE)
+            for _ in range(STEPS):
+                misfits.clear()
+                model(batch)
+                optimizer.zero_grad()
+                torch.stack(misfits).sum().backward()
+                optimizer.step()
+            made.append(batch.detach())
+    return torch.cat(made)
+
+
+def natural_noise(count: int, size: int, *, seed: int = 0) -> Tensor:
+    """Return noise whose amplitude falls with frequency, as natural images' does; (count, 3, S, S), variance 1."""
+    draw = torch.Generator().manual_seed(seed)
+    spectrum = torch.fft.fft2(torch.randn(count, 3, size, size, generator=draw))
+    frequency = torch.fft.fftfreq(size)
+    radius = (frequency[:, None] ** 2 + frequency[None, :] ** 2).sqrt()
+    radius[0, 0] = 1 / size
+    noise = torch.fft.ifft2(spectrum / radius).real
+    colours = torch.full((3, 3), COLOUR).fill_diagonal_(1.0)
+    return torch.einsum("ij,njhw->nihw", torch.linalg.cholesky(colours), noise / noise.std())
+
+
+def _note_misfit(misfits: list[Tensor], module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    x, mean, variance = inputs[0], module.running_mean, module.running_var
+    if not isinstance(mean, Tensor) or not isinstance(variance, Tensor):
+        return
+    dims = [d for d in range(x.dim()) if d != 1]
+    scale = variance.clamp_min(1e-8)
+    off_mean = ((x.mean(dims) - mean).square() / scale).mean()
+    off_spread = ((x.var(dims, unbiased=False) + 1e-8).sqrt() / scale.sqrt() - 1).square().mean()
+    misfits.append(off_mean + off_spread)

@@ -1,0 +1,186 @@
+"""A network to integers and references, layer by layer."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from mess.errors import OptionError
+from mess.scheme.learned.basis import shared_bases
+from mess.scheme.learned.distilling import Latent, distil
+from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
+from mess.scheme.learned.moments import asymmetric_target, input_moments
+from mess.scheme.learned.rounding import LARGEST, feedback, layer_step, round_layer
+from mess.scheme.learned.sensitivity import output_sensitivity
+
+Progress = Callable[[str, int, int], None]  # what is being done, done so far, in all
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    """How far to go; validates itself.
+
+    Attributes:
+        divergence: nats by which the stored network's predictions may stray from the float network's, by the
+            second-order estimate that λ is chosen with: λ = 2·ln 2·divergence / weights. Smaller: more bytes.
+        steps: of distilling; 0 leaves it out.
+        seed: of sampled predictions and of the order of inputs.
+    """
+
+    divergence: float = 0.008
+    steps: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.divergence < 100:
+            raise OptionError("divergence", "a number of nats in 0…100", self.divergence)
+        if self.steps < 0:
+            raise OptionError("steps", "0 or more", self.steps)
+
+
+@dataclass(frozen=True)
+class LearnedLayer:
+    """A weight as Σ_t q_t·R_t.
+
+    Attributes:
+        integers_OCT: q, (outputs, inputs a group or numbers, terms) int32.
+        step: float32 that all of q is multiplied with.
+        basis: whose references; None: one reference, the number 1.
+        shape: of the weight.
+        wanted_OCT: the multiples of the step that q was rounded from.
+    """
+
+    integers_OCT: Tensor
+    step: float
+    basis: Basis | None
+    shape: tuple[int, ...]
+    wanted_OCT: Tensor
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A network in version 4.
+
+    Attributes:
+        layers: by name of the weight in the state dict.
+        bases: references of each kind of kernel, (T, T) rows, multiples of `basis_step`.
+        model: the network with decoded weights and settled vectors, in eval mode.
+    """
+
+    layers: dict[str, LearnedLayer]
+    bases: dict[Basis, Tensor]
+    model: nn.Module
+
+
+def learn(
+    model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: Progress | None = None, draft: bool = False
+) -> Learned:
+    """Round a network.
+
+    Args:
+        model: stays as it is.
+        inputs: what the network is to be looked at with, as it takes it; no labels.
+        draft: leave out distilling: quick, for finding a rate.
+
+    Raises:
+        OptionError: a network without a convolution or linear layer that runs.
+    """
+    original = copy.deepcopy(model).float().cpu().eval()
+    stored = copy.deepcopy(original)
+    # given images may come class by class; some layers look at the first of them only
+    inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
+    layers, twins = weight_layers(stored), {x.name: x for x in weight_layers(original)}
+    sensitivity, calls = output_sensitivity(original, list(twins.values()), inputs, seed=options.seed)
+    running = [layer for layer in layers if layer.name in sensitivity]
+    if not running:
+        raise OptionError(
+            "version v4", "a network with convolutions or linear layers", "none that runs on these inputs"
+        )
+    bases = shared_bases(running)
+    price = bit_price(running, options)
+    latents: dict[str, Latent] = {}
+    for number, layer in enumerate(running):
+        if progress is not None:
+            progress("rounding", number, len(running))
+        basis = bases[layer.basis] if layer.basis else None
+        moment, cross = input_moments(stored, original, layer, twins[layer.name], inputs, calls[layer.name])
+        target = asymmetric_target(layer.matrix(layer.module.weight.detach().double()), moment, cross)
+        latents[layer.tensor_name] = latent = _rounded(layer, target, moment, sensitivity[layer.name], basis, price)
+        layer.module.weight.data = latent.weight().detach()
+    if options.steps and not draft:
+        if progress is not None:
+            progress("distilling", len(running), len(running))
+        distil(stored, original, latents, inputs, steps=options.steps, price=price, seed=options.seed)
+    return _finished(stored, running, latents, bases)
+
+
+def bit_price(layers: list[WeightLayer], options: LearnOptions) -> float:
+    """Return λ, the divergence that one bit is worth: at high rates D falls by the factor 2^(−2/weights) a bit."""
+    return 2 * math.log(2) * options.divergence / sum(layer.module.weight.numel() for layer in layers)
+
+
+def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:
+    """Return the weight as the file's reader does: float32, q·step rounded, times R_t, summed term after term."""
+    scaled = layer.integers_OCT.float() * torch.tensor(layer.step, dtype=torch.float32)
+    if layer.basis is None:
+        return scaled.reshape(layer.shape)
+    basis = bases[layer.basis].float()
+    total = torch.zeros_like(scaled)
+    for term in range(len(basis)):
+        total = total + scaled[:, :, term, None] * basis[term]
+    return total.reshape(layer.shape)
+
+
+def trimmed(learned: Learned, margin: float) -> Learned:
+    """Return a network of fewer bytes: numbers in the outermost `margin` of a bin, seen from zero, go to the one below.
+
+    The model in it is the one given: only the integers are new.
+    """
+    layers = {}
+    for name, layer in learned.layers.items():
+        size = (layer.wanted_OCT.abs() - 0.5 - margin).ceil().clamp_min(0)
+        integers = (layer.wanted_OCT.sign() * size.clamp(max=LARGEST)).to(torch.int32)
+        layers[name] = replace(layer, integers_OCT=integers)
+    return replace(learned, layers=layers)
+
+
+def _rounded(
+    layer: WeightLayer,
+    target_GRn: Tensor,
+    moment_Gnn: Tensor,
+    sensitivity_O: Tensor,
+    basis_TT: Tensor | None,
+    price: float,
+) -> Latent:
+    """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
+    terms = layer.terms
+    if basis_TT is not None:
+        wide = torch.kron(torch.eye(moment_Gnn.shape[-1] // terms, dtype=torch.float64), basis_TT)
+        moment_Gnn = wide @ moment_Gnn @ wide.T
+        target_GRn = (target_GRn.unflatten(-1, (-1, terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
+    upper = feedback(moment_Gnn)
+    weights_GR = sensitivity_O.reshape(layer.groups, -1)
+    step = layer_step(upper, weights_GR, price)
+    integers, wanted = round_layer(target_GRn, upper, weights_GR, step=step, price=price, terms=terms)
+    size = (layer.module.weight.shape[0], -1, terms)
+    return Latent.start(integers.reshape(size), wanted.reshape(size), step, basis_TT, layer.module.weight.shape)
+
+
+def _finished(
+    stored: nn.Module, layers: list[WeightLayer], latents: dict[str, Latent], bases: dict[Basis, Tensor]
+) -> Learned:
+    made: dict[str, LearnedLayer] = {}
+    for layer in layers:
+        latent = latents[layer.tensor_name]
+        step = float(latent.log_step.detach().exp().float())
+        found = LearnedLayer(
+            latent.integers().to(torch.int32), step, layer.basis, tuple(latent.shape), latent.values_OCT.detach()
+        )
+        made[layer.tensor_name] = found
+        layer.module.weight.data = rebuild_layer(found, bases)
+    return Learned(made, bases, stored.eval())

@@ -1,0 +1,226 @@
+"""The scheme against its definition in plain loops, its symmetries, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from brute_force import best
+from mess.errors import OptionError, WeightsError
+from mess.models import ARCHITECTURES, create_model
+from mess.scheme import (
+    SCHEMES,
+    Decoded,
+    Geometry,
+    Matches,
+    file_tag,
+    get_scheme,
+    match,
+    match_tensor,
+    nuclear_penalty,
+    pearson_penalty,
+    plan,
+    project_,
+    rebuild,
+    rebuild_tensor,
+    round_to_bits,
+)
+
+
+def kernels(kind: str, count: int, size: int = 9, seed: int = 0) -> torch.Tensor:
+    random = torch.randn(count, size, generator=torch.Generator().manual_seed(seed))
+    if kind == "constant":
+        random[::3] = 0.25
+    if kind == "zero":
+        random[::2] = -0.0
+    if kind == "duplicated":
+        random[count // 2 :] = random[: count - count // 2]
+    return random * {"tiny": 1e-30, "huge": 1e30}.get(kind, 1.0)
+
+
+KINDS = ["random", "constant", "zero", "duplicated", "tiny", "huge"]
+
+
+@pytest.mark.parametrize("fit", ["copy", "affine"])
+@pytest.mark.parametrize("refs_kind", KINDS)
+@pytest.mark.parametrize("units_kind", KINDS)
+def test_matching_is_the_definition(units_kind: str, refs_kind: str, fit: str) -> None:
+    units, refs = kernels(units_kind, 40, seed=1), kernels(refs_kind, 20, seed=2)
+    found = match(units, refs, fit)
+    for n, unit in enumerate(units.numpy()):
+        index, fits = best(unit, refs.numpy(), fit)
+        chosen = int(found.index_N[n])
+        distance, least = fits[chosen][2], fits[index][2]
+        scale = float(np.abs(unit).sum()) if fit == "affine" else max(float(np.abs(unit).sum()), least)
+        assert distance - least <= 2e-6 * scale  # the same but where float32 cannot tell
+        if distance == least:
+            assert chosen == index  # the first of equals
+        if found.scale_N is not None and found.offset_N is not None:
+            alpha, beta, _ = fits[chosen]
+            if abs(alpha) < 3e38:
+                assert float(found.scale_N[n]) == pytest.approx(alpha, rel=1e-6, abs=1e-45)
+                size = np.abs(unit).max() + abs(alpha) * np.abs(refs[chosen].numpy()).max()
+                assert float(found.offset_N[n]) == pytest.approx(beta, rel=1e-5, abs=1e-6 * float(size))
+
+
+@pytest.mark.parametrize("version", SCHEMES)
+@pytest.mark.parametrize("shape", [(6, 3, 3, 3), (5, 4, 3, 3), (7, 1, 3, 3)])
+def test_a_tensor_is_rebuilt_as_the_definition_says(version: str, shape: tuple[int, ...]) -> None:
+    scheme = get_scheme(version, bind=4)
+    unit = 9 * scheme.bind
+    weight = torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+    refs = kernels("random", 12, unit)
+    geometry = Geometry("w", shape, weight.numel(), unit, unit)
+    matches = match_tensor(weight, geometry, refs, scheme.fit)
+    rebuilt = rebuild_tensor(matches, geometry, refs).flatten()
+    assert len(matches.index_N) == -(-weight.numel() // unit)
+    flat = weight.flatten().numpy()
+    for n in range(len(matches.index_N)):
+        part = slice(n * unit, min((n + 1) * unit, len(flat)))
+        index, fits = best(flat[part], refs.numpy(), scheme.fit)
+        alpha, beta, _ = fits[index]
+        wanted = alpha * refs[index].double().numpy()[: part.stop - part.start] + beta
+        np.testing.assert_allclose(rebuilt[part].numpy(), wanted, atol=2e-5)
+
+
+def test_permuting_references_permutes_indices_and_scaling_keeps_them() -> None:
+    units, refs = kernels("random", 300, seed=4), kernels("random", 32, seed=5)
+    plain = match(units, refs)
+    order = torch.randperm(32, generator=torch.Generator().manual_seed(6))
+    assert torch.equal(order[match(units, refs[order]).index_N], plain.index_N)
+    scaled = match(units * 2.0**-40, refs)
+    assert torch.equal(scaled.index_N, plain.index_N)
+    assert torch.equal(scaled.scale_N, plain.scale_N * 2.0**-40)
+    shifted = match(units + 0.5, refs)
+    assert torch.equal(shifted.index_N, plain.index_N)
+    torch.testing.assert_close(shifted.scale_N, plain.scale_N, atol=1e-5, rtol=1e-5)
+
+
+def test_rebuilding_rounds_the_product_and_then_the_sum() -> None:
+    refs = torch.tensor([[1 + 2**-12, 1.0]])
+    matches = Matches(torch.tensor([0]), torch.tensor([1 + 2**-12]), torch.tensor([-1.0]))
+    product = np.float32(1 + 2**-12) * np.float32(1 + 2**-12)
+    assert rebuild(matches, refs)[0, 0].item() == np.float32(product - np.float32(1))
+
+
+def test_rounding_is_the_definition() -> None:
+    weight = torch.tensor([-1.0, -0.26, 0.0, 0.26, 1.0])
+    step = 2.0 / 7
+    q = [max(-4, min(3, round(float(w) / step))) for w in weight]
+    torch.testing.assert_close(round_to_bits(weight, 3), torch.tensor(q) * step)
+    assert torch.equal(round_to_bits(torch.full((3,), 0.7), 3), torch.full((3,), 0.7))
+
+
+@pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("version", SCHEMES)
+def test_every_network_of_the_zoo_has_a_plan_that_leaves_nothing_out(arch: str, version: str) -> None:
+    model = create_model(arch, width_mult=0.5)
+    made = plan(model, get_scheme(version), pointwise=8, linear=True)
+    told = {t.name for g in made.groups for t in g.targets} | {name for name, _ in made.as_is} | set(made.tied)
+    assert told == set(model.state_dict())
+    assert all(reason for _, reason in made.as_is)
+    if arch.startswith(("mobile", "shuffle")):
+        kernel_targets = [t for t in made.groups[0].targets]
+        assert all(t.shape[1] == 1 for t in kernel_targets)
+
+
+class Foreign(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 5), nn.Conv2d(8, 8, 5, groups=2)
+        self.c, self.d = nn.Conv1d(8, 8, 3), nn.Conv1d(8, 8, 3, dilation=2)
+        self.e, self.tied = nn.Conv2d(8, 8, 7), nn.Conv1d(8, 8, 3)
+        self.tied.weight = self.d.weight
+
+
+def test_a_foreign_network_is_grouped_by_kernel_size_and_tied_weights_are_found() -> None:
+    made = plan(Foreign(), get_scheme("v2"))
+    assert [(g.source.name, [t.name for t in g.targets]) for g in made.groups] == [
+        ("a.weight", ["b.weight"]),
+        ("c.weight", ["d.weight"]),
+    ]
+    assert made.tied == {"tied.weight": "d.weight"}
+    assert "7×7 kernels" in dict(made.as_is)["e.weight"]
+
+
+def test_what_cannot_be_stored_is_refused_by_name() -> None:
+    good = {"a.weight": torch.randn(4, 3, 3, 3), "b.weight": torch.randn(4, 4, 3, 3)}
+    scheme = get_scheme("v2")
+    for wrong, said in (
+        (torch.full((4,), torch.nan), "NaN"),
+        (torch.full((4,), torch.inf), "infinity"),
+        (torch.zeros(4, dtype=torch.complex64), "complex"),
+        (torch.zeros(4).to_sparse(), "sparse"),
+        (torch.empty(4, device="meta"), "without data"),
+    ):
+        with pytest.raises(WeightsError, match=f"wrong.bias.*{said}"):
+            plan({**good, "wrong.bias": wrong}, scheme)
+    with pytest.raises(OptionError, match="no convolution"):
+        plan({"fc.weight": torch.randn(4, 4)}, scheme)
+    with pytest.raises(OptionError, match="at least 3 layers"):
+        plan(good, get_scheme("v2a"))
+    with pytest.raises(OptionError, match="at most 12, the kernels of a.weight"):
+        plan(good, get_scheme("v3", bind=13))
+    with pytest.raises(OptionError, match="v1, v2"):
+        get_scheme("v5")
+    for bits in (0, 40):
+        with pytest.raises(OptionError, match="2 to 16 bits"):
+            get_scheme("v2q", quant_bits=bits)
+
+
+def test_tags_name_what_differs() -> None:
+    assert [file_tag(get_scheme(v, bind=3, quant_bits=6)) for v in SCHEMES] == [
+        "v1",
+        "v2",
+        "v2a",
+        "v2q_q6",
+        "v3_d3",
+        "v3a_d3",
+    ]
+
+
+@pytest.mark.parametrize("version", SCHEMES)
+def test_training_through_the_decoder_starts_at_the_stored_form_and_reaches_references(version: str) -> None:
+    torch.manual_seed(0)
+    model, twin = create_model("resnet", layers=8), create_model("resnet", layers=8)
+    twin.load_state_dict(model.state_dict())
+    names = list(model.state_dict())
+    scheme = get_scheme(version)
+    decoded = Decoded(model, scheme)
+    if scheme.quant_bits is None:
+        project_(twin, scheme)
+        torch.testing.assert_close(decoded.plain_state_dict(), dict(twin.state_dict()), atol=1e-5, rtol=1e-4)
+    assert list(decoded.plain_state_dict()) == names
+    assert decoded.rematch() == 0.0
+    model(torch.randn(4, 3, 32, 32)).square().mean().backward()
+    source = decoded.groups[0].source.name
+    alone = [g.name for g in decoded.groups[0].targets]
+    assert model.get_parameter(source).grad.abs().sum() > 0
+    assert all(decoded.latent(name).grad.abs().sum() > 0 for name in alone)
+    state = {k: {n: t.clone() for n, t in v.items()} for k, v in decoded.state_dict().items()}
+    plain = {n: t.clone() for n, t in decoded.plain_state_dict().items()}
+    with torch.no_grad():
+        decoded.latent(alone[0]).add_(1.0)
+    decoded.load_state_dict(state)
+    decoded.load_plain(plain)
+    assert all(torch.equal(t, plain[n]) for n, t in decoded.plain_state_dict().items())
+    decoded.detach()
+    assert list(model.state_dict()) == names
+
+
+def test_penalties_are_their_formulas_and_have_right_gradients() -> None:
+    refs = torch.randn(7, 9, generator=torch.Generator().manual_seed(8), requires_grad=True)
+    expected = np.mean([np.corrcoef(refs[i].detach(), refs[j].detach())[0, 1] ** 2 for i in range(7) for j in range(i)])
+    assert pearson_penalty(refs, 2.0).item() == pytest.approx(2 * expected, rel=1e-4)
+    singular = np.linalg.svd(refs.detach().numpy(), compute_uv=False).sum()
+    assert nuclear_penalty(refs, 3.0).item() == pytest.approx(3 / singular, rel=1e-5)
+    for penalty in (nuclear_penalty, pearson_penalty):
+        (gradient,) = torch.autograd.grad(penalty(refs, 1.0), refs)
+        for place in ((0, 0), (3, 4), (6, 8)):
+            moved = [refs.detach().clone() for _ in range(2)]
+            for sign, one in zip((1, -1), moved, strict=True):
+                one[place] += sign * 1e-2
+            numeric = (penalty(moved[0], 1.0) - penalty(moved[1], 1.0)).item() / 2e-2
+            assert gradient[place].item() == pytest.approx(numeric, rel=2e-2, abs=2e-4)
