@@ -58,7 +58,9 @@ def test_matching_is_the_definition(units_kind: str, refs_kind: str, fit: str) -
         if distance == least:
             assert chosen == index  # the first of equals
         if found.scale_N is not None and found.offset_N is not None:
-            alpha, beta, _ = fits[chosen]
+            alpha = fits[chosen][0]
+            # the offset that is best for the scale as float32 has it
+            beta = float(unit.astype(np.float64).mean()) - float(found.scale_N[n]) * refs[chosen].double().mean().item()
             if abs(alpha) < 3e38:
                 assert float(found.scale_N[n]) == pytest.approx(alpha, rel=1e-6, abs=1e-45)
                 size = np.abs(unit).max() + abs(alpha) * np.abs(refs[chosen].numpy()).max()
@@ -106,8 +108,8 @@ def test_rebuilding_rounds_the_product_and_then_the_sum() -> None:
 
 
 def test_rounding_is_the_definition() -> None:
-    weight = torch.tensor([-1.0, -0.26, 0.0, 0.26, 1.0])
-    step = 2.0 / 7
+    weight = torch.tensor([-0.9, -0.26, 0.0, 0.26, 1.0])
+    step = 1.9 / 7
     q = [max(-4, min(3, round(float(w) / step))) for w in weight]
     torch.testing.assert_close(round_to_bits(weight, 3), torch.tensor(q) * step)
     assert torch.equal(round_to_bits(torch.full((3,), 0.7), 3), torch.full((3,), 0.7))
@@ -122,8 +124,7 @@ def test_every_network_of_the_zoo_has_a_plan_that_leaves_nothing_out(arch: str, 
     assert told == set(model.state_dict())
     assert all(reason for _, reason in made.as_is)
     if arch.startswith(("mobile", "shuffle")):
-        kernel_targets = [t for t in made.groups[0].targets]
-        assert all(t.shape[1] == 1 for t in kernel_targets)
+        assert all(target.shape[1] == 1 for target in made.groups[0].targets)
 
 
 class Foreign(nn.Module):
@@ -161,7 +162,7 @@ def test_what_cannot_be_stored_is_refused_by_name() -> None:
         plan({"fc.weight": torch.randn(4, 4)}, scheme)
     with pytest.raises(OptionError, match="at least 3 layers"):
         plan(good, get_scheme("v2a"))
-    with pytest.raises(OptionError, match="at most 12, the kernels of a.weight"):
+    with pytest.raises(OptionError, match=r"at most 12, the kernels of a\.weight"):
         plan(good, get_scheme("v3", bind=13))
     with pytest.raises(OptionError, match="v1, v2"):
         get_scheme("v5")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec, models
+from mess.codec.model import joined
 from mess.errors import FormatError, OptionError, WeightsError
 from mess.models import Architecture
 from mess.scheme import (
@@ -80,7 +81,7 @@ def to_stored(
         architecture: which network of the zoo the weights are; found out if None.
         about: facts that go into the file: "mean" and "std" with the network, all else with the scheme.
     """
-    weights, module, architecture = _identified(network, architecture)
+    weights, module, architecture = identified(network, architecture)
     made = plan(module if module is not None else weights, scheme, pointwise=pointwise, linear=linear)
     entries: dict[str, codec.Entry] = {name: codec.Tied(to) for name, to in made.tied.items()}
     books: list[codec.Codebook] = []
@@ -93,20 +94,20 @@ def to_stored(
                 weight = round_to_bits(weight, scheme.quant_bits)
             entries[target.name], rebuilt = _matched(target, weight, refs_KU, scheme.fit, precision, len(books) - 1)
             error[target.name] = _relative_error(weights[target.name].detach().cpu(), rebuilt)
-    layers = _batch_norms(module, weights)
+    layers = batch_norm_layers(module, weights)
     for prefix, layer in layers.items():
-        entries[prefix] = _batch_norm(prefix, layer, weights, precision.rest)
-    folded = {_joined(prefix, part) for prefix in layers for part in codec.BATCH_NORM_PARTS}
+        entries[prefix] = fold_batch_norm(prefix, layer, weights, precision.rest)
+    folded = {joined(prefix, part) for prefix in layers for part in codec.BATCH_NORM_PARTS}
     for name, tensor in weights.items():
         if name not in entries and name not in folded:
-            entries[name] = _plain(name, tensor, precision.rest)
+            entries[name] = plain_entry(name, tensor, precision.rest)
     facts = dict(about or {})
     described = None if architecture is None else {
         **architecture.to_dict(), **{name: facts.pop(name) for name in INPUT_FACTS if name in facts}
     }  # fmt: skip
     stored = codec.StoredModel(described, {**_described(scheme), **facts}, books, entries)
     as_is = tuple((name, "BatchNorm, as two vectors" if name in folded else reason) for name, reason in made.as_is)
-    return Conversion(stored, as_is, error, _float_bytes(weights, made.tied))
+    return Conversion(stored, as_is, error, float_bytes(weights, made.tied))
 
 
 def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:
@@ -131,7 +132,7 @@ def architecture_of(network: Mapping[str, Any]) -> Architecture:
         raise FormatError("network", "a network of the zoo", error) from error
 
 
-def _identified(
+def identified(
     network: nn.Module | Mapping[str, Tensor], architecture: Architecture | None
 ) -> tuple[dict[str, Tensor], nn.Module | None, Architecture | None]:
     """Return (weights, the module that says their kinds, the zoo's name for it).
@@ -170,7 +171,7 @@ def _add_source(
 ) -> Tensor:
     """Store the tensor the references come from; return the references (K, U) as a reader will have them."""
     source = group.source
-    entry = _plain(source.name, weights[source.name], bits)
+    entry = plain_entry(source.name, weights[source.name], bits)
     entries[source.name] = entry
     books.append(codec.Codebook(source.name, source.unit, source.stride, by_row=source.row != source.numel))
     return source.reference_units(torch.from_numpy(entry.numbers.floats()).reshape(source.shape))
@@ -204,7 +205,7 @@ def _refitted(target: Geometry, weight: Tensor, refs_KU: Tensor, index_N: Tensor
     return target.interleave(full, refit_offset(units[1], refs_KU[:, : target.short_unit], indices[1], scales[1]))
 
 
-def _batch_norms(module: nn.Module | None, weights: Mapping[str, Tensor]) -> dict[str, _BatchNorm]:
+def batch_norm_layers(module: nn.Module | None, weights: Mapping[str, Tensor]) -> dict[str, _BatchNorm]:
     """Return the layers that can be stored as what they compute: float32, with all their parts, and nothing tied."""
     if module is None:
         return {}
@@ -214,14 +215,14 @@ def _batch_norms(module: nn.Module | None, weights: Mapping[str, Tensor]) -> dic
         if isinstance(layer, _BatchNorm)
         and layer.affine
         and layer.track_running_stats
-        and all(weights[_joined(prefix, part)].dtype == torch.float32 for part in codec.BATCH_NORM_PARTS[:4])
+        and all(weights[joined(prefix, part)].dtype == torch.float32 for part in codec.BATCH_NORM_PARTS[:4])
     }
 
 
-def _batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], bits: int) -> codec.BatchNorm:
+def fold_batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], bits: int) -> codec.BatchNorm:
     """Fold a layer to x·scale + shift, in float64, then round once."""
     weight, bias, mean, var = (
-        weights[_joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
+        weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
     scale = weight / torch.sqrt(var + layer.eps)
     shift = bias - mean * scale
@@ -229,7 +230,8 @@ def _batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], b
     return codec.BatchNorm(a, b, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)
 
 
-def _plain(name: str, tensor: Tensor, bits: int) -> codec.Plain:
+def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
+    """Return a tensor stored by itself, in as many bits; raises WeightsError for a dtype no file can hold."""
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise WeightsError(name, f"one of {', '.join(DTYPES)}", dtype)
@@ -257,9 +259,6 @@ def _relative_error(weight: Tensor, rebuilt: Tensor) -> float:
     return float((weight - rebuilt.double()).square().sum() / weight.square().sum().clamp_min(1e-300))
 
 
-def _float_bytes(weights: Mapping[str, Tensor], tied: Mapping[str, str]) -> int:
+def float_bytes(weights: Mapping[str, Tensor], tied: Mapping[str, str]) -> int:
+    """Return the bytes of all tensors in their own dtypes, tied ones once."""
     return sum(t.numel() * t.element_size() for name, t in weights.items() if name not in tied)
-
-
-def _joined(prefix: str, part: str) -> str:
-    return f"{prefix}.{part}" if prefix else part

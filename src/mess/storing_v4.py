@@ -19,16 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec
+from mess.codec.model import joined
 from mess.codec.quantize import BITS
 from mess.conversion import (
     INPUT_FACTS,
     Conversion,
-    _batch_norm,
-    _batch_norms,
-    _identified,
-    _joined,
-    _plain,
+    batch_norm_layers,
+    fold_batch_norm,
+    identified,
     layout_of,
+    plain_entry,
     to_tensors,
 )
 from mess.errors import OptionError
@@ -135,7 +135,7 @@ def convert_v4(
         OptionError: a target that cannot be reached (with the smallest size), two targets at once, no inputs.
     """
     options = options or v4_options(calibrated=calibration is not None)
-    weights, module, architecture = _identified(network, architecture)
+    weights, module, architecture = identified(network, architecture)
     if module is None:
         raise OptionError("version v4", "a module, or the weights of a network of the zoo", "other weights")
     if target_size is not None and max_drop is not None:
@@ -269,13 +269,13 @@ def as_stored(
         dtype = str(weights[name].dtype).removeprefix("torch.")
         integers = layer.integers_OCT.numpy().astype(np.int32)
         entries[name] = codec.Expanded(layer.shape, dtype, number_of[layer.basis], integers, layer.step)
-    norms = _batch_norms(learned.model, weights)
+    norms = batch_norm_layers(learned.model, weights)
     for prefix, norm in norms.items():
-        entries[prefix] = _batch_norm(prefix, norm, settled, rest_bits)
-    folded = {_joined(prefix, part) for prefix in norms for part in codec.BATCH_NORM_PARTS}
+        entries[prefix] = fold_batch_norm(prefix, norm, settled, rest_bits)
+    folded = {joined(prefix, part) for prefix in norms for part in codec.BATCH_NORM_PARTS}
     for name, tensor in weights.items():
         if name not in entries and name not in folded:
-            entries[name] = _plain(name, settled[name].to(tensor.dtype), rest_bits)
+            entries[name] = plain_entry(name, settled[name].to(tensor.dtype), rest_bits)
     facts = dict(about or {})
     network = None if architecture is None else {
         **architecture.to_dict(), **{name: facts.pop(name) for name in INPUT_FACTS if name in facts}

@@ -55,7 +55,7 @@ def unpack_sections(content: bytes, where: str, known: dict[int, tuple[int, ...]
         known: types of sections, and the coders each may have.
 
     Raises:
-        FormatError: names the first thing that is wrong, in the order of FORMAT.md, clause 10.
+        FormatError: names the first thing that is wrong, in the order of FORMAT.md, clause 11.
     """
     if len(content) < HEADER.size or content[: len(MAGIC)] != MAGIC:
         raise FormatError(where, "a .mess file", _what_it_is(content))
