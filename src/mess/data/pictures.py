@@ -44,12 +44,15 @@ def centre_view(image: Image.Image, resize: int, crop: int) -> np.ndarray:
     One call resizes only what the crop keeps. Where the crop is larger than `resize`, the whole picture is enlarged.
     """
     image = _upright(image, None)
-    width, height = image.size
-    scale = max(resize, crop) / min(width, height)
-    side = crop / scale  # of the crop, in pixels of the picture
-    left, top = (round((size * scale - crop) / 2) / scale for size in (width, height))
-    box = (left, top, min(left + side, width), min(top + side, height))
-    return _planes(image.resize((crop, crop), Image.Resampling.BILINEAR, box=box))
+    shorter = max(resize, crop)
+    # the whole picture's size after resizing, rounded as torchvision does, and the crop's place in it
+    whole = [shorter * side // min(image.size) for side in image.size]
+    first = [round((side - crop) / 2) for side in whole]
+    # the same crop in pixels of the picture: each axis has its own scale, so the sampling is that of the whole picture
+    scales = [side / after for side, after in zip(image.size, whole, strict=True)]
+    start = [place * scale for place, scale in zip(first, scales, strict=True)]
+    end = [min((place + crop) * s, side) for place, s, side in zip(first, scales, image.size, strict=True)]
+    return _planes(image.resize((crop, crop), Image.Resampling.BILINEAR, box=(*start, *end)))
 
 
 def random_box(size: tuple[int, int], seed: int, epoch: int, index: int) -> tuple[float, float, float, float]:

@@ -1,0 +1,209 @@
+"""Images: both layouts of CIFAR, own folders, and an order that no set-up changes."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mess.data import Batches, open_dataset, stateless
+from mess.data.pictures import centre_view, load_picture
+from mess.errors import DataError, OptionError
+
+
+def write_cifar(root: Path, name: str, *, python: bool, count: int = 20) -> None:
+    """Write a tiny dataset in an official layout, the same images in either."""
+    random = np.random.default_rng(0)
+    coarse = name == "cifar100"
+    files = ["train", "test"] if coarse else [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
+    for file in files:
+        data = random.integers(0, 256, (count, 3072), dtype=np.uint8)
+        labels = [int(x) for x in random.integers(0, 100 if coarse else 10, count)]
+        if python:
+            path = root / ("cifar-100-python" if coarse else "cifar-10-batches-py") / file
+            content = pickle.dumps({b"data": data, b"fine_labels" if coarse else b"labels": labels}, protocol=2)
+        else:
+            path = root / ("cifar-100-binary" if coarse else "cifar-10-batches-bin") / f"{file}.bin"
+            before = [np.zeros((count, 1), np.uint8)] if coarse else []
+            content = np.concatenate([*before, np.array(labels, np.uint8)[:, None], data], axis=1).tobytes()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_both_layouts_give_the_same_images(name: str, train: bool, tmp_path: Path) -> None:
+    sets = []
+    for python in (False, True):
+        root = tmp_path / str(python)
+        write_cifar(root, name, python=python)
+        sets.append(open_dataset(name, root, train=train))
+    assert len(sets[0]) == (100 if train and name == "cifar10" else 20)
+    assert torch.equal(sets[0].images_NCHW, sets[1].images_NCHW)
+    assert torch.equal(sets[0].labels_N, sets[1].labels_N)
+
+
+def test_damage_is_named_and_a_pickle_is_not_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cifar-10-batches-bin.*Unpack cifar-10-binary\.tar\.gz"):
+        open_dataset("cifar10", tmp_path, train=True)
+    write_cifar(tmp_path, "cifar10", python=False)
+    file = tmp_path / "cifar-10-batches-bin" / "data_batch_3.bin"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1])
+    with pytest.raises(DataError, match=r"data_batch_3\.bin: expected records of 3073 bytes"):
+        open_dataset("cifar10", tmp_path, train=True)
+    file.write_bytes(b"\x0a" + content[1:])
+    with pytest.raises(DataError, match="labels 0 to 9, found 10"):
+        open_dataset("cifar10", tmp_path, train=True)
+    file.unlink()
+    with pytest.raises(DataError, match=r"data_batch_3\.bin: expected a file"):
+        open_dataset("cifar10", tmp_path, train=True)
+
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    folder = tmp_path / "hostile" / "cifar-100-python"
+    folder.mkdir(parents=True)
+    (folder / "test").write_bytes(pickle.dumps({b"data": Bomb()}))
+    with pytest.raises(DataError, match="it was not loaded"):
+        open_dataset("cifar100", tmp_path / "hostile", train=False)
+    (folder / "test").write_bytes(b"\x80\x04nonsense")
+    with pytest.raises(DataError, match="damaged"):
+        open_dataset("cifar100", tmp_path / "hostile", train=False)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_digits_are_split_evenly_and_always_alike() -> None:
+    train, test = open_dataset("digits", train=True), open_dataset("digits", train=False)
+    assert (len(train), len(test)) == (1437, 360)
+    assert train.images_NCHW.shape[1:] == (3, 32, 32)
+    counts = torch.bincount(test.labels_N)
+    assert int(counts.max()) - int(counts.min()) <= 2
+    assert torch.equal(train.images_NCHW, open_dataset("digits", train=True).images_NCHW)
+
+
+def seen(batches: list[Batches], epoch: int, first_step: int = 0) -> list[torch.Tensor]:
+    """Return each global batch, the processes' parts joined in their order."""
+    parts = [list(b.epoch(epoch, first_step)) for b in batches]
+    return [torch.cat([images for images, _ in step]) for step in zip(*parts, strict=True)]
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_any_number_of_processes_sees_the_same_images_with_the_same_crops(train: bool, tmp_path: Path) -> None:
+    write_cifar(tmp_path, "cifar10", python=False, count=9)  # 45 images: batches of 10, and 5 left
+    data = open_dataset("cifar10", tmp_path, train=train)
+    alone = seen([Batches(data, 10, train=train, seed=3)], epoch=2)
+    assert sum(len(x) for x in alone) == len(data)
+    for world in (2, 3):
+        several = [Batches(data, 10, train=train, seed=3, rank=r, world_size=world) for r in range(world)]
+        together = seen(several, epoch=2)
+        kept = len(together)  # a last batch that would leave a process fewer than two is not trained on
+        assert all(torch.equal(a, b) for a, b in zip(alone[:kept], together, strict=True))
+        assert not train or len(alone) - kept == (1 if 2 * world > 5 else 0)
+    for step in range(len(alone)):
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(alone[step:], seen([Batches(data, 10, train=train, seed=3)], 2, step), strict=True)
+        )
+
+
+def test_epochs_and_seeds_differ_and_order_is_golden() -> None:
+    assert stateless.permutation(0, 0, 8).tolist() == stateless.permutation(0, 0, 8).tolist()
+    orders = {tuple(stateless.permutation(seed, epoch, 50)) for seed in range(3) for epoch in range(3)}
+    assert len(orders) == 9
+    draws = stateless.uniform(1, 2, np.arange(20_000), stateless.FLIP)
+    assert abs(draws.mean() - 0.5) < 0.01
+    assert np.histogram(draws, 10, (0, 1))[0].min() > 1800
+
+
+def test_images_are_normalised_and_shifted_by_at_most_the_padding(tmp_path: Path) -> None:
+    write_cifar(tmp_path, "cifar10", python=False, count=4)
+    data = open_dataset("cifar10", tmp_path, train=False, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    ((images, labels),) = list(Batches(data, 4, train=False, channels_last=True).epoch(0))
+    torch.testing.assert_close(images, (data.images_NCHW / 255 - 0.5) / 0.25)
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(labels, data.labels_N)
+    with pytest.raises(OptionError, match="--std"):
+        open_dataset("cifar10", tmp_path, train=False, std=(1.0, 0.0, 1.0))
+    with pytest.raises(OptionError, match="--batch-size"):
+        Batches(data, 1, train=True)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    random = np.random.default_rng(1)
+    for split, count in (("train", 6), ("val", 3)):
+        for label in ("b_dog", "a_cat"):
+            folder = tmp_path / "own" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (40 + i, 50 - i, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.{'jpg' if i % 2 else 'png'}")
+    return tmp_path / "own"
+
+
+def test_own_folders_are_classes_in_sorted_order_for_any_number_of_workers(pictures: Path) -> None:
+    data = open_dataset(str(pictures), train=True, resize=32, crop=24)
+    assert data.info.class_names == ("a_cat", "b_dog")
+    assert data.info.num_classes == 2
+    runs = [list(Batches(data, 5, train=True, workers=n).epoch(1)) for n in (0, 2)]
+    for (a, b), (c, d) in zip(*runs, strict=True):
+        assert torch.equal(a, c)
+        assert torch.equal(b, d)
+    whole = open_dataset(str(pictures / "train"), train=True)
+    rest = open_dataset(str(pictures / "train"), train=False) if len(whole) < 12 else None
+    assert len(whole) + (len(rest) if rest else 0) == 12
+
+
+def test_a_corrupt_picture_is_left_out_of_training_and_stops_a_test(
+    pictures: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split in ("train", "val"):
+        (pictures / split / "a_cat" / "0.png").write_bytes(b"no picture")
+    data = open_dataset(str(pictures), train=True, crop=24)
+    assert sum(len(labels) for _, labels in Batches(data, 5, train=True).epoch(0)) == 11
+    assert "0.png" in caplog.text
+    test = open_dataset(str(pictures), train=False, crop=24)
+    with pytest.raises(DataError, match=r"1 that cannot: .*0\.png"):
+        list(Batches(test, 2, train=False).epoch(0))
+
+
+def test_pictures_of_every_kind_are_read(pictures: Path) -> None:
+    folder = pictures / "val" / "a_cat"
+    for old in folder.iterdir():
+        old.unlink()
+    grey = np.linspace(0, 255, 30 * 40).reshape(30, 40)
+    Image.fromarray(grey.astype(np.uint8)).save(folder / "grey.png")
+    Image.fromarray((grey * 257).astype(np.uint16)).save(folder / "sixteen.png")
+    Image.fromarray(grey.astype(np.uint8)).convert("CMYK").save(folder / "cmyk.jpg")
+    Image.new("RGBA", (30, 40), (255, 0, 0, 0)).save(folder / "clear.png")
+    Image.new("RGB", (1, 1), (9, 8, 7)).save(folder / "dot.png")
+    turned = Image.new("RGB", (40, 20), "blue")
+    turned.paste((255, 255, 0), (0, 0, 20, 20))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # to be turned clockwise
+    turned.save(folder / "turned.jpg", exif=exif, quality=95)
+    data = open_dataset(str(pictures), train=False, resize=20, crop=20)
+    got = {p.name: load_picture(data, i, seed=0, epoch=0) for i, p in enumerate(data.paths) if p.parent == folder}
+    assert all(view.shape == (3, 20, 20) for view in got.values())
+    assert got["dot.png"][:, 0, 0].tolist() == [9, 8, 7]
+    assert got["clear.png"].min() == 255  # transparent pixels show white
+    assert abs(got["sixteen.png"].astype(int) - got["grey.png"].astype(int)).max() <= 1
+    top, bottom = got["turned.jpg"][:, 2, 10], got["turned.jpg"][:, 17, 10]
+    assert top[0] > 200 > 50 > bottom[0]  # what was left is on top
+
+
+def test_validation_views_are_pillows_own_resize_and_crop(shared: Path) -> None:
+    for path in sorted((shared / "data" / "imagenet-sample").rglob("*.JPEG"))[:12]:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+            view = centre_view(image, 256, 224).astype(int)
+            large = image.resize([256 * side // min(image.size) for side in image.size], Image.Resampling.BILINEAR)
+            left, top = (round((side - 224) / 2) for side in large.size)
+            wanted = np.asarray(large.crop((left, top, left + 224, top + 224)), dtype=int).transpose(2, 0, 1)
+        assert np.abs(view - wanted).max() <= 1  # the place of the crop is in floats: a rounding may fall the other way
