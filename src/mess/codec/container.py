@@ -114,15 +114,17 @@ def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> byte
         if os.path.islink(path):  # noqa: PTH114 - a path of any kind
             raise FormatError(path, "a regular file", "a symbolic link", "Give the path it points to") from error
         raise
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise FormatError(
-                path, "a regular file", "a directory" if stat.S_ISDIR(status.st_mode) else "something else"
-            )
+            found = "a directory" if stat.S_ISDIR(status.st_mode) else "something else"
+            raise FormatError(path, "a regular file", found)
         if status.st_size > largest:
             raise FormatError(path, f"at most {largest} bytes", status.st_size)
-        return file.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def _what_it_is(content: bytes) -> str:

@@ -52,7 +52,7 @@ def centre_view(image: Image.Image, resize: int, crop: int) -> np.ndarray:
     scales = [side / after for side, after in zip(image.size, whole, strict=True)]
     start = [place * scale for place, scale in zip(first, scales, strict=True)]
     end = [min((place + crop) * s, side) for place, s, side in zip(first, scales, image.size, strict=True)]
-    return _planes(image.resize((crop, crop), Image.Resampling.BILINEAR, box=(*start, *end)))
+    return _planes(image.resize((crop, crop), Image.Resampling.BILINEAR, box=(start[0], start[1], end[0], end[1])))
 
 
 def random_box(size: tuple[int, int], seed: int, epoch: int, index: int) -> tuple[float, float, float, float]:

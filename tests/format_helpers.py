@@ -1,0 +1,84 @@
+"""Small made-up files of every version, and ways to damage them."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import zlib
+from collections.abc import Iterator
+
+import torch
+
+from mess import codec
+from mess.codec.container import DIGEST, ENTRY, HEADER
+from mess.conversion import Precision, to_stored
+from mess.scheme import get_scheme
+
+
+def weights(seed: int = 0) -> dict[str, torch.Tensor]:
+    """Return a made-up state dict with everything in it that a file can hold."""
+    random_ = torch.Generator().manual_seed(seed)
+    state = {
+        "a.weight": torch.randn(4, 3, 3, 3, generator=random_),
+        "b.weight": torch.randn(6, 4, 3, 3, generator=random_),
+        "c.weight": torch.randn(5, 6, 3, 3, generator=random_),
+        "p1.weight": torch.randn(6, 7, 1, 1, generator=random_),
+        "p2.weight": torch.randn(3, 6, 1, 1, generator=random_),
+        "fc.weight": torch.randn(3, 5, generator=random_),
+        "half": torch.randn(9, generator=random_).half(),
+        "brain": torch.randn(9, generator=random_).bfloat16(),
+        "count": torch.tensor(-(2**40)),
+        "mask": torch.tensor([True, False, True]),
+        "none": torch.empty(0, 4),
+    }
+    state["tied"] = state["fc.weight"]
+    return state
+
+
+def example(version: str, *, pointwise: int | None = 4, bits: int = 8) -> codec.StoredModel:
+    """Return a made-up network stored under a version."""
+    precision = Precision(bits, bits, bits if bits == 32 else 16)
+    return to_stored(weights(), get_scheme(version), precision, pointwise=pointwise, about={"note": "made up"}).stored
+
+
+def sealed(content: bytes) -> bytes:
+    """Return damaged content with its checksums made right again: what a hostile writer would write."""
+    body = bytearray(content)
+    count = int.from_bytes(body[12:14], "little")
+    for number in range(min(count, 64)):
+        at = HEADER.size + ENTRY.size * number
+        if at + ENTRY.size > len(body):
+            break
+        kind, coder, reserved, _, offset, size = ENTRY.unpack_from(body, at)
+        if offset + size <= len(body):
+            crc = zlib.crc32(body[offset : offset + size])
+            ENTRY.pack_into(body, at, kind, coder, reserved, crc, offset, size)
+    body[14:22] = len(body).to_bytes(8, "little")
+    body[DIGEST] = bytes(32)
+    body[DIGEST] = hashlib.sha256(body).digest()
+    return bytes(body)
+
+
+def mutants(content: bytes, count: int, seed: int) -> Iterator[bytes]:
+    """Yield damaged files with right checksums: bits, bytes, runs and lengths changed behind the header."""
+    dice = random.Random(seed)
+    first = 12
+    for _ in range(count):
+        body = bytearray(content)
+        for _ in range(dice.choice((1, 1, 1, 2, 4, 16))):
+            at = dice.randrange(first, len(body))
+            what = dice.randrange(5)
+            if what == 0:
+                body[at] ^= 1 << dice.randrange(8)
+            elif what == 1:
+                body[at] = dice.choice((0, 1, 0x7F, 0x80, 0xFF))
+            elif what == 2:
+                del body[at : at + dice.randrange(1, 9)]
+            elif what == 3:
+                body[at:at] = bytes(dice.randrange(256) for _ in range(dice.randrange(1, 9)))
+            else:
+                end = min(len(body), at + dice.randrange(1, 9))
+                body[at:end] = dice.choice((b"\x00", b"\xff")) * (end - at)
+            if len(body) <= first:
+                break
+        yield sealed(bytes(body))

@@ -1,0 +1,49 @@
+"""Feed damaged files with right checksums to the reader: each gives a model or a FormatError, soon, in little memory.
+
+python tests/fuzz_format.py --n 100000 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+from format_helpers import example, mutants
+from mess import codec
+from mess.errors import FormatError
+
+MEMORY = 3 << 30  # bytes of address space; the process needs about half of it before the first file
+SLOW_S = 1.0
+MOST_BYTES = 1 << 26
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    originals = [codec.encode_model(example(version, bits=bits)) for version in ("v1", "v2", "v3") for bits in (8, 32)]
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    refused = read = 0
+    slowest = 0.0
+    for number, original in enumerate(originals):
+        for content in mutants(original, args.n // len(originals), args.seed + number):
+            start = time.perf_counter()
+            try:
+                codec.reconstruct(codec.read_model(content, max_bytes=MOST_BYTES))
+                read += 1
+            except FormatError:
+                refused += 1
+            slowest = max(slowest, time.perf_counter() - start)
+            if slowest > SLOW_S:
+                print(f"a file of {len(content)} bytes took {slowest:.2f} s: {content.hex()}")
+                return 1
+    print(
+        f"{read + refused:,} damaged files: {refused:,} refused, {read:,} read, the slowest in {slowest * 1000:.0f} ms"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,26 @@
+"""Write the golden files of format 1.0. Made once: a file that is there is never written again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+from format_helpers import example  # noqa: E402
+from mess import codec  # noqa: E402
+
+if __name__ == "__main__":
+    expected = {}
+    for version in ("v1", "v2", "v2a", "v2q", "v3", "v3a"):
+        path = HERE / f"{version}.mess"
+        if not path.exists():
+            codec.write_model(path, example(version))
+        found = codec.reconstruct(codec.read_model(path))
+        expected[version] = {
+            n: hashlib.sha256(f"{d}{list(a.shape)}".encode() + a.tobytes()).hexdigest() for n, (a, d) in found.items()
+        }
+    (HERE / "golden.json").write_text(json.dumps(expected, indent=1, sort_keys=True) + "\n")
