@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--label", default="", help="what to call these weights in the table")
     parser.add_argument("--imagenet-normalised", action="store_true", help="trained with ImageNet's mean and std")
     parser.add_argument("--retrain", type=int, default=0, metavar="E", help="epochs of retraining a version")
+    parser.add_argument("--versions", nargs="+", default=VERSIONS, choices=VERSIONS)
     parser.add_argument("--precision", default="bf16", help="of retraining (default: bf16)")
     args = parser.parse_args()
     path = RESULTS / "schemes.json"
@@ -60,7 +61,7 @@ def main() -> None:
 def plan(label: str, architecture: models.Architecture, file: str, data: DataChoice, args: argparse.Namespace) -> Any:
     """Yield (key of a row, function that measures it)."""
     yield f"{label}|float", lambda: float_row(architecture, file, data)
-    for version in VERSIONS:
+    for version in args.versions:
         for bits in PRECISIONS:
             yield f"{label}|{version}|{bits}", lambda v=version, b=bits: stored_row(architecture, file, data, v, b)
         if args.retrain:
@@ -119,9 +120,9 @@ def table(rows: dict[str, Any]) -> str:
     lines = [
         "# Every version of the scheme, CIFAR-10",
         "",
-        "JPEG-recoded CIFAR-10, all 10,000 test images, seed 0, n = 1. Bytes are those of the file, accuracy that of the",
-        'network read back from it. "8": α and β in 8 bits, the rest in half precision; "32": all as they are. Made by',
-        "`python benchmarks/schemes.py` (its docstring has the full commands); schemes.json has commit, machine and",
+        "JPEG-recoded CIFAR-10, all 10,000 test images, seed 0, n = 1. Bytes are those of the file, accuracy that of",
+        'the network read back from it. "8": α and β in 8 bits, the rest in half precision; "32": all as they are.',
+        "Made by `python benchmarks/schemes.py` (its docstring has the commands); schemes.json has commit, machine and",
         "versions of each row.",
         "",
     ]

@@ -59,6 +59,10 @@ def decode(lanes: list[np.ndarray], count: int, frequency_A: np.ndarray) -> np.n
         if len(words) and not words[-1]:
             raise FormatError("entropy-coded stream", "a last word that is not zero", "zero")
     bounds = lane_bounds(count)
+    if len(frequency_A) == 1:  # nothing to tell apart: every state decodes to itself
+        if any(len(words) for words in lanes):
+            raise FormatError("entropy-coded stream", "no words for an alphabet of one symbol", "some")
+        return np.zeros(count, dtype=np.int32)
     if constriction is None:
         return decode_with_numpy(lanes, bounds, frequency_A)
     model = _model(frequency_A)
