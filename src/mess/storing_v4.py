@@ -85,17 +85,22 @@ class V4Options:
 
 
 def v4_options(
-    *, calibrated: bool, divergence: float | None = None, steps: int | None = None, **others: Any
+    *,
+    calibrated: bool,
+    divergence: float | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    **others: Any,
 ) -> V4Options:
     """Return the options that suit a network with or without inputs to look at, with those put in that are given.
 
     Args:
         calibrated: whether inputs are given.
-        divergence, steps: fields of `LearnOptions`; None: the default.
+        divergence, steps, seed: fields of `LearnOptions`; None: the default.
         others: other fields of `V4Options`.
     """
     learning = LearnOptions() if calibrated else WITHOUT_IMAGES
-    given: dict[str, Any] = {"divergence": divergence, "steps": steps}
+    given: dict[str, Any] = {"divergence": divergence, "steps": steps, "seed": seed}
     return V4Options(replace(learning, **{k: v for k, v in given.items() if v is not None}), **others)
 
 

@@ -27,6 +27,7 @@ STEPPED, INTEGERS, PLANES = range(3)
 # codings of a row of integers
 CONSTANT, CODED, CODED_SHARED = range(3)
 HIGHEST = 1 << 63
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 PLAIN_DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 ITEM = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 STORED: dict[str, np.dtype] = {"bfloat16": np.dtype("<u2"), "bool": np.dtype("u1")}
@@ -69,7 +70,11 @@ def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = Fa
         if not np.isfinite(step) or step <= 0:
             raise FormatError(reader.where, "a finite step above 0", step)
         values = read_integers(reader, count, sharing, 1 << 31, skip=skip)
-        return None if values is None else Numbers(values.astype(np.int32), "int32", step)
+        if values is None:
+            return None
+        if len(values) and int(np.abs(values).max()) * step > FLOAT32_MAX:
+            raise FormatError(reader.where, "numbers that float32 can hold", "larger ones")
+        return Numbers(values.astype(np.int32), "int32", step)
     if kind >= len(PLAIN_DTYPES) or form not in (INTEGERS, PLANES):
         raise FormatError(reader.where, "a known form and dtype", head)
     dtype = PLAIN_DTYPES[kind]
