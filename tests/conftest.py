@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-import pytest
-import torch
+# the suite runs in two processes, each on a core; set before torch is imported, here and in what tests start
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+import pytest  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared"
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # the suite runs in two processes, each on a core
 
 
 @pytest.fixture
