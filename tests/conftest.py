@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-import pytest  # noqa: E402
+import pytest
 
 SHARED = Path(__file__).parents[2] / "shared"
 

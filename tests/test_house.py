@@ -19,7 +19,6 @@ FORBIDDEN = {
     "training": ("mess.codec", "mess.scheme", "mess.models", "mess.recipes", "mess.cli"),
     "models": ("mess.codec", "mess.scheme", "mess.training", "mess.data", "mess.recipes", "mess.cli"),
     "data": ("mess.codec", "mess.scheme", "mess.training", "mess.models", "mess.recipes", "mess.cli"),
-    "fetch": ("mess.codec", "mess.scheme", "mess.training", "mess.data", "mess.recipes", "mess.cli"),
     "report": ("mess.training", "mess.data", "mess.recipes", "mess.cli"),
     "storing.py": ("mess.training", "mess.data", "mess.recipes", "mess.cli"),
     "recipes": ("mess.cli", "mess.report"),

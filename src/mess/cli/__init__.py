@@ -74,6 +74,7 @@ def _verb(verb: str, program: str, argv: list[str]) -> int:
     from rich_argparse import RawDescriptionRichHelpFormatter
 
     module = import_module(f"mess.cli.{verb}")
+    RawDescriptionRichHelpFormatter.group_name_formatter = lambda name: name[:1].upper() + name[1:]
     parser = argparse.ArgumentParser(
         prog=program,
         description=f"{VERBS[verb][0].upper()}{VERBS[verb][1:]}.",

@@ -237,7 +237,6 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         default=Path("checkpoint"),
         help="where checkpoints go, in ARCH/DATA (default: checkpoint)",
     )
-    more.add_argument("--pretrained", action="store_true", help="start from public weights, fetched and checked")
     more.add_argument(
         "--project",
         action="store_true",

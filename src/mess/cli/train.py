@@ -85,7 +85,6 @@ def to_job(args: argparse.Namespace) -> Job:
         ),
         ckpt=args.ckpt,
         mode="resume" if args.resume else "retrain" if args.retrain else "train",
-        pretrained=args.pretrained,
         checkpoints=args.checkpoints,
         explicit=frozenset(option for flag, option in OPTIONS.items() if flag in args.explicit),
     )  # fmt: skip

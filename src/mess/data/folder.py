@@ -50,9 +50,7 @@ def open_folder(root: Path, known: DatasetInfo | None, *, train: bool, resize: i
     split, own = _split_folder(root, train)
     classes = sorted(entry for entry in split.iterdir() if entry.is_dir())
     if known is not None and len(classes) != known.num_classes:
-        raise DataError(
-            split, f"{known.num_classes} class folders", len(classes), f"`mess fetch {known.name}` prepares them"
-        )
+        raise DataError(split, f"{known.num_classes} class folders", len(classes))
     if not classes:
         raise DataError(split, "a folder for each class", "none")
     paths: list[Path] = []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from mess.errors import OptionError
 from mess.models.architecture import Architecture, resolve
 from mess.models.mobilenet import MobileNet
 from mess.models.mobilenetv2 import MobileNetV2
@@ -46,17 +47,15 @@ def create_model(
         layers: depth of ResNet, ResNeXt, WideResNet; None takes the family's default.
         width_mult: factor on all widths; the widening factor of WideResNet.
         groups: of ShuffleNet (default 2); the cardinality of ResNeXt (default 32).
-        pretrained: fetch and load public weights.
+        pretrained: must be False: this version fetches no public weights.
 
     Raises:
         OptionError: an impossible combination; the message says what is possible.
     """
-    model = build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
     if pretrained:
-        from mess.fetch.weights import load_pretrained
-
-        load_pretrained(model)
-    return model
+        found = "True: this version fetches no public weights"
+        raise OptionError("pretrained", "False", found, "Load a file: mess.load, or `mess test --ckpt weights.pth`")
+    return build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
 
 
 def build(architecture: Architecture) -> nn.Module:

@@ -82,7 +82,6 @@ class Job:
     Attributes:
         ckpt: a path or a name in the run's folder: what to resume, to retrain, or to start from.
         mode: "train", "resume" or "retrain".
-        pretrained: start from public weights.
         checkpoints: folder that holds ARCH/DATA/ckpt_….
         explicit: names of options that the user gave in so many words; on a resume only these overrule the checkpoint.
     """
@@ -94,7 +93,6 @@ class Job:
     scheme: SchemeTraining = field(default_factory=SchemeTraining)
     ckpt: str | None = None
     mode: str = "train"
-    pretrained: bool = False
     checkpoints: Path = Path("checkpoint")
     explicit: frozenset[str] = frozenset()
 
@@ -103,8 +101,6 @@ class Job:
             raise OptionError("--retrain", "--ckpt with what to retrain", "none")
         if self.mode == "retrain" and self.scheme.store is None and not self.scheme.rounding_bits:
             raise OptionError("--retrain", "a version (-v) of a .mess file, or -Q with --qb bits", "neither")
-        if self.pretrained and self.ckpt:
-            raise OptionError("--pretrained", "no --ckpt beside it", self.ckpt)
 
     @property
     def folder(self) -> Path:

@@ -74,18 +74,7 @@ def start_network(job: Job) -> tuple[nn.Module, dict[str, Any], Path | None]:
         path = find_file(job.ckpt, job.architecture, job.checkpoints)
         model, about = open_network(path, job.architecture)
         return model, about, path
-    model = models.build(job.architecture)
-    if job.pretrained:
-        from mess.fetch.weights import load_pretrained
-
-        load_pretrained(model)
-    return model, {}, None
-
-
-def with_class_count(architecture: Architecture, choice: DataChoice) -> Architecture:
-    """Return the architecture for a folder of pictures, whose classes are only known from the folder."""
-    info = open_dataset(choice.name, choice.datapath, train=False).info
-    return replace(architecture, num_classes=info.num_classes)
+    return models.build(job.architecture), {}, None
 
 
 def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
