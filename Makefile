@@ -6,7 +6,7 @@ PY := $(BIN)/python
 .DEFAULT_GOAL := help
 
 help:  ## say what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # pip, not uv: a machine may keep its CPU build of torch where only pip is told to look.
 .venv/installed: pyproject.toml constraints.txt
@@ -35,10 +35,12 @@ check: .venv/installed  ## formatting, lint, types, import rules
 fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
 	$(PY) tests/fuzz_format.py --n 100000
 
-bench: .venv/installed  ## measure matching, decoding and images beside their peers
-	$(PY) benchmarks/matching.py
-	$(PY) benchmarks/decoding.py
-	$(PY) benchmarks/images.py
+# What to measure: NAME=FILE of option-A ResNets trained with ImageNet's mean and std, and where CIFAR-10 is.
+DATAPATH ?= ../data
+NETWORKS ?= resnet20=resnet20-12fca82f.th
+bench: .venv/installed  ## measure bytes and accuracy of every version: make bench NETWORKS="resnet20=FILE" DATAPATH=...
+	$(PY) benchmarks/schemes.py --datapath $(DATAPATH) --label public --imagenet-normalised $(NETWORKS:%=--network %)
+	$(PY) benchmarks/size.py --datapath $(DATAPATH) $(NETWORKS:%=--network %)
 
 clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
