@@ -160,6 +160,17 @@ def test_retraining_with_rounded_kernels_leaves_few_values(trained: Path, tmp_pa
     assert best["best_top1"] > 50
 
 
+def test_the_seed_says_the_first_weights_too(tmp_path: Path) -> None:
+    states = []
+    for run, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        where = ["--checkpoints", str(tmp_path / run), "--seed", seed]
+        assert main(["train", "digits", "-a", "resnet", "--layers", "8", "--epochs", "1", *where]) == 0
+        file = tmp_path / run / "resnet" / "digits" / "ckpt_best.pth"
+        states.append(torch.load(file, weights_only=True)["state_dict"]["linear.weight"])
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
 def test_a_resumed_run_with_the_scheme_is_the_same_run(trained: Path, tmp_path: Path) -> None:
     flags = ["digits", "-a", "resnet", "--layers", "8", "-N", "-v", "v2", "-s", "1", "--lr", "0.02", "-b", "64"]
     whole, parts = ([*flags, "--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))

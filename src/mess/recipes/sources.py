@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mess import models, storing
@@ -74,6 +75,7 @@ def start_network(job: Job) -> tuple[nn.Module, dict[str, Any], Path | None]:
         path = find_file(job.ckpt, job.architecture, job.checkpoints)
         model, about = open_network(path, job.architecture)
         return model, about, path
+    torch.manual_seed(job.options.seed)  # the first weights are a draw like any other
     return models.build(job.architecture), {}, None
 
 
