@@ -123,14 +123,17 @@ def table(rows: dict[str, Any]) -> str:
         "JPEG-recoded CIFAR-10, all 10,000 test images, seed 0, n = 1. Bytes are those of the file, accuracy that of",
         'the network read back from it. "8": α and β in 8 bits, the rest in half precision; "32": all as they are.',
         "Made by `python benchmarks/schemes.py` (its docstring has the commands); schemes.json has commit, machine and",
-        "versions of each row.",
+        "versions of each row. Of retrained networks the best epoch is kept, which is chosen on the test images, as the",
+        "float network's is.",
         "",
     ]
     labels = list(dict.fromkeys(key.split("|")[0] for key in rows))
     for label in labels:
         lines += [f"## {label}", "", "| stored as | bytes | smaller | top-1 % |", "|---|---:|---:|---:|"]
         whole = rows[f"{label}|float"]["bytes"]
-        order = sorted((k for k in rows if k.startswith(f"{label}|")), key=lambda k: (k.split("|")[1] != "float", k))
+        order = sorted(
+            (k for k in rows if k.startswith(f"{label}|")), key=lambda k: (k.split("|")[1] != "float", k.split("|"))
+        )
         for key in order:
             row = rows[key]
             what = ", ".join(key.split("|")[1:]).replace(", 32", ", 32 bits").replace(", 8", ", 8 bits")
