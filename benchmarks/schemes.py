@@ -123,7 +123,7 @@ def table(rows: dict[str, Any]) -> str:
         "JPEG-recoded CIFAR-10, all 10,000 test images, seed 0, n = 1. Bytes are those of the file, accuracy that of",
         'the network read back from it. "8": α and β in 8 bits, the rest in half precision; "32": all as they are.',
         "Made by `python benchmarks/schemes.py` (its docstring has the commands); schemes.json has commit, machine and",
-        "versions of each row. Of retrained networks the best epoch is kept, which is chosen on the test images, as the",
+        "versions of each row. Of retrained networks the best epoch is kept, chosen on the test images, as the",
         "float network's is.",
         "",
     ]
