@@ -97,19 +97,19 @@ def test_help_shows_every_flag_of_the_specification() -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ResNet-8 on digits, trained for two epochs: the folder with its checkpoints."""
+    """A ResNet-8 on digits, trained for four epochs: the folder with its checkpoints."""
     root = tmp_path_factory.mktemp("trained")
-    flags = ["--layers", "8", "--epochs", "2", "-b", "64", "-s", "1", "--checkpoints", str(root), "--lr", "0.1"]
+    flags = ["--layers", "8", "--epochs", "4", "-b", "64", "-s", "1", "--checkpoints", str(root), "--lr", "0.1"]
     assert specified_main(["digits", "-a", "resnet", *flags]) == 0
     return root / "resnet" / "digits"
 
 
 def test_training_learns_and_leaves_what_it_says(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert {"ckpt_epoch_1.pth", "ckpt_epoch_2.pth", "ckpt_best.pth", "log.csv"} <= names
+    assert {"ckpt_epoch_1.pth", "ckpt_epoch_4.pth", "ckpt_best.pth", "log.csv"} <= names
     best = torch.load(trained / "ckpt_best.pth", weights_only=True)
     assert best["best_top1"] > 50
-    assert len((trained / "log.csv").read_text().splitlines()) == 3
+    assert len((trained / "log.csv").read_text().splitlines()) == 5
 
 
 @pytest.mark.parametrize("version", ["v1", "v2", "v2a", "v2q", "v3", "v3a"])
