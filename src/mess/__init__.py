@@ -18,7 +18,8 @@ from mess.errors import FormatError, MessError
 from mess.version import __version__
 
 if TYPE_CHECKING:
-    from mess.codec import FileInfo, inspect_file as inspect  # noqa: I001
+    from mess.codec import FileInfo
+    from mess.inspection import inspect
     from mess.models import create_model
     from mess.storing import SizeReport, compress, load, load_into, load_state_dict
 
@@ -41,7 +42,7 @@ _HOMES = {
     "SizeReport": ("mess.storing", "SizeReport"),
     "compress": ("mess.storing", "compress"),
     "create_model": ("mess.models", "create_model"),
-    "inspect": ("mess.codec", "inspect_file"),
+    "inspect": ("mess.inspection", "inspect"),
     "load": ("mess.storing", "load"),
     "load_into": ("mess.storing", "load_into"),
     "load_state_dict": ("mess.storing", "load_state_dict"),

@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mess.codec import FileInfo, Layout, inspect_file
-from mess.errors import FormatError
+from mess.codec import FileInfo
+from mess.inspection import inspect
 
 EXAMPLES = """examples:
   mess inspect net.mess
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table that is read in five seconds, or JSON."""
-    info = inspect_any(args.file)
+    info = inspect(args.file)
     if args.json:
         print(json.dumps(asdict(info) | {"bits_per_weight": info.bits_per_weight}, indent=1))
         return 0
@@ -38,23 +38,6 @@ def run(args: argparse.Namespace) -> int:
     console.print()
     console.print(_tensors(info))
     return 0
-
-
-def inspect_any(path: Path) -> FileInfo:
-    """Inspect a file; names of a network of the zoo need torch, those of a self-contained file do not."""
-    try:
-        return inspect_file(path)
-    except FormatError as error:
-        if "layout of the network" not in error.expected:
-            raise
-    return inspect_file(path, layout=zoo_layout())
-
-
-def zoo_layout() -> Layout:
-    """Import what knows the zoo's networks only where it is needed: it takes a second."""
-    from mess.conversion import layout_of
-
-    return layout_of
 
 
 def headline(path: Path, info: FileInfo) -> str:

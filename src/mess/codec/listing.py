@@ -35,6 +35,7 @@ from mess.errors import FormatError
 
 Named = list[tuple[str, tuple[int, ...], str]]
 MOST_TENSORS = 1 << 20
+NO_LAYOUT = "the layout of the network it names"  # what a reader without the zoo misses
 LONGEST_NAME = 1024
 BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
 KIND = re.compile(r"([MCEBb])([0-9]{1,6})|([PT-])")
@@ -259,9 +260,7 @@ def _from_layout(
     if network is None:
         raise FormatError(where, "tensors, or a network that says them", "neither")
     if layout is None:
-        raise FormatError(
-            where, "the layout of the network it names", "none", "Pass layout=, or write it self-contained"
-        )
+        raise FormatError(where, NO_LAYOUT, "none", "Pass layout=, or write it self-contained")
     named = layout(network)
     if manifest.get("layout") != layout_crc(named):
         raise FormatError(
