@@ -98,7 +98,15 @@ def test_what_cannot_be_built_is_refused_with_what_can(arch: str, options: dict,
 
 
 @pytest.mark.parametrize(
-    "change", [{"arch": 3}, {"layers": "20"}, {"num_classes": True}, {"width_mult": float("nan")}, {"dataset": None}]
+    "change",
+    [
+        {"arch": 3},
+        {"layers": "20"},
+        {"num_classes": True},
+        {"width_mult": float("nan")},
+        {"width_mult": 10**400},
+        {"dataset": None},
+    ],
 )
 def test_an_architecture_from_a_hostile_file_is_refused(change: dict) -> None:
     good = resolve("resnet", "cifar10").to_dict()
