@@ -101,11 +101,8 @@ def to_stored(
     for name, tensor in weights.items():
         if name not in entries and name not in folded:
             entries[name] = plain_entry(name, tensor, precision.rest)
-    facts = dict(about or {})
-    described = None if architecture is None else {
-        **architecture.to_dict(), **{name: facts.pop(name) for name in INPUT_FACTS if name in facts}
-    }  # fmt: skip
-    stored = codec.StoredModel(described, {**_described(scheme), **facts}, books, entries)
+    network_facts, scheme_facts = described(architecture, about)
+    stored = codec.StoredModel(network_facts, {**_described(scheme), **scheme_facts}, books, entries)
     as_is = tuple((name, "BatchNorm, as two vectors" if name in folded else reason) for name, reason in made.as_is)
     return Conversion(stored, as_is, error, float_bytes(weights, made.tied))
 
@@ -113,6 +110,16 @@ def to_stored(
 def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:
     """Return a stored network's weights as torch tensors of their own dtypes."""
     return {name: _as_tensor(array, dtype) for name, (array, dtype) in codec.reconstruct(stored, names=names).items()}
+
+
+def described(
+    architecture: Architecture | None, about: Mapping[str, Any] | None
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return what a file says of the network, its input's mean and std with it, and the facts left for the scheme."""
+    facts = dict(about or {})
+    if architecture is None:
+        return None, facts
+    return architecture.to_dict() | {name: facts.pop(name) for name in INPUT_FACTS if name in facts}, facts
 
 
 def layout_of(network: dict[str, Any]) -> list[tuple[str, tuple[int, ...], str]]:

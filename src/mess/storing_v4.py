@@ -22,9 +22,10 @@ from mess import codec
 from mess.codec.model import joined
 from mess.codec.quantize import BITS
 from mess.conversion import (
-    INPUT_FACTS,
     Conversion,
     batch_norm_layers,
+    described,
+    float_bytes,
     fold_batch_norm,
     identified,
     layout_of,
@@ -281,10 +282,7 @@ def as_stored(
     for name, tensor in weights.items():
         if name not in entries and name not in folded:
             entries[name] = plain_entry(name, settled[name].to(tensor.dtype), rest_bits)
-    facts = dict(about or {})
-    network = None if architecture is None else {
-        **architecture.to_dict(), **{name: facts.pop(name) for name in INPUT_FACTS if name in facts}
-    }  # fmt: skip
+    network, facts = described(architecture, about)
     return codec.StoredModel(network, {"version": "v4", **facts}, books, entries)
 
 
@@ -321,12 +319,8 @@ def _reported(stored: codec.StoredModel, weights: Mapping[str, Tensor]) -> Conve
             error[name] = float(lost / tensor.double().square().sum().clamp_min(1e-300).cpu())
         elif not isinstance(stored.entries.get(name), codec.Tied):
             as_is.append((name, "BatchNorm, as two vectors" if name not in stored.entries else "no layer of weights"))
-    float_bytes = sum(
-        t.numel() * t.element_size()
-        for name, t in weights.items()
-        if not isinstance(stored.entries.get(name), codec.Tied)
-    )
-    return Conversion(stored, tuple(as_is), error, float_bytes)
+    tied = {name: entry.to for name, entry in stored.entries.items() if isinstance(entry, codec.Tied)}
+    return Conversion(stored, tuple(as_is), error, float_bytes(weights, tied))
 
 
 def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:

@@ -34,9 +34,9 @@ class _Projected(nn.Module):
 
     index_N: Tensor
 
-    def __init__(self, target: Geometry, source: Geometry, references: _Live, index_N: Tensor, fit: str) -> None:
+    def __init__(self, target: Geometry, references: _Live, index_N: Tensor, fit: str) -> None:
         super().__init__()
-        self.target, self.source, self.references, self.fit = target, source, references, fit
+        self.target, self.references, self.fit = target, references, fit
         self.register_buffer("index_N", index_N, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Decoded:
                 self._layers[target.name] = layer
                 weight: Tensor = layer.weight  # type: ignore[assignment]
                 index_N = self._matched(weight, target, live)
-                projected = _Projected(target, group.source, live, index_N, scheme.fit)
+                projected = _Projected(target, live, index_N, scheme.fit)
                 parametrize.register_parametrization(layer, "weight", projected, unsafe=True)
 
     @torch.no_grad()
