@@ -3,8 +3,11 @@
     python benchmarks/schemes.py --datapath ../data --network resnet20=checkpoint/resnet/cifar10/ckpt_best.pth
     python benchmarks/schemes.py --datapath ../data --imagenet-normalised --network resnet56=resnet56.th
 
-Rows that docs/results/schemes.json has already are not measured again; `--retrain E` adds E epochs of retraining
-through the decoder to every version. Writes docs/results/schemes.md too.
+    python benchmarks/schemes.py --datapath ../data --scratch 12 --versions v2 v2a
+
+Rows that docs/results/schemes.json has already are not measured again. `--retrain E` adds E epochs of retraining in
+both ways to every version; `--scratch E` trains ResNet-20 for E epochs from random weights: without a scheme, and
+through the decoder, also with each penalty on the references. Writes docs/results/schemes.md too.
 """
 
 from __future__ import annotations
@@ -30,15 +33,17 @@ from mess.training import Silent, TrainOptions, load_weights
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PRECISIONS = {"32": (32, 32, 32), "8": (8, 8, 16)}  # bits of α, of β, of the rest
 VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")
+PENALTIES = {"": {}, " --nl": {"nuclear": 1.0}, " --pl": {"pearson": 1.0}}  # the scales are the defaults
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datapath", type=Path, default=Path("../data"))
-    parser.add_argument("--network", action="append", required=True, metavar="NAME=FILE", help="resnetN=weights file")
+    parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE", help="resnetN=weights file")
     parser.add_argument("--label", default="", help="what to call these weights in the table")
     parser.add_argument("--imagenet-normalised", action="store_true", help="trained with ImageNet's mean and std")
     parser.add_argument("--retrain", type=int, default=0, metavar="E", help="epochs of retraining a version")
+    parser.add_argument("--scratch", type=int, default=0, metavar="E", help="epochs of ResNet-20 from random weights")
     parser.add_argument("--versions", nargs="+", default=VERSIONS, choices=VERSIONS)
     parser.add_argument("--precision", default="bf16", help="of retraining (default: bf16)")
     args = parser.parse_args()
@@ -46,20 +51,35 @@ def main() -> None:
     rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if args.imagenet_normalised else (None, None)
     data = DataChoice("cifar10", args.datapath, 0, mean, std)
-    for text in args.network:
-        name, _, file = text.partition("=")
-        label = f"{name} {args.label}".strip()
-        architecture = models.resolve("resnet", "cifar10", layers=int(name.removeprefix("resnet")))
-        for key, measure in plan(label, architecture, file, data, args):
-            if key not in rows:
-                rows[key] = {**measure(), **setting()}
-                atomic_write(path, (json.dumps(rows, indent=1, sort_keys=True) + "\n").encode())
-                print(key, rows[key])
+    for key, measure in plan(data, args):
+        if key not in rows:
+            rows[key] = {**measure(), **setting()}
+            atomic_write(path, (json.dumps(rows, indent=1, sort_keys=True) + "\n").encode())
+            print(key, rows[key], flush=True)
     atomic_write(RESULTS / "schemes.md", table(rows).encode())
 
 
-def plan(label: str, architecture: models.Architecture, file: str, data: DataChoice, args: argparse.Namespace) -> Any:
+def plan(data: DataChoice, args: argparse.Namespace) -> Any:
     """Yield (key of a row, function that measures it)."""
+    for text in args.network:
+        name, _, file = text.partition("=")
+        architecture = models.resolve("resnet", "cifar10", layers=int(name.removeprefix("resnet")))
+        yield from network_plan(f"{name} {args.label}".strip(), architecture, file, data, args)
+    if args.scratch:
+        label, epochs = "resnet20 from scratch", args.scratch
+        for penalty, scales in PENALTIES.items():
+            for version in args.versions:
+                key = f"{label}|{version}|{epochs} epochs{penalty}"
+                yield key, lambda v=version, s=scales: scratch_row(data, args, SchemeTraining(
+                    store_options(v, "8"), every=1, **s
+                ))  # fmt: skip
+        yield f"{label}|float", lambda: scratch_row(data, args, SchemeTraining())
+
+
+def network_plan(
+    label: str, architecture: models.Architecture, file: str, data: DataChoice, args: argparse.Namespace
+) -> Any:
+    """Yield (key of a row, function that measures it) for one trained network."""
     yield f"{label}|float", lambda: float_row(architecture, file, data)
     for version in args.versions:
         for bits in PRECISIONS:
@@ -100,6 +120,21 @@ def retrained_row(
         return {"bytes": target.stat().st_size, "top1": tested.scores.top1, "epochs": args.retrain}
 
 
+def scratch_row(data: DataChoice, args: argparse.Namespace, scheme: SchemeTraining) -> dict[str, Any]:
+    architecture = models.resolve("resnet", "cifar10", layers=20)
+    with tempfile.TemporaryDirectory() as folder:
+        options = TrainOptions(
+            epochs=args.scratch, lr=0.2, schedule="onecycle", precision=args.precision, save_epoch=10**6,
+            print_freq=10**6,
+        )  # fmt: skip
+        result = run_job(Job(data, architecture, options, scheme=scheme, checkpoints=Path(folder)), Silent())
+        target = str(result.files[-1] if result.files else Path(folder) / "resnet" / "cifar10" / "ckpt_best.pth")
+        if scheme.store is None:
+            return float_row(architecture, target, data)
+        tested = score_network(data, architecture, target)
+        return {"bytes": Path(target).stat().st_size, "top1": tested.scores.top1, "epochs": args.scratch}
+
+
 def store_options(version: str, bits: str) -> StoreOptions:
     scale, offset, rest = PRECISIONS[bits]
     return StoreOptions(version=version, scale_bits=scale, offset_bits=offset, rest_bits=rest)
@@ -128,7 +163,7 @@ def table(rows: dict[str, Any]) -> str:
         "",
     ]
     labels = list(dict.fromkeys(key.split("|")[0] for key in rows))
-    for label in labels:
+    for label in [x for x in labels if f"{x}|float" in rows]:
         lines += [f"## {label}", "", "| stored as | bytes | smaller | top-1 % |", "|---|---:|---:|---:|"]
         whole = rows[f"{label}|float"]["bytes"]
         order = sorted(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,7 @@ from mess.scheme import (
     rebuild_tensor,
     round_to_bits,
 )
+from mess.storing import StoreOptions, compress_with, load
 
 
 def kernels(kind: str, count: int, size: int = 9, seed: int = 0) -> torch.Tensor:
@@ -190,9 +193,8 @@ def test_training_through_the_decoder_starts_at_the_stored_form_and_reaches_refe
     names = list(model.state_dict())
     scheme = get_scheme(version)
     decoded = Decoded(model, scheme)
-    if scheme.quant_bits is None:
-        project_(twin, scheme)
-        torch.testing.assert_close(decoded.plain_state_dict(), dict(twin.state_dict()), atol=1e-5, rtol=1e-4)
+    project_(twin, scheme)
+    torch.testing.assert_close(decoded.plain_state_dict(), dict(twin.state_dict()), atol=1e-5, rtol=1e-4)
     assert list(decoded.plain_state_dict()) == names
     assert decoded.rematch() == 0.0
     model(torch.randn(4, 3, 32, 32)).square().mean().backward()
@@ -203,12 +205,54 @@ def test_training_through_the_decoder_starts_at_the_stored_form_and_reaches_refe
     state = {k: {n: t.clone() for n, t in v.items()} for k, v in decoded.state_dict().items()}
     plain = {n: t.clone() for n, t in decoded.plain_state_dict().items()}
     with torch.no_grad():
-        decoded.latent(alone[0]).add_(1.0)
+        for name in alone:
+            decoded.latent(name).copy_(torch.randn_like(decoded.latent(name)))
+    assert decoded.rematch() > 0.0
     decoded.load_state_dict(state)
     decoded.load_plain(plain)
+    assert all(torch.equal(t, state["index"][n]) for n, t in decoded.state_dict()["index"].items())
     assert all(torch.equal(t, plain[n]) for n, t in decoded.plain_state_dict().items())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        before = model.eval()(images)
+        decoded.detach()
+        assert list(model.state_dict()) == names
+        assert torch.equal(model(images), before)
+
+
+@pytest.mark.parametrize("version", SCHEMES)
+def test_the_file_of_a_network_trained_through_the_decoder_is_what_was_tested(version: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model("resnet", layers=8)
+    decoded = Decoded(model, get_scheme(version))
+    plain = {name: tensor.clone() for name, tensor in decoded.plain_state_dict().items()}
+    options = StoreOptions(version=version)
+    compress_with(plain, tmp_path / "net.mess", options, architecture=model.architecture, projected=True)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(load(tmp_path / "net.mess")(images), model.eval()(images), atol=1e-4, rtol=1e-3)
+
+
+def test_layers_that_share_a_weight_share_it_through_the_decoder_too() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Conv2d(4, 4, 3, padding=1) for _ in range(4)))
+    model[3].weight = model[2].weight
+    decoded = Decoded(model, get_scheme("v2"))
+    assert torch.equal(model[3].weight, model[2].weight)
+    assert sum(p.shape == (4, 4, 3, 3) for p in model.parameters()) == 3
+    with torch.no_grad():
+        decoded.latent("3.weight").mul_(2.0)
+    assert torch.equal(model[3].weight, model[2].weight)
     decoded.detach()
-    assert list(model.state_dict()) == names
+    assert torch.equal(model[3].weight, model[2].weight)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1.0, 1e6])
+def test_constant_references_correlate_with_none(size: float) -> None:
+    refs = torch.full((3, 9), 0.1) * size
+    refs[1] *= 7.3
+    refs[2, 4] *= 2
+    assert pearson_penalty(refs, 1.0).item() == 0.0
 
 
 def test_penalties_are_their_formulas_and_have_right_gradients() -> None:

@@ -74,10 +74,13 @@ def to_stored(
     linear: bool = False,
     architecture: Architecture | None = None,
     about: Mapping[str, Any] | None = None,
+    projected: bool = False,
 ) -> Conversion:
     """Match, round and describe a whole network; raises as `mess.compress`.
 
     Args:
+        projected: kernels are α·R + β already, as training through the decoder leaves them: v2q's rounding, which
+            comes before the fit, lies behind them.
         architecture: which network of the zoo the weights are; found out if None.
         about: facts that go into the file: "mean" and "std" with the network, all else with the scheme.
     """
@@ -90,7 +93,7 @@ def to_stored(
         refs_KU = _add_source(group, weights, precision.rest, entries, books)
         for target in group.targets:
             weight = weights[target.name].detach().cpu()
-            if scheme.quant_bits is not None:
+            if scheme.quant_bits is not None and not projected:
                 weight = round_to_bits(weight, scheme.quant_bits)
             entries[target.name], rebuilt = _matched(target, weight, refs_KU, scheme.fit, precision, len(books) - 1)
             error[target.name] = _relative_error(weights[target.name].detach().cpu(), rebuilt)

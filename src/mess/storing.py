@@ -154,8 +154,9 @@ def compress_with(
     about: Mapping[str, Any] | None = None,
     overwrite: bool = True,
     verify: bool = False,
+    projected: bool = False,
 ) -> SizeReport:
-    """Store a network as `compress` does under v1 … v3a, with its options as one record."""
+    """Store a network as `compress` does under v1 … v3a, with its options as one record; see `to_stored`."""
     made = to_stored(
         model_or_state_dict,
         chosen.scheme(),
@@ -164,6 +165,7 @@ def compress_with(
         linear=chosen.linear,
         architecture=architecture,
         about=about,
+        projected=projected,
     )
     return _written(made, path, chosen.self_contained, overwrite, verify)
 

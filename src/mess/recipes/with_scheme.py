@@ -69,7 +69,7 @@ def _decoded_hooks(
         load=lambda _model, state: decoded.load_plain(state),
         extra_state=decoded.state_dict,
         load_extra_state=decoded.load_state_dict,
-        saved=_writer(training, rounds, facts, written),
+        saved=_writer(training, rounds, facts, written, projected=True),
     )
 
 
@@ -131,7 +131,9 @@ def _rounding_hooks(
     )
 
 
-def _writer(training: SchemeTraining, rounds: int, facts: Mapping[str, Any], written: list[Path]) -> Any:
+def _writer(
+    training: SchemeTraining, rounds: int, facts: Mapping[str, Any], written: list[Path], *, projected: bool = False
+) -> Any:
     """Return the hook that writes the `.mess` file beside each checkpoint that is kept."""
     store = _store(training)
 
@@ -142,7 +144,7 @@ def _writer(training: SchemeTraining, rounds: int, facts: Mapping[str, Any], wri
         with torch.no_grad():
             weights = {name: tensor.detach().cpu() for name, tensor in plain_state_dict(model).items()}
         architecture: Architecture = model.architecture  # type: ignore[assignment]
-        compress_with(weights, target, store, architecture=architecture, about=about)
+        compress_with(weights, target, store, architecture=architecture, about=about, projected=projected)
         if target not in written:
             written.append(target)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+EPSILON = 4 * torch.finfo(torch.float32).eps  # of a unit's length: below this a deviation from the mean is rounding
+
 
 def nuclear_penalty(refs_KU: Tensor, scale: float) -> Tensor:
     """Return scale / ‖G‖_*: references that span more have a larger nuclear norm (the sum of singular values)."""
@@ -14,14 +16,17 @@ def nuclear_penalty(refs_KU: Tensor, scale: float) -> Tensor:
 def pearson_penalty(refs_KU: Tensor, scale: float) -> Tensor:
     """Return scale · mean over i < j of ρ_ij², with ρ_ij Pearson's correlation of reference units i and j.
 
-    A constant unit correlates with none. One product of K×U matrices, no loop over pairs.
+    A constant unit correlates with none: one whose deviation from its mean is no more than float32's rounding of its
+    numbers. One product of K×U matrices, no loop over pairs.
     """
     refs_KU = refs_KU.float()
     count = len(refs_KU)
     if count < 2:
         return refs_KU.sum() * 0
     centred_KU = refs_KU - refs_KU.mean(1, keepdim=True)
-    unit_KU = centred_KU / centred_KU.square().sum(1, keepdim=True).clamp_min(1e-24).sqrt()
+    square_K = centred_KU.square().sum(1, keepdim=True)
+    varies_K = square_K > (EPSILON * refs_KU.detach()).square().sum(1, keepdim=True)
+    unit_KU = torch.where(varies_K, centred_KU / square_K.where(varies_K, torch.ones_like(square_K)).sqrt(), 0.0)
     correlation_KK = unit_KU @ unit_KU.T
     pairs = correlation_KK.square().sum() - correlation_KK.diagonal().square().sum()
     return scale * pairs / (count * (count - 1))

@@ -34,18 +34,19 @@ class _Projected(nn.Module):
 
     index_N: Tensor
 
-    def __init__(self, target: Geometry, references: _Live, index_N: Tensor, fit: str) -> None:
+    def __init__(self, target: Geometry, references: _Live, index_N: Tensor, scheme: Scheme) -> None:
         super().__init__()
-        self.target, self.references, self.fit = target, references, fit
+        self.target, self.references, self.scheme = target, references, scheme
         self.register_buffer("index_N", index_N, persistent=False)
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return Ŵ, of the shape of W."""
         refs_KU = self.references()
+        fitted = _to_fit(weight.detach(), self.scheme)
         parts = []
-        for units_NU, index_N in zip(self.target.cut(weight), self.target.separate(self.index_N), strict=True):
+        for units_NU, index_N in zip(self.target.cut(fitted), self.target.separate(self.index_N), strict=True):
             chosen_NU = nn.functional.embedding(index_N, refs_KU)[:, : units_NU.shape[1]]
-            parts.append(chosen_NU if self.fit == "copy" else _project(units_NU.detach(), chosen_NU))
+            parts.append(chosen_NU if self.scheme.fit == "copy" else _project(units_NU, chosen_NU))
         projected = self.target.join(*parts)
         return weight - weight.detach() + projected  # the value of the projection, W's gradient as it comes
 
@@ -78,7 +79,7 @@ class Decoded:
 
     Args:
         model: changed in place; `detach` undoes it.
-        scheme: which references stand for what; its `quant_bits`, if any, also round the reference form's input.
+        scheme: which references stand for what; with `quant_bits`, what is matched and fitted are W rounded.
         pointwise, linear: as in `plan`.
 
     Raises:
@@ -87,19 +88,21 @@ class Decoded:
 
     def __init__(self, model: nn.Module, scheme: Scheme, *, pointwise: int | None = None, linear: bool = False) -> None:
         self.model, self.scheme = model, scheme
-        self.groups: tuple[Group, ...] = plan(model, scheme, pointwise=pointwise, linear=linear).groups
+        made = plan(model, scheme, pointwise=pointwise, linear=linear)
+        self.groups: tuple[Group, ...] = made.groups
         self._layers: dict[str, nn.Module] = {}
         self._sources: list[_Live] = []
         for group in self.groups:
             live = _Live(_owner(model, group.source.name), group.source)
             self._sources.append(live)
             for target in group.targets:
-                layer = _owner(model, target.name)
-                self._layers[target.name] = layer
-                weight: Tensor = layer.weight  # type: ignore[assignment]
+                weight: Tensor = _owner(model, target.name).weight  # type: ignore[assignment]
                 index_N = self._matched(weight, target, live)
-                projected = _Projected(target, live, index_N, scheme.fit)
-                parametrize.register_parametrization(layer, "weight", projected, unsafe=True)
+                projected = _Projected(target, live, index_N, scheme)
+                # layers that share the weight go on sharing it: the same latent tensor, the same projection
+                for name in (target.name, *(n for n, first in made.tied.items() if first == target.name)):
+                    self._layers[name] = _owner(model, name)
+                    parametrize.register_parametrization(self._layers[name], "weight", projected, unsafe=True)
 
     @torch.no_grad()
     def rematch(self) -> float:
@@ -167,9 +170,7 @@ class Decoded:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
     def _matched(self, weight: Tensor, target: Geometry, live: _Live) -> Tensor:
-        if self.scheme.quant_bits is not None:
-            weight = round_to_bits(weight, self.scheme.quant_bits)
-        return match_tensor(weight, target, live().detach(), self.scheme.fit).index_N
+        return match_tensor(_to_fit(weight, self.scheme), target, live().detach(), self.scheme.fit).index_N
 
     def _projected(self, name: str) -> _Projected:
         return self._parametrization(name)[0]  # type: ignore[return-value]
@@ -199,8 +200,8 @@ def project_(model: nn.Module, scheme: Scheme, *, pointwise: int | None = None, 
         refs_KU = group.source.reference_units(_owner(model, group.source.name).weight)  # type: ignore[arg-type]
         for target in group.targets:
             weight: Tensor = _owner(model, target.name).weight  # type: ignore[assignment]
-            source = weight if scheme.quant_bits is None else round_to_bits(weight, scheme.quant_bits)
-            rebuilt = rebuild_tensor(match_tensor(source, target, refs_KU, scheme.fit), target, refs_KU)
+            matches = match_tensor(_to_fit(weight, scheme), target, refs_KU, scheme.fit)
+            rebuilt = rebuild_tensor(matches, target, refs_KU)
             weight.copy_(rebuilt)
 
 
@@ -225,6 +226,11 @@ def _project(units_NU: Tensor, chosen_NU: Tensor) -> Tensor:
     square_N = centred_NU.square().sum(1, keepdim=True)
     scale_N = ((units_NU - means_N) * centred_NU).sum(1, keepdim=True) / square_N.clamp_min(1e-20)
     return means_N + scale_N * centred_NU
+
+
+def _to_fit(weight: Tensor, scheme: Scheme) -> Tensor:
+    """Return the kernels that references are matched to and fitted on: W, or W rounded."""
+    return weight if scheme.quant_bits is None else round_to_bits(weight, scheme.quant_bits)
 
 
 def _owner(model: nn.Module, name: str) -> nn.Module:
