@@ -13,24 +13,17 @@ through the decoder, also with each penalty on the references. Writes docs/resul
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from common import read_rows, setting, write_page, write_rows
 from mess import models
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
-from mess.files import atomic_write
 from mess.recipes import DataChoice, Job, SchemeTraining, run_job, score_network
 from mess.storing import StoreOptions, compress_with
 from mess.training import Silent, TrainOptions, load_weights
 
-RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PRECISIONS = {"32": (32, 32, 32), "8": (8, 8, 16)}  # bits of α, of β, of the rest
 VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")
 PENALTIES = {"": {}, " --nl": {"nuclear": 1.0}, " --pl": {"pearson": 1.0}}  # the scales are the defaults
@@ -47,16 +40,15 @@ def main() -> None:
     parser.add_argument("--versions", nargs="+", default=VERSIONS, choices=VERSIONS)
     parser.add_argument("--precision", default="bf16", help="of retraining (default: bf16)")
     args = parser.parse_args()
-    path = RESULTS / "schemes.json"
-    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    rows = read_rows("schemes")
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if args.imagenet_normalised else (None, None)
     data = DataChoice("cifar10", args.datapath, 0, mean, std)
     for key, measure in plan(data, args):
         if key not in rows:
             rows[key] = {**measure(), **setting()}
-            atomic_write(path, (json.dumps(rows, indent=1, sort_keys=True) + "\n").encode())
+            write_rows("schemes", rows)
             print(key, rows[key], flush=True)
-    atomic_write(RESULTS / "schemes.md", table(rows).encode())
+    write_page("schemes", table(rows))
 
 
 def plan(data: DataChoice, args: argparse.Namespace) -> Any:
@@ -140,17 +132,7 @@ def store_options(version: str, bits: str) -> StoreOptions:
     return StoreOptions(version=version, scale_bits=scale, offset_bits=offset, rest_bits=rest)
 
 
-def setting() -> dict[str, Any]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    return {
-        "commit": commit.stdout.strip(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "torch": str(torch.__version__),
-        "seed": 0,
-    }
-
-
-def table(rows: dict[str, Any]) -> str:
+def table(rows: dict[str, Any]) -> list[str]:
     """Return the page: one table a network."""
     lines = [
         "# Every version of the scheme, CIFAR-10",
@@ -174,7 +156,7 @@ def table(rows: dict[str, Any]) -> str:
             what = ", ".join(key.split("|")[1:]).replace(", 32", ", 32 bits").replace(", 8", ", 8 bits")
             lines.append(f"| {what} | {row['bytes']:,} | {whole / row['bytes']:.2f}× | {row['top1']:.2f} |")
         lines.append("")
-    return "\n".join(lines)
+    return lines
 
 
 if __name__ == "__main__":

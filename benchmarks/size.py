@@ -9,20 +9,18 @@ are not measured again. Writes docs/results/size.md too.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from common import read_rows, setting, write_page, write_rows
 from mess import models
 from mess.data import Batches, open_dataset
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
-from mess.files import atomic_write
 from mess.recipes import DataChoice, score_network
 from mess.storing import compress_learned
 from mess.training import load_weights
-from schemes import RESULTS, setting
 
 IMAGES = 1024
 WAYS = ("calibrated", "without images")
@@ -35,8 +33,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     args = parser.parse_args()
-    path = RESULTS / "size.json"
-    rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    rows = read_rows("size")
     for text in args.network:
         name, _, file = text.partition("=")
         for way in args.ways:
@@ -44,9 +41,9 @@ def main() -> None:
                 key = f"{name}|{way}|{seed}"
                 if key not in rows:
                     rows[key] = {**measure(name, file, way, seed, args.datapath), **setting(), "seed": seed}
-                    atomic_write(path, (json.dumps(rows, indent=1, sort_keys=True) + "\n").encode())
+                    write_rows("size", rows)
                     print(key, rows[key])
-    atomic_write(RESULTS / "size.md", table(rows).encode())
+    write_page("size", table(rows))
 
 
 def measure(name: str, file: str, way: str, seed: int, datapath: Path) -> dict[str, Any]:
@@ -65,7 +62,7 @@ def measure(name: str, file: str, way: str, seed: int, datapath: Path) -> dict[s
         return {"bytes": report.bytes, "top1": top1, "seconds": round(seconds)}
 
 
-def table(rows: dict[str, Any]) -> str:
+def table(rows: dict[str, Any]) -> list[str]:
     """Return the page."""
     lines = [
         "# Version v4, public float networks, CIFAR-10",
@@ -83,7 +80,7 @@ def table(rows: dict[str, Any]) -> str:
         name, way, seed = key.split("|")
         row = rows[key]
         lines.append(f"| {name} | {way} | {seed} | {row['bytes']:,} | {row['top1']:.2f} | {row['seconds']} |")
-    return "\n".join([*lines, ""])
+    return lines
 
 
 if __name__ == "__main__":

@@ -59,6 +59,11 @@ def test_damage_is_named_and_a_pickle_is_not_run(tmp_path: Path) -> None:
     file.write_bytes(b"\x0a" + content[1:])
     with pytest.raises(DataError, match="labels 0 to 9, found 10"):
         open_dataset("cifar10", tmp_path, train=True)
+    (tmp_path / "py" / "cifar-10-batches-py").mkdir(parents=True)
+    batch = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [3, -1]}
+    (tmp_path / "py" / "cifar-10-batches-py" / "test_batch").write_bytes(pickle.dumps(batch, protocol=2))
+    with pytest.raises(DataError, match="labels 0 to 9, found -1"):
+        open_dataset("cifar10", tmp_path / "py", train=False)
     file.unlink()
     with pytest.raises(DataError, match=r"data_batch_3\.bin: expected a file"):
         open_dataset("cifar10", tmp_path, train=True)
@@ -113,7 +118,10 @@ def test_any_number_of_processes_sees_the_same_images_with_the_same_crops(train:
 
 
 def test_epochs_and_seeds_differ_and_order_is_golden() -> None:
-    assert stateless.permutation(0, 0, 8).tolist() == stateless.permutation(0, 0, 8).tolist()
+    assert stateless.permutation(0, 0, 8).tolist() == [2, 0, 1, 5, 6, 7, 3, 4]
+    assert stateless.draw(1, 2, np.arange(3), stateless.FLIP).tolist() == [
+        15417235679466118268, 4151434250658984048, 5437626513992229961,
+    ]  # fmt: skip
     orders = {tuple(stateless.permutation(seed, epoch, 50)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
     draws = stateless.uniform(1, 2, np.arange(20_000), stateless.FLIP)
@@ -155,9 +163,40 @@ def test_own_folders_are_classes_in_sorted_order_for_any_number_of_workers(pictu
     for (a, b), (c, d) in zip(*runs, strict=True):
         assert torch.equal(a, c)
         assert torch.equal(b, d)
-    whole = open_dataset(str(pictures / "train"), train=True)
-    rest = open_dataset(str(pictures / "train"), train=False) if len(whole) < 12 else None
-    assert len(whole) + (len(rest) if rest else 0) == 12
+
+
+def test_a_folder_without_test_pictures_is_split_by_name_once_and_for_all(tmp_path: Path) -> None:
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for i in range(60):
+            Image.new("RGB", (4, 4)).save(tmp_path / label / f"{i}.png")
+    train, test = (set(open_dataset(str(tmp_path), train=part).paths) for part in (True, False))
+    assert not train & test
+    assert len(train) + len(test) == 120
+    assert 3 <= len(test) <= 25  # a tenth, by chance
+    (tmp_path / "a" / "new.png").write_bytes((tmp_path / "a" / "0.png").read_bytes())
+    again, tested = (set(open_dataset(str(tmp_path), train=part).paths) for part in (True, False))
+    assert train <= again  # a new picture moves no other
+    assert test <= tested
+
+
+def test_workers_serve_epoch_after_epoch_also_when_one_is_left_early(pictures: Path) -> None:
+    data = open_dataset(str(pictures), train=True, resize=32, crop=24, jitter=0.4)
+    batches, alone = (Batches(data, 3, train=True, workers=n) for n in (2, 0))
+    next(iter(batches.epoch(0)))
+    for epoch in (0, 1):
+        for (a, b), (c, d) in zip(batches.epoch(epoch), alone.epoch(epoch), strict=True):
+            assert torch.equal(a, c)
+            assert torch.equal(b, d)
+
+
+def test_colours_change_by_chance_and_the_same_for_the_same_sample(pictures: Path) -> None:
+    plain, coloured = (open_dataset(str(pictures), train=True, crop=24, jitter=share) for share in (0.0, 0.4))
+    views = [load_picture(coloured, 0, seed=0, epoch=e).astype(int) for e in (0, 0)]
+    assert np.array_equal(*views)
+    assert np.abs(views[0] - load_picture(plain, 0, seed=0, epoch=0)).max() > 10
+    with pytest.raises(OptionError, match="--jitter"):
+        open_dataset(str(pictures), train=True, jitter=1.0)
 
 
 def test_a_corrupt_picture_is_left_out_of_training_and_stops_a_test(
@@ -168,6 +207,10 @@ def test_a_corrupt_picture_is_left_out_of_training_and_stops_a_test(
     data = open_dataset(str(pictures), train=True, crop=24)
     assert sum(len(labels) for _, labels in Batches(data, 5, train=True).epoch(0)) == 11
     assert "0.png" in caplog.text
+    for picture in (pictures / "train").rglob("*.*"):
+        picture.write_bytes(b"no picture")
+    with pytest.raises(DataError, match="5 that cannot"):  # a whole batch of them is no batch
+        list(Batches(data, 5, train=True).epoch(0))
     test = open_dataset(str(pictures), train=False, crop=24)
     with pytest.raises(DataError, match=r"1 that cannot: .*0\.png"):
         list(Batches(test, 2, train=False).epoch(0))

@@ -90,6 +90,16 @@ def test_a_tensor_is_rebuilt_as_the_definition_says(version: str, shape: tuple[i
         np.testing.assert_allclose(rebuilt[part].numpy(), wanted, atol=2e-5)
 
 
+@pytest.mark.parametrize("fit", ["copy", "affine"])
+def test_of_equal_references_the_first_stands_however_many_there_are(fit: str) -> None:
+    refs = kernels("random", 900, seed=3)
+    units = refs[torch.arange(700) % 50] if fit == "copy" else 3.0 * refs[torch.arange(700) % 50] - 1.0
+    twice = torch.cat([refs, refs])  # more references than one tile has
+    assert torch.equal(match(units, twice, fit).index_N, torch.arange(700) % 50)
+    later = torch.cat([refs[50:], refs])
+    assert torch.equal(match(units, later, fit).index_N, 850 + torch.arange(700) % 50)
+
+
 def test_permuting_references_permutes_indices_and_scaling_keeps_them() -> None:
     units, refs = kernels("random", 300, seed=4), kernels("random", 32, seed=5)
     plain = match(units, refs)

@@ -11,7 +11,8 @@ from mess.storing import StoreOptions
 
 def data_choice(args: argparse.Namespace) -> DataChoice:
     """Return which images the flags ask for."""
-    return DataChoice(args.data, args.datapath, args.workers, args.mean, args.std, args.resize, args.crop)
+    numbers = (args.mean, args.std, args.resize, args.crop, args.jitter)
+    return DataChoice(args.data, args.datapath, args.workers, *numbers)
 
 
 def device_choice(args: argparse.Namespace) -> DeviceChoice:

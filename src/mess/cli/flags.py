@@ -281,10 +281,17 @@ def add_normalisation_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_picture_flags(parser: argparse.ArgumentParser) -> None:
-    """Add how pictures of folders are prepared for tests."""
+    """Add how pictures of folders are prepared."""
     group = parser.add_argument_group("pictures in folders")
     group.add_argument("--resize", metavar="N", type=int, help="shorter side in tests (default: 256)")
     group.add_argument("--crop", metavar="N", type=int, help="side of what the network sees (default: 224)")
+    group.add_argument(
+        "--jitter",
+        metavar="SHARE",
+        type=float,
+        default=0.0,
+        help="change brightness, contrast and saturation by up to this share in training (default: 0)",
+    )
 
 
 def _architecture(name: str) -> str:

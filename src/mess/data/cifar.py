@@ -103,9 +103,8 @@ def _read_pickle(path: Path, layout: Layout, classes: int) -> tuple[np.ndarray, 
 
 def _checked(labels: np.ndarray, classes: int, path: Path) -> np.ndarray:
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
-        raise DataError(
-            path, f"labels 0 to {classes - 1}", f"{int(labels.max())}", "The file is damaged: fetch it again"
-        )
+        wrong = int(labels.min() if labels.min() < 0 else labels.max())
+        raise DataError(path, f"labels 0 to {classes - 1}", wrong, "The file is damaged: fetch it again")
     return labels.astype(np.int64)
 
 

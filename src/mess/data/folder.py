@@ -25,6 +25,7 @@ class ImageFolder:
         labels_N: int64; classes are numbered in the sorted order of their folders (for ImageNet: sorted wnids).
         train: cropped by random area and mirrored, else resized and cropped in the centre.
         resize: shorter side before the centre crop; crop: its side, in pixels.
+        jitter: brightness, contrast and saturation of training pictures change by up to this share, each by chance.
     """
 
     info: DatasetInfo
@@ -33,6 +34,7 @@ class ImageFolder:
     train: bool
     resize: int = 256
     crop: int = 224
+    jitter: float = 0.0
 
     def __len__(self) -> int:
         return len(self.paths)

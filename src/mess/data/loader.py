@@ -15,10 +15,8 @@ from torch import Tensor
 from mess.data import stateless
 from mess.data.folder import ImageFolder
 from mess.data.info import ImageSet
-from mess.data.workers import decoded
+from mess.data.workers import NEEDED, Pictures
 from mess.errors import OptionError
-
-NEEDED = 2  # samples a process needs in training: BatchNorm cannot do with one
 
 
 class Batches:
@@ -65,6 +63,8 @@ class Batches:
             padding = dataset.info.padding if train else 0
             self._images_NCHW = torch.nn.functional.pad(dataset.images_NCHW.to(self.device), (padding,) * 4)
             self._labels_N = dataset.labels_N.to(self.device)
+        else:
+            self._pictures = Pictures(dataset, seed=seed, workers=workers)
 
     def __len__(self) -> int:
         """Steps an epoch; the last batch is what is left, and left out of training where it is too small."""
@@ -98,7 +98,7 @@ class Batches:
             for sample_N in parts:
                 yield self._normalised(self._in_memory(sample_N, epoch)), self._labels_N[self._on_device(sample_N)]
             return
-        for images_NCHW, labels_N in decoded(self.dataset, parts, seed=self.seed, epoch=epoch, workers=self.workers):
+        for images_NCHW, labels_N in self._pictures.decoded(parts, epoch):
             yield self._normalised(images_NCHW.to(self.device)), labels_N.to(self.device)
 
     def _in_memory(self, sample_N: np.ndarray, epoch: int) -> Tensor:

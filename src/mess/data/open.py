@@ -22,6 +22,7 @@ def open_dataset(
     std: Sequence[float] | None = None,
     resize: int = 256,
     crop: int = 224,
+    jitter: float = 0.0,
 ) -> ImageSet | ImageFolder:
     """Open one split of a dataset.
 
@@ -31,11 +32,14 @@ def open_dataset(
         train: the training split, else the test split.
         mean, std: of R, G, B, in place of the dataset's own.
         resize, crop: of pictures in folders: shorter side, and side of the centre crop, in tests.
+        jitter: of training pictures in folders: how far brightness, contrast and saturation change, 0 to below 1.
 
     Raises:
         DataError: missing or damaged files; says which, and how to get them.
-        OptionError: no such dataset.
+        OptionError: no such dataset, or a number that cannot be.
     """
+    if not 0 <= jitter < 1:
+        raise OptionError("--jitter", "a share from 0 to below 1", jitter)
     datapath = Path(datapath)
     opened: ImageSet | ImageFolder
     if name == "digits":
@@ -48,4 +52,6 @@ def open_dataset(
         opened = open_folder(Path(name), None, train=train, resize=resize, crop=crop)
     else:
         raise OptionError("DATA", one_of(dataset_names(), name) + " or a folder of class folders", name)
+    if isinstance(opened, ImageFolder):
+        opened = replace(opened, jitter=jitter)
     return replace(opened, info=opened.info.normalised_by(mean, std))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageEnhance, ImageFile, ImageOps
 
 from mess.data import stateless
 from mess.data.folder import ImageFolder
@@ -80,10 +80,21 @@ def _training_view(image: Image.Image, folder: ImageFolder, index: int, seed: in
     box = random_box(_upright_size(image), seed, epoch, index)
     image, scale = _drafted(image, box, folder.crop)
     box = tuple(x * s for x, s in zip(box, scale * 2, strict=True))  # type: ignore[assignment]
-    planes = _planes(image.resize((folder.crop, folder.crop), Image.Resampling.BILINEAR, box=box))
+    image = image.resize((folder.crop, folder.crop), Image.Resampling.BILINEAR, box=box)
+    planes = _planes(_jittered(image, folder.jitter, seed, epoch, index))
     if stateless.integers(seed, epoch, np.array([index]), stateless.FLIP, 2)[0]:
         planes = planes[:, :, ::-1]
     return np.ascontiguousarray(planes)
+
+
+def _jittered(image: Image.Image, share: float, seed: int, epoch: int, index: int) -> Image.Image:
+    """Change brightness, contrast and saturation, in this order, by factors between 1 − share and 1 + share."""
+    if not share:
+        return image
+    for turn, enhance in enumerate((ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color)):
+        drawn = stateless.uniform(seed, epoch + (turn << 32), np.array([index]), stateless.COLOUR)[0]
+        image = enhance(image).enhance(1 + share * (2 * drawn - 1))
+    return image
 
 
 def _drafted(image: Image.Image, box: tuple[float, ...], crop: int) -> tuple[Image.Image, tuple[float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from mess.data.folder import ImageFolder
 from mess.data.pictures import CorruptPictureError, load_picture
 from mess.errors import DataError
 
+NEEDED = 2  # pictures that a process trains on at once: BatchNorm cannot do with one
 CORRUPT_CAP = 20  # an epoch; more than these mean that the copy of the dataset is bad
 WAIT_S = 300  # for one batch; a worker that hangs longer is an error, not a wait for ever
 log = logging.getLogger("mess.data")
@@ -22,19 +24,17 @@ Decoded = tuple[Tensor, Tensor, list[str]]
 
 
 class _Parts(Dataset[Decoded]):
-    """Item b is the b-th batch of this process: one task a batch, so that workers hand over whole batches."""
+    """Item (epoch, sample numbers) is a batch: one task a batch, so that workers hand over whole batches."""
 
-    def __init__(self, folder: ImageFolder, parts: list[np.ndarray], seed: int, epoch: int) -> None:
-        self.folder, self.parts, self.seed, self.epoch = folder, parts, seed, epoch
+    def __init__(self, folder: ImageFolder, seed: int) -> None:
+        self.folder, self.seed = folder, seed
 
-    def __len__(self) -> int:
-        return len(self.parts)
-
-    def __getitem__(self, item: int) -> Decoded:
+    def __getitem__(self, item: tuple[int, np.ndarray]) -> Decoded:
         images, labels, corrupt = [], [], []
-        for index in self.parts[item]:
+        epoch, sample_N = item
+        for index in sample_N:
             try:
-                images.append(load_picture(self.folder, int(index), seed=self.seed, epoch=self.epoch))
+                images.append(load_picture(self.folder, int(index), seed=self.seed, epoch=epoch))
                 labels.append(self.folder.labels_N[index])
             except CorruptPictureError as error:
                 corrupt.append(str(error))
@@ -43,32 +43,55 @@ class _Parts(Dataset[Decoded]):
         return torch.from_numpy(stacked), torch.from_numpy(np.asarray(labels, dtype=np.int64)), corrupt
 
 
-def decoded(
-    folder: ImageFolder, parts: list[np.ndarray], *, seed: int, epoch: int, workers: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield (images uint8, labels) of each part, in order.
+class Pictures:
+    """Batches of decoded pictures; the workers that decode them live as long as this object.
 
-    A corrupt picture is left out of training and warned of; in tests, where every picture counts, it is an error.
-
-    Raises:
-        DataError: a corrupt test picture, more corrupt training pictures than the cap, or a worker that died.
+    Args:
+        workers: processes; no more are started than there are cores, since decoding keeps a core busy.
     """
-    loader = DataLoader(
-        _Parts(folder, parts, seed, epoch),
-        batch_size=None,
-        num_workers=min(workers, len(parts)),
-        timeout=WAIT_S if workers else 0,
-        prefetch_factor=2 if workers and parts else None,
-    )
-    bad: list[str] = []
-    try:
-        for images_NCHW, labels_N, corrupt in loader:
-            for found in corrupt:
-                bad.append(found)
-                log.warning("left out a picture that cannot be decoded: %s", found)
-            if len(bad) > (CORRUPT_CAP if folder.train else 0):
-                named = "; ".join(bad[:3])
-                raise DataError(folder.info.name, "pictures that can be decoded", f"{len(bad)} that cannot: {named}")
-            yield images_NCHW, labels_N
-    except RuntimeError as error:  # what DataLoader raises for a worker that was killed or hangs
-        raise DataError(folder.info.name, "workers that decode pictures", str(error).splitlines()[0]) from error
+
+    def __init__(self, folder: ImageFolder, *, seed: int, workers: int) -> None:
+        self.folder = folder
+        self._order: list[tuple[int, np.ndarray]] = []
+        workers = min(workers, usable_cores())
+        self._loader = DataLoader(
+            _Parts(folder, seed),
+            batch_size=None,
+            sampler=self._order,  # read anew for each epoch
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            timeout=WAIT_S if workers else 0,
+            prefetch_factor=2 if workers else None,
+        )
+
+    def decoded(self, parts: list[np.ndarray], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images uint8, labels) of each part, in order.
+
+        A corrupt picture is left out of training and warned of; in tests, where every picture counts, it is an error.
+
+        Raises:
+            DataError: a corrupt test picture, more corrupt training pictures than the cap or so many that a part has
+                fewer than two left, or a worker that died.
+        """
+        self._order[:] = [(epoch, sample_N) for sample_N in parts]
+        bad: list[str] = []
+        try:
+            for images_NCHW, labels_N, corrupt in self._loader:
+                for found in corrupt:
+                    bad.append(found)
+                    log.warning("left out a picture that cannot be decoded: %s", found)
+                too_few = self.folder.train and corrupt and len(labels_N) < NEEDED
+                if too_few or len(bad) > (CORRUPT_CAP if self.folder.train else 0):
+                    named = "; ".join(bad[:3])
+                    raise DataError(
+                        self.folder.info.name, "pictures that can be decoded", f"{len(bad)} that cannot: {named}"
+                    )
+                yield images_NCHW, labels_N
+        except RuntimeError as error:  # what DataLoader raises for a worker that was killed or hangs
+            what = str(error).splitlines()[0]
+            raise DataError(self.folder.info.name, "workers that decode pictures", what) from error
+
+
+def usable_cores() -> int:
+    """Return the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

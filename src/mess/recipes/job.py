@@ -55,6 +55,7 @@ class DataChoice:
         workers: processes that decode pictures; sets held in memory need none.
         mean, std: of R, G, B in 0…1, where the network was trained on others than the dataset's own.
         resize, crop: shorter side and side of the centre crop of ImageNet pictures in tests, in pixels.
+        jitter: share by which colours of training pictures in folders change by chance.
     """
 
     name: str
@@ -64,6 +65,7 @@ class DataChoice:
     std: Sequence[float] | None = None
     resize: int | None = None
     crop: int | None = None
+    jitter: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ def open_batches(
 ) -> Batches:
     """Open one split of the images `choice` names, as this process's parts of global batches."""
     sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
-    images = open_dataset(choice.name, choice.datapath, train=train, mean=choice.mean, std=choice.std, **sizes)
+    images = open_dataset(
+        choice.name, choice.datapath, train=train, mean=choice.mean, std=choice.std, jitter=choice.jitter, **sizes
+    )
     return Batches(
         images,
         batch_size,

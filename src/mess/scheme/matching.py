@@ -1,20 +1,17 @@
-"""Which reference stands for a unit, and with what scale and offset: exactly, in far less than all of the work.
+"""Which reference stands for a unit, and with what scale and offset: the whole of the definition, at a GEMM's pace.
 
 The criterion is argmin over k of ‖α_k·R_k + β_k − w‖₁ with the least-squares fit α_k, β_k, the first k on ties. Take
-the means out: the residual is ρ_k = w̃ − c_k·r_k with w̃ = w − w̄, r_k the centred reference of length 1 and
-c_k = ⟨w̃, r_k⟩. One GEMM gives all c_k and with them ‖ρ_k‖₂² = ‖w̃‖² − c_k². A residual sums to zero, so its positive
-and negative parts are equal, and
-
-    √2·‖ρ‖₂ ≤ ‖ρ‖₁ ≤ √n·‖ρ‖₂        (the left side without centring would be ‖ρ‖₂)
-
-The L1 distance U of the best in L2 is an upper bound of the minimum; only references with √2·‖ρ_k‖₂ ≤ U can be better,
-and only for those the L1 distance is computed.
+the means out: the residual is w̃ − c_k·r_k with w̃ = w − w̄, r_k the centred reference of length 1 and c_k = ⟨w̃, r_k⟩.
+One GEMM gives all c_k. The L1 distances of all pairs are then summed up number by number of a unit, over tiles of
+units × references that stay in the processor's cache: two passes a number, against the one pass through memory that
+the product itself costs. This is less work than to rule pairs out first: of real kernels, a quarter of all pairs
+survives the bound √2·‖ρ‖₂ ≤ ‖ρ‖₁ (docs/results/matching.md).
 
 Why float32 is safe here: units and references are first scaled by powers of two to a largest number in [½, 1), which is
-exact, so nothing under- or overflows. Errors of c_k and of the norms are below (n + 8)·2⁻²⁴·‖w̃‖ each; the threshold is
-lowered by `MARGIN`·‖w̃‖², many times as much, so no minimum is lost, only a few more candidates are looked at. The
-distances that decide are computed by one formula, element by element, so equal references have equal distances and the
-first of them wins. Where two different references differ by less than float32 can tell, either may be chosen.
+exact, so nothing overflows, and what underflows is 2⁻¹²⁶ of its unit's largest number. The errors of c_k, of each
+difference and of their sum are below (2n + 8)·2⁻²⁴·‖w̃‖₁ in all. All distances are computed by one formula, number by
+number, so equal references have equal distances and the first of them wins. Where two different references differ by
+less than float32 can tell, either may be chosen.
 """
 
 from __future__ import annotations
@@ -26,9 +23,8 @@ from torch import Tensor
 
 from mess.scheme.geometry import Geometry
 
-MARGIN = 1e-5  # of ‖w̃‖²
-CHUNK = 1 << 20  # numbers of a block of c (4 MiB)
-PAIRS = 1 << 20  # candidates whose distances are computed at once
+BLOCK = 512  # units of a tile
+TILE = 1 << 17  # pairs of a tile: three arrays of float32 in 1.5 MiB, about a core's own cache
 
 
 @dataclass(frozen=True)
@@ -128,38 +124,11 @@ def _best_affine(units_NU: Tensor, refs_KU: Tensor) -> Tensor:
     lengths_K = centred_KU.norm(dim=1, keepdim=True)
     unit_KU = torch.where(lengths_K > 0, centred_KU / lengths_K.clamp_min(1e-300), torch.zeros_like(centred_KU)).float()
     index_N = torch.empty(len(units_NU), dtype=torch.int64, device=units_NU.device)
-    rows = max(1, CHUNK // max(1, len(unit_KU)))
-    for start in range(0, len(units_NU), rows):
-        part = slice(start, start + rows)
+    for start in range(0, len(units_NU), BLOCK):
+        part = slice(start, start + BLOCK)
         _, centred_BU = _centred(_scaled(units_NU[part].double()))
-        index_N[part] = _best_in_block(centred_BU.float(), unit_KU)
+        index_N[part] = _first_nearest(centred_BU.float(), unit_KU, project=True)
     return index_N
-
-
-def _best_in_block(units_BU: Tensor, unit_KU: Tensor) -> Tensor:
-    """Return the first minimum of the L1 distance for each centred unit."""
-    products_BK = (units_BU @ unit_KU.T).abs_()
-    most_B, best_B = products_BK.max(dim=1)
-    bound_B = _distances(units_BU, unit_KU[best_B])
-    square_B = (units_BU * units_BU).sum(1)
-    least_B = (square_B * (1 - MARGIN) - bound_B * bound_B / 2).clamp_min_(0).sqrt_()
-    candidates_BK = products_BK >= torch.minimum(least_B, most_B)[:, None]
-    unit_P, ref_P = candidates_BK.nonzero(as_tuple=True)
-    distance_P = torch.empty(len(unit_P), device=units_BU.device)
-    for start in range(0, len(unit_P), PAIRS):
-        part = slice(start, start + PAIRS)
-        distance_P[part] = _distances(units_BU[unit_P[part]], unit_KU[ref_P[part]])
-    smallest_B = torch.full((len(units_BU),), torch.inf, device=units_BU.device)
-    smallest_B.scatter_reduce_(0, unit_P, distance_P, "amin")
-    ties_P = distance_P == smallest_B[unit_P]
-    first_B = torch.full((len(units_BU),), len(unit_KU), dtype=torch.int64, device=units_BU.device)
-    return first_B.scatter_reduce_(0, unit_P[ties_P], ref_P[ties_P], "amin")
-
-
-def _distances(units_PU: Tensor, unit_PU: Tensor) -> Tensor:
-    """Return ‖w̃ − ⟨w̃, r⟩·r‖₁ of each pair."""
-    products_P = (units_PU * unit_PU).sum(1, keepdim=True)
-    return (units_PU - products_P * unit_PU).abs_().sum(1)
 
 
 def _nearest(units_NU: Tensor, refs_KU: Tensor) -> Tensor:
@@ -167,13 +136,48 @@ def _nearest(units_NU: Tensor, refs_KU: Tensor) -> Tensor:
     refs, units = refs_KU.double(), units_NU.double()
     largest = max(float(refs.abs().max()), float(units.abs().max()) if len(units) else 0.0)
     factor = 2.0 ** -torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent.item() if largest else 1.0
-    refs, units = refs * factor, units * factor
+    refs, units = (refs * factor).float(), (units * factor).float()
     index_N = torch.empty(len(units), dtype=torch.int64, device=units.device)
-    rows = max(1, CHUNK // len(refs))
-    for start in range(0, len(units), rows):
-        part = slice(start, start + rows)
-        index_N[part] = torch.cdist(units[part], refs, p=1).argmin(dim=1)
+    for start in range(0, len(units), BLOCK):
+        index_N[start : start + BLOCK] = _first_nearest(units[start : start + BLOCK], refs, project=False)
     return index_N
+
+
+def _first_nearest(units_BU: Tensor, refs_KU: Tensor, *, project: bool) -> Tensor:
+    """Return, for each unit, the first k that is nearest in L1: to R_k, or with `project` to its multiples."""
+    units_UB, refs_UK1 = units_BU.T.contiguous(), refs_KU.T.contiguous()[:, :, None]
+    rows = max(1, TILE // BLOCK)
+    best_B = units_BU.new_full((len(units_BU),), torch.inf)
+    index_B = torch.zeros(len(units_BU), dtype=torch.int64, device=units_BU.device)
+    for first in range(0, len(refs_KU), rows):
+        refs_UT1 = refs_UK1[:, first : first + rows]
+        products_TB = refs_UT1[:, :, 0].T @ units_UB if project else None
+        distances_TB = _distances(units_UB, refs_UT1, products_TB)
+        nearest_B = distances_TB.amin(0)
+        closer_B = nearest_B < best_B  # strictly: an earlier tile wins ties
+        index_B = torch.where(closer_B, first + _first_equal(distances_TB, nearest_B), index_B)
+        best_B = torch.minimum(best_B, nearest_B)
+    return index_B
+
+
+def _distances(units_UB: Tensor, refs_UT1: Tensor, products_TB: Tensor | None) -> Tensor:
+    """Return the L1 distance of each pair, (T, B): Σ_u |w_u − c·r_u|, c from `products_TB` or 1."""
+    distances_TB = units_UB.new_zeros(refs_UT1.shape[1], units_UB.shape[1])
+    residual_TB = torch.empty_like(distances_TB)
+    for unit_B, ref_T1 in zip(units_UB, refs_UT1, strict=True):
+        if products_TB is None:
+            torch.sub(unit_B, ref_T1, out=residual_TB)
+        else:
+            torch.addcmul(unit_B, products_TB, ref_T1, value=-1, out=residual_TB)
+        distances_TB.add_(residual_TB.abs_())
+    return distances_TB
+
+
+def _first_equal(distances_TB: Tensor, smallest_B: Tensor) -> Tensor:
+    """Return the first t with distance == smallest; `distances_TB` is overwritten. Several times as fast as argmin."""
+    count = len(distances_TB)
+    order_T1 = torch.arange(count, device=distances_TB.device, dtype=distances_TB.dtype)[:, None]
+    return distances_TB.sub_(smallest_B).sign_().mul_(count).add_(order_T1).amin(0).long()
 
 
 def _scaled(numbers_NU: Tensor) -> Tensor:
