@@ -80,16 +80,20 @@ def test_edges_are_quarter_octaves() -> None:
     ]  # a little up, from what is added to ratios
 
 
-def test_a_stage_looks_only_at_what_is_decoded() -> None:
-    magnitudes = np.abs(integers_of((8, 6, 4))).astype(np.int64)
+def test_what_is_expected_follows_rows_and_columns_seen_so_far() -> None:
+    values = integers_of((8, 6, 4)).astype(np.int64)
+    seen = contexts.Seen((8, 6, 4))
     for term, rows in contexts.stages(8, 4):
-        blind = magnitudes.copy()
-        if term:
-            blind[:, :, term:] = 99
-        else:
-            blind[rows.start :] = 99
-        seen, unseen = (contexts.stage_contexts(m, term, rows, 48) for m in (magnitudes, blind))
-        np.testing.assert_array_equal(seen, unseen)
+        before = np.abs(values[:, :, :term]) if term else np.abs(values[: rows.start, :, :1])
+        total = before.sum()
+        if term and total:
+            row, column = (before.sum((1, 2)) / before[0].size, before.sum((0, 2)) / before[:, 0].size)
+            octaves = [np.log2(x * before.size / total + 6 / 64) * 4 for x in (row, column)]
+            wanted = np.clip((48 + octaves[0][:, None] + octaves[1][None]) / 2, 0, 47)
+            assert np.abs(seen.contexts(term, rows, 48) - wanted).max() <= 1.5  # rounded twice, then halved
+        elif not total:
+            assert (seen.contexts(term, rows, 48) == 24).all()
+        seen.add(rows, values[rows, :, term])
 
 
 def test_levels_stay_in_range() -> None:

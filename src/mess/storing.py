@@ -236,7 +236,7 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
         raise WeightsError(
             path, "a network of the zoo", "weights of another network", "mess.load_into(model, path) takes them"
         )
-    model = models.build(architecture_of(stored.network))
+    model = models.build(architecture_of(stored.network), initialised=False)
     _fill(model, to_tensors(stored), path)
     return model.eval()
 

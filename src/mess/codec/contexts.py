@@ -42,25 +42,34 @@ def stages(rows: int, terms: int) -> Iterator[tuple[int, slice]]:
         yield term, slice(0, rows)
 
 
-def stage_contexts(magnitudes_RCT: np.ndarray, term: int, rows: slice, level: int) -> np.ndarray:
-    """Return the context of each integer of a stage, (rows, C) int64.
+class Seen:
+    """How large a layer's integers have been so far, by row and by column; says what to expect of the next stage.
 
     Args:
-        magnitudes_RCT: what is decoded so far; only stages before this one are looked at.
-        term: of the stage.
-        rows: of the stage.
-        level: of the term, 0 … 95.
+        size: rows, columns and terms of the layer.
     """
-    row_count, columns, _ = magnitudes_RCT.shape
-    if term:
-        seen = magnitudes_RCT[:, :, :term]
-        row_R = _octaves(seen.sum((1, 2)), columns * term, seen.size)
-        column_C = _octaves(seen.sum((0, 2)), row_count * term, seen.size)
-    else:
-        seen = magnitudes_RCT[: rows.start, :, :1]
-        row_R = np.zeros(rows.stop - rows.start, dtype=np.int64)
-        column_C = _octaves(seen.sum((0, 2)), rows.start, seen.size)
-    return np.clip((level + row_R[:, None] + column_C[None, :]) >> 1, 0, CONTEXTS - 1)
+
+    def __init__(self, size: tuple[int, int, int]) -> None:
+        self.rows, self.columns, _ = size
+        self._row_R = np.zeros(self.rows, dtype=np.int64)
+        self._column_C = np.zeros(self.columns, dtype=np.int64)
+
+    def contexts(self, term: int, rows: slice, level: int) -> np.ndarray:
+        """Return the context of each integer of a stage, (rows, C) int64; `level` is the term's, 0 … 95."""
+        if term:
+            total = self.rows * self.columns * term
+            row_R = _octaves(self._row_R, self.columns * term, total)
+            column_C = _octaves(self._column_C, self.rows * term, total)
+        else:
+            row_R = np.zeros(rows.stop - rows.start, dtype=np.int64)
+            column_C = _octaves(self._column_C, rows.start, rows.start * self.columns)
+        return np.clip((level + row_R[:, None] + column_C[None, :]) >> 1, 0, CONTEXTS - 1)
+
+    def add(self, rows: slice, values_RC: np.ndarray) -> None:
+        """Take note of a stage's integers."""
+        magnitudes_RC = np.abs(values_RC)
+        self._row_R[rows] += magnitudes_RC.sum(1)
+        self._column_C += magnitudes_RC.sum(0)
 
 
 def term_level(magnitudes_RC: np.ndarray) -> int:

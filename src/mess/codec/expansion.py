@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from mess.codec.bits import Reader, unzigzag, varint, zigzag
-from mess.codec.contexts import CONTEXTS, LEVELS, stage_contexts, stages, term_level
+from mess.codec.contexts import CONTEXTS, LEVELS, Seen, stages, term_level
 from mess.codec.grouped import GroupDecoder, encode_groups
 from mess.codec.tables import Table, best_table, read_table
 from mess.errors import FormatError, WeightsError
@@ -79,6 +79,19 @@ def read_expansions(reader: Reader, sizes: Sequence[Size]) -> list[Integers]:
     Raises:
         FormatError: anything a writer would not write.
     """
+    return [layer for layer, _ in _read(reader, sizes)]
+
+
+def expansion_shares(reader: Reader, sizes: Sequence[Size]) -> list[int]:
+    """Return bytes of the section by layer: all of it, shared out by how many bits each layer's integers take."""
+    total = reader.left
+    bits = [1.0 + layer_bits for _, layer_bits in _read(reader, sizes)]
+    edges = np.rint(np.cumsum([0.0, *bits]) / max(sum(bits), 1.0) * total).astype(int)
+    return np.diff(edges).tolist()
+
+
+def _read(reader: Reader, sizes: Sequence[Size]) -> list[tuple[Integers, float]]:
+    """Return each layer's integers, and the bits they take."""
     heads = []
     for _, _, terms in sizes:
         step = float(np.frombuffer(reader.take(4), "<f4")[0])
@@ -94,63 +107,50 @@ def read_expansions(reader: Reader, sizes: Sequence[Size]) -> list[Integers]:
         raise FormatError(reader.where, "at least one table", "none")
     words = np.frombuffer(reader.take(4 * reader.varint(1 << 40)), "<u4")
     decoder = GroupDecoder(words, [span.table.frequency_A for span in spans])
-    layers = [
-        Integers(_decode(decoder, spans, size, levels), step) for size, (step, levels) in zip(sizes, heads, strict=True)
-    ]
+    layers = []
+    for size, (step, levels) in zip(sizes, heads, strict=True):
+        values_RCT, bits = _decode(decoder, spans, size, levels)
+        layers.append((Integers(values_RCT, step), bits))
     decoder.finish()
     return layers
 
 
-def expansion_shares(reader: Reader, sizes: Sequence[Size]) -> list[int]:
-    """Return bytes of the section by layer: all of it, shared out by how many bits each layer's integers take."""
-    total = reader.left
-    layers = read_expansions(reader, sizes)
-    pairs = [
-        _contexts(x.values_RCT, [term_level(np.abs(x.values_RCT[:, :, t])) for t in range(x.values_RCT.shape[2])])
-        for x in layers
-    ]
-    spans = _spans([pair for layer in pairs for pair in layer])
-    bits = []
-    for layer in pairs:
-        used = 1.0
-        for values_N, context_N in layer:
-            span_N = _span_of(spans, context_N)
-            for place, span in enumerate(spans):
-                used += span.table.cost(np.bincount(values_N[span_N == place] - span.low))
-        bits.append(used)
-    edges = np.rint(np.cumsum([0.0, *bits]) / max(sum(bits), 1.0) * total).astype(int)
-    return np.diff(edges).tolist()
-
-
-def _decode(decoder: GroupDecoder, spans: list[_Span], size: Size, levels: list[int]) -> np.ndarray:
-    values_RCT = np.zeros(size, dtype=np.int32)
-    magnitudes_RCT = np.zeros(size, dtype=np.int64)
-    if not values_RCT.size:
-        return values_RCT
+def _decode(decoder: GroupDecoder, spans: list[_Span], size: Size, levels: list[int]) -> tuple[np.ndarray, float]:
+    """Return a layer's integers and the bits they take."""
+    values_TRC = np.zeros((size[2], size[0], size[1]), dtype=np.int32)
+    if not values_TRC.size:
+        return values_TRC.transpose(1, 2, 0), 0.0
+    of_context = _span_of(spans, np.arange(CONTEXTS)).astype(np.uint8)
+    counts_SA = [np.zeros(len(span.table.frequency_A), dtype=np.int64) for span in spans]
+    seen = Seen(size)
     for term, rows in stages(size[0], size[2]):
-        span_RC = _span_of(spans, stage_contexts(magnitudes_RCT, term, rows, levels[term]))
-        found_RC = np.zeros(span_RC.shape, dtype=np.int64)
-        for place, span in enumerate(spans):
-            here = span_RC == place
-            if count := int(here.sum()):
-                found_RC[here] = decoder.decode(count, place).astype(np.int64) + span.low
-        values_RCT[rows, :, term] = found_RC
-        magnitudes_RCT[rows, :, term] = np.abs(found_RC)
-    return values_RCT
+        span_RC = of_context[seen.contexts(term, rows, levels[term])]
+        order_N = np.argsort(span_RC, axis=None, kind="stable")  # by span, as they were coded
+        found = []
+        for place, count in enumerate(np.bincount(span_RC.ravel(), minlength=len(spans)).tolist()):
+            if count:
+                symbols_N = decoder.decode(count, place)
+                counts_SA[place] += np.bincount(symbols_N, minlength=len(counts_SA[place]))
+                found.append(symbols_N + np.int32(spans[place].low))
+        stage_RC = values_TRC[term, rows]
+        stage_RC.reshape(-1)[order_N] = np.concatenate(found)
+        seen.add(rows, stage_RC)
+    bits = sum(span.table.cost(counts_A) for span, counts_A in zip(spans, counts_SA, strict=True))
+    return values_TRC.transpose(1, 2, 0), bits
 
 
 def _contexts(values_RCT: np.ndarray, levels: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (integers, contexts) of each stage, flat."""
     if not values_RCT.size:
         return []
-    magnitudes_RCT = np.abs(values_RCT.astype(np.int64))
-    return [
-        (
-            values_RCT[rows, :, term].astype(np.int64).ravel(),
-            stage_contexts(magnitudes_RCT, term, rows, levels[term]).ravel(),
-        )
-        for term, rows in stages(values_RCT.shape[0], values_RCT.shape[2])
-    ]
+    pairs = []
+    rows_, columns, terms = values_RCT.shape
+    seen = Seen((rows_, columns, terms))
+    for term, rows in stages(rows_, terms):
+        stage_RC = values_RCT[rows, :, term].astype(np.int64)
+        pairs.append((stage_RC.ravel(), seen.contexts(term, rows, levels[term]).ravel()))
+        seen.add(rows, stage_RC)
+    return pairs
 
 
 def _spans(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[_Span]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from mess.errors import OptionError
 from mess.models.architecture import Architecture, resolve
@@ -26,6 +30,8 @@ ARCHITECTURES: dict[str, Callable[[Architecture], nn.Module]] = {
     "shufflenetv2": ShuffleNetV2,
     "wideresnet": wideresnet,
 }
+# what initialises a tensor in place: methods of tensors, and functions of torch.nn.init that are made of them
+FILLING = frozenset({"normal_", "uniform_", "fill_", "zero_", "constant_", "kaiming_normal_", "kaiming_uniform_"})
 
 
 def create_model(
@@ -58,13 +64,35 @@ def create_model(
     return build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
 
 
-def build(architecture: Architecture) -> nn.Module:
-    """Build a network that is fully named; the module carries its name as `.architecture`."""
-    return ARCHITECTURES[architecture.arch](architecture)
+def build(architecture: Architecture, *, initialised: bool = True) -> nn.Module:
+    """Build a network that is fully named; the module carries its name as `.architecture`.
+
+    Args:
+        initialised: False leaves all weights as memory has them, for a network that is filled at once.
+    """
+    with nullcontext() if initialised else _Uninitialised():
+        return ARCHITECTURES[architecture.arch](architecture)
 
 
 def layout(architecture: Architecture) -> list[tuple[str, tuple[int, ...], str]]:
     """Return (name, shape, dtype) of every entry of the state dict, in order, without allocating the network."""
+    return list(_layout(architecture))
+
+
+@lru_cache(maxsize=64)
+def _layout(architecture: Architecture) -> tuple[tuple[str, tuple[int, ...], str], ...]:
     with torch.device("meta"):
-        state = build(architecture).state_dict()
-    return [(name, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in state.items()]
+        state = build(architecture, initialised=False).state_dict()
+    return tuple((name, tuple(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in state.items())
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Passes over what layers do to their fresh weights, which costs more than all else in building them.
+
+    On tensors without data that is a second at the first call: torch imports its whole book of decompositions for it.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in FILLING:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
