@@ -22,16 +22,21 @@ except ImportError:  # pragma: no cover - tried in a process of its own
 PRECISION = 24
 TOTAL = 1 << PRECISION
 LANE = 16384  # symbols a lane at least, once there are two of them
+LANE_BYTES = 4096  # and bytes, so that the seven or so that a lane costs are less than 0.2 %
 
 
-def lane_bounds(count: int) -> list[int]:
+def most_lanes(count: int) -> int:
+    """Return how many lanes a stream of so many symbols may have (FORMAT.md 6.4)."""
+    return max(1, count // LANE)
+
+
+def lane_bounds(count: int, lanes: int) -> list[int]:
     """Return the first symbol of each lane, and the end (FORMAT.md 6.4)."""
-    lanes = max(1, count // LANE)
     return [count * lane // lanes for lane in range(lanes + 1)]
 
 
 def encode(symbols_N: np.ndarray, frequency_A: np.ndarray) -> list[np.ndarray]:
-    """Return the words (uint32) of each lane.
+    """Return the words (uint32) of each lane; as many lanes as the symbols' bytes are worth.
 
     Args:
         symbols_N: 0 … A−1.
@@ -40,7 +45,9 @@ def encode(symbols_N: np.ndarray, frequency_A: np.ndarray) -> list[np.ndarray]:
     if constriction is None:
         raise MessError("constriction", "the package, which writing needs", "none", "pip install constriction")
     model = _model(frequency_A)
-    bounds = lane_bounds(len(symbols_N))
+    counts_A = np.bincount(symbols_N, minlength=len(frequency_A))
+    size = -float((counts_A * np.log2(frequency_A / TOTAL)).sum()) / 8
+    bounds = lane_bounds(len(symbols_N), max(1, min(most_lanes(len(symbols_N)), int(size) // LANE_BYTES)))
     lanes = []
     for start, end in pairwise(bounds):
         coder = constriction.stream.stack.AnsCoder()
@@ -58,7 +65,7 @@ def decode(lanes: list[np.ndarray], count: int, frequency_A: np.ndarray) -> np.n
     for words in lanes:
         if len(words) and not words[-1]:
             raise FormatError("entropy-coded stream", "a last word that is not zero", "zero")
-    bounds = lane_bounds(count)
+    bounds = lane_bounds(count, len(lanes))
     if len(frequency_A) == 1:  # nothing to tell apart: every state decodes to itself
         if any(len(words) for words in lanes):
             raise FormatError("entropy-coded stream", "no words for an alphabet of one symbol", "some")

@@ -147,7 +147,7 @@ def open_model(
 def _read_entry(item: Item, listing: Listing, take: Any, skip: bool) -> Entry | None:
     count = math.prod(item.shape)
     if item.kind == "T":
-        return Tied(item.to)
+        return None if skip else Tied(item.to)
     if item.kind == "P":
         numbers = take(REFERENCES if listing.is_source(item.name) else TENSORS, count, skip)
         return None if skip else Plain(item.shape, item.dtype, numbers)

@@ -27,6 +27,7 @@ STEPPED, INTEGERS, PLANES = range(3)
 # codings of a row of integers
 CONSTANT, CODED, CODED_SHARED = range(3)
 HIGHEST = 1 << 63
+MOST_LOW_BITS = 57  # as many as fit into eight bytes at any place within the first
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 PLAIN_DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 ITEM = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
@@ -145,6 +146,8 @@ def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
     if not shared:
         out.append(table.content)
         sharing.table = table
+    if ans.most_lanes(len(values_N)) > 1:
+        out.append(varint(len(lanes)))
     out += [varint(len(words)) for words in lanes]
     out += [words.astype("<u4").tobytes() for words in lanes]
     out.append(pack(above_N & np.uint64((1 << width) - 1), width))
@@ -162,31 +165,34 @@ def read_integers(reader: Reader, count: int, sharing: Sharing, below: int, *, s
     if coding not in (CODED, CODED_SHARED) or not count:
         raise FormatError(reader.where, "a coding of 0, 1 or 2, and 0 for no numbers", coding)
     width = reader.byte()
-    if width > 57:
-        raise FormatError(reader.where, "at most 57 low bits", width)
+    if width > MOST_LOW_BITS:
+        raise FormatError(reader.where, f"at most {MOST_LOW_BITS} low bits", width)
     if coding == CODED:
         sharing.table = read_table(reader)
     table = sharing.table
     if table is None:
         raise FormatError(reader.where, "a table before a stream that shares it", "none")
-    lengths = [reader.varint(1 << 40) for _ in ans.lane_bounds(count)[1:]]
+    most = ans.most_lanes(count)
+    lanes = reader.varint(most + 1) if most > 1 else 1
+    if not lanes:
+        raise FormatError(reader.where, "at least one lane", 0)
+    lengths = [reader.varint(1 << 40) for _ in range(lanes)]
     words = [reader.take(4 * length) for length in lengths]
     rest = reader.take(packed_size(count, width))
     if skip:
         return None
     symbols_N = ans.decode([np.frombuffer(w, "<u4") for w in words], count, table.frequency_A)
-    largest = ((len(table.frequency_A) << width) - 1) + low
-    if largest >= HIGHEST:
-        raise FormatError(reader.where, "numbers below 2^63", largest)
-    values_N = (symbols_N.astype(np.int64) << width) + unpack(rest, count, width)
-    values_N += low
-    if int(np.abs(values_N).max()) > below:
-        raise FormatError(reader.where, f"numbers of magnitude below {below}", "larger ones")
-    return values_N
+    if (int(symbols_N.max()) + 1) << width > 1 << 64:
+        raise FormatError(reader.where, "numbers below 2^63", "larger ones")
+    above_N = (symbols_N.astype(np.uint64) << np.uint64(width)) + unpack(rest, count, width).astype(np.uint64)
+    largest = int(above_N.max()) + low
+    if largest > min(below, HIGHEST - 1):
+        raise FormatError(reader.where, f"numbers of magnitude below {below}", largest)
+    return above_N.view(np.int64) + low  # modulo 2^64, and so exact
 
 
 def _widths(largest: int) -> Sequence[int]:
     """Return how many low bits to try leaving uncoded: none where the alphabet is small, else about what noise is."""
     need = max(0, largest.bit_length() - (LARGEST_ALPHABET.bit_length() - 1))
     wide = max(0, largest.bit_length() - 8)
-    return sorted({need, max(need, wide - 4), max(need, wide), max(need, wide + 3)})
+    return sorted({min(MOST_LOW_BITS, max(need, width)) for width in (0, wide - 4, wide, wide + 3)})
