@@ -19,9 +19,20 @@ def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
 
     Raises:
         FileExistsError: `overwrite` is false and something is at `path` (checked without a race, by linking).
-        OSError: the folder cannot be written or the disk is full; nothing is left behind.
+        OSError: the folder cannot be written or the disk is full; names `path`, and nothing is left behind.
     """
     path = Path(path)
+    try:
+        with _temporary(path, overwrite) as file:
+            yield file
+    except OSError as error:
+        if not isinstance(error, FileExistsError):
+            error.filename = str(path)  # a full disk names none, all else the temporary file
+        raise
+
+
+@contextmanager
+def _temporary(path: Path, overwrite: bool) -> Iterator[IO[bytes]]:
     opened = tempfile.NamedTemporaryFile(  # noqa: SIM115 - closed before it is renamed, below
         prefix=f".{path.name}.", suffix=".tmp", dir=path.parent, delete=False
     )

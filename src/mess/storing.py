@@ -245,7 +245,7 @@ def load_into(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """Read a file's weights into `model`, which must have exactly these names and shapes; returns `model`.
 
     Raises:
-        WeightsError: names that are missing or not expected, or shapes that differ, all of them named.
+        WeightsError: names that are missing or not expected, or a shape that differs; says which.
     """
     _fill(model, load_state_dict(path), path)
     return model
@@ -296,9 +296,9 @@ def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], path: str | os.
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
         raise WeightsError(path, "the model's names", f"missing {_some(missing)}; not expected {_some(unexpected)}")
-    for name, tensor in weights.items():
-        if tensor.shape != own[name].shape:
-            raise WeightsError(f"{path}: {name}", f"shape {tuple(own[name].shape)}", tuple(tensor.shape))
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            raise WeightsError(f"{path}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
     model.load_state_dict(dict(weights))
 
 
