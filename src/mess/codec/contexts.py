@@ -30,6 +30,8 @@ EDGES = np.array(
     ]
 )  # fmt: skip
 LOWEST = -14  # quarter octaves of a ratio below the first edge
+SUMS = np.arange(2 * LOWEST, 2 * (LOWEST + len(EDGES)) + 1)
+EVERY = np.arange(CONTEXTS)
 
 
 def stages(rows: int, terms: int) -> Iterator[tuple[int, slice]]:
@@ -54,16 +56,23 @@ class Seen:
         self._row_R = np.zeros(self.rows, dtype=np.int64)
         self._column_C = np.zeros(self.columns, dtype=np.int64)
 
-    def contexts(self, term: int, rows: slice, level: int) -> np.ndarray:
-        """Return the context of each integer of a stage, (rows, C) int64; `level` is the term's, 0 … 95."""
+    def contexts(self, term: int, rows: slice, level: int, of_context: np.ndarray = EVERY) -> np.ndarray:
+        """Return the context of each integer of a stage, (rows, C), or what `of_context` has in its place.
+
+        Args:
+            level: the term's, 0 … 95.
+            of_context: one small number for each context.
+        """
         if term:
             total = self.rows * self.columns * term
             row_R = _octaves(self._row_R, self.columns * term, total)
             column_C = _octaves(self._column_C, self.rows * term, total)
         else:
-            row_R = np.zeros(rows.stop - rows.start, dtype=np.int64)
+            row_R = np.full(rows.stop - rows.start, -LOWEST)
             column_C = _octaves(self._column_C, rows.start, rows.start * self.columns)
-        return np.clip((level + row_R[:, None] + column_C[None, :]) >> 1, 0, CONTEXTS - 1)
+        # all that follows from the sum of both is looked up once for each sum there can be
+        of_sum = of_context[np.clip((level + SUMS) >> 1, 0, CONTEXTS - 1)]
+        return of_sum.take(np.add.outer(row_R, column_C))
 
     def add(self, rows: slice, values_RC: np.ndarray) -> None:
         """Take note of a stage's integers."""
@@ -79,10 +88,13 @@ def term_level(magnitudes_RC: np.ndarray) -> int:
 
 
 def _octaves(sums_N: np.ndarray, each: int, seen: int) -> np.ndarray:
-    """Quarter octaves of (sum / each) / (total / seen), where `each` of the integers seen belong to a channel."""
+    """Quarter octaves of (sum / each) / (total / seen), counted from `LOWEST`.
+
+    `each` of the `seen` integers belong to a channel.
+    """
     total = int(sums_N.sum())
     if not total:
-        return np.zeros(len(sums_N), dtype=np.int64)
+        return np.full(len(sums_N), -LOWEST)
     # integers are below 2^15, so this stays below 2^63 for all layers of fewer than 2^42 numbers
-    ratio_N = sums_N.astype(np.int64) * (UNIT * (seen // each)) // total + FLOOR
-    return np.searchsorted(EDGES, ratio_N, side="right") + LOWEST
+    ratio_N = sums_N * (UNIT * (seen // each)) // total
+    return EDGES.searchsorted(ratio_N + FLOOR, side="right")

@@ -79,19 +79,19 @@ def read_expansions(reader: Reader, sizes: Sequence[Size]) -> list[Integers]:
     Raises:
         FormatError: anything a writer would not write.
     """
-    return [layer for layer, _ in _read(reader, sizes)]
+    return [layer for layer, _ in _read(reader, sizes, counted=False)]
 
 
 def expansion_shares(reader: Reader, sizes: Sequence[Size]) -> list[int]:
     """Return bytes of the section by layer: all of it, shared out by how many bits each layer's integers take."""
     total = reader.left
-    bits = [1.0 + layer_bits for _, layer_bits in _read(reader, sizes)]
+    bits = [1.0 + layer_bits for _, layer_bits in _read(reader, sizes, counted=True)]
     edges = np.rint(np.cumsum([0.0, *bits]) / max(sum(bits), 1.0) * total).astype(int)
     return np.diff(edges).tolist()
 
 
-def _read(reader: Reader, sizes: Sequence[Size]) -> list[tuple[Integers, float]]:
-    """Return each layer's integers, and the bits they take."""
+def _read(reader: Reader, sizes: Sequence[Size], *, counted: bool) -> list[tuple[Integers, float]]:
+    """Return each layer's integers, and, where they are counted, the bits they take."""
     heads = []
     for _, _, terms in sizes:
         step = float(np.frombuffer(reader.take(4), "<f4")[0])
@@ -109,34 +109,39 @@ def _read(reader: Reader, sizes: Sequence[Size]) -> list[tuple[Integers, float]]
     decoder = GroupDecoder(words, [span.table.frequency_A for span in spans])
     layers = []
     for size, (step, levels) in zip(sizes, heads, strict=True):
-        values_RCT, bits = _decode(decoder, spans, size, levels)
+        counts_SA = [np.zeros(len(span.table.frequency_A), dtype=np.int64) for span in spans] if counted else None
+        values_RCT = _decode(decoder, spans, size, levels, counts_SA)
+        bits = sum(span.table.cost(counts_A) for span, counts_A in zip(spans, counts_SA or (), strict=counted))
         layers.append((Integers(values_RCT, step), bits))
     decoder.finish()
     return layers
 
 
-def _decode(decoder: GroupDecoder, spans: list[_Span], size: Size, levels: list[int]) -> tuple[np.ndarray, float]:
-    """Return a layer's integers and the bits they take."""
+def _decode(
+    decoder: GroupDecoder, spans: list[_Span], size: Size, levels: list[int], counts_SA: list[np.ndarray] | None
+) -> np.ndarray:
+    """Return a layer's integers; `counts_SA` is added how often each symbol of each span comes up."""
     values_TRC = np.zeros((size[2], size[0], size[1]), dtype=np.int32)
     if not values_TRC.size:
-        return values_TRC.transpose(1, 2, 0), 0.0
+        return values_TRC.transpose(1, 2, 0)
     of_context = _span_of(spans, np.arange(CONTEXTS)).astype(np.uint8)
-    counts_SA = [np.zeros(len(span.table.frequency_A), dtype=np.int64) for span in spans]
     seen = Seen(size)
     for term, rows in stages(size[0], size[2]):
-        span_RC = of_context[seen.contexts(term, rows, levels[term])]
-        order_N = np.argsort(span_RC, axis=None, kind="stable")  # by span, as they were coded
-        found = []
-        for place, count in enumerate(np.bincount(span_RC.ravel(), minlength=len(spans)).tolist()):
+        span_N = seen.contexts(term, rows, levels[term], of_context).ravel()
+        order_N = np.argsort(span_N, kind="stable")  # by span, as they were coded
+        found_N = np.empty(len(span_N), dtype=np.int32)
+        start = 0
+        for place, count in enumerate(np.bincount(span_N).tolist()):
             if count:
                 symbols_N = decoder.decode(count, place)
-                counts_SA[place] += np.bincount(symbols_N, minlength=len(counts_SA[place]))
-                found.append(symbols_N + np.int32(spans[place].low))
+                if counts_SA is not None:
+                    counts_SA[place] += np.bincount(symbols_N, minlength=len(counts_SA[place]))
+                np.add(symbols_N, spans[place].low, out=found_N[start : start + count], casting="same_kind")
+                start += count
         stage_RC = values_TRC[term, rows]
-        stage_RC.reshape(-1)[order_N] = np.concatenate(found)
+        stage_RC.reshape(-1)[order_N] = found_N
         seen.add(rows, stage_RC)
-    bits = sum(span.table.cost(counts_A) for span, counts_A in zip(spans, counts_SA, strict=True))
-    return values_TRC.transpose(1, 2, 0), bits
+    return values_TRC.transpose(1, 2, 0)
 
 
 def _contexts(values_RCT: np.ndarray, levels: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -86,14 +86,17 @@ def _matched(name: str, entry: Matched, book: Codebook, refs_KU: np.ndarray) -> 
 
 def _expanded(name: str, entry: Expanded, refs_KU: np.ndarray) -> np.ndarray:
     """Return Σ_k (q_k·step)·R_k: each product rounded, then the sum, one reference after the other (FORMAT.md 10.8)."""
-    scaled_RCK = entry.integers_RCK.astype(np.float32) * np.float32(entry.step)
-    floats_RCU = np.zeros((*scaled_RCK.shape[:2], refs_KU.shape[1]), dtype=np.float32)
+    integers_KN = entry.integers_RCK.transpose(2, 0, 1).reshape(len(refs_KU), -1)
+    scaled_KN = integers_KN.astype(np.float32) * np.float32(entry.step)
+    floats_UN = np.zeros((refs_KU.shape[1], scaled_KN.shape[1]), dtype=np.float32)
+    product_UN = np.empty_like(floats_UN)
     with np.errstate(over="ignore", invalid="ignore"):
-        for k, ref_U in enumerate(refs_KU):
-            floats_RCU += scaled_RCK[:, :, k, None] * ref_U
-    if not np.isfinite(floats_RCU).all():
+        for scaled_N, ref_U in zip(scaled_KN, refs_KU, strict=True):
+            np.multiply(ref_U[:, None], scaled_N, out=product_UN)
+            floats_UN += product_UN
+    if not np.isfinite(floats_UN).all():
         raise FormatError(name, "finite numbers", "NaN or infinity")
-    return cast(floats_RCU, entry.dtype).reshape(entry.shape)
+    return cast(np.ascontiguousarray(floats_UN.T), entry.dtype).reshape(entry.shape)
 
 
 def references(stored: StoredModel, book: Codebook) -> np.ndarray:
