@@ -16,13 +16,11 @@ from typing import Any
 
 from common import read_rows, setting, write_page, write_rows
 from mess import models
-from mess.data import Batches, open_dataset
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
-from mess.recipes import DataChoice, score_network
+from mess.recipes import DataChoice, calibration_inputs, score_network
 from mess.storing import compress_learned
 from mess.training import load_weights
 
-IMAGES = 1024
 WAYS = ("calibrated", "without images")
 
 
@@ -51,8 +49,7 @@ def measure(name: str, file: str, way: str, seed: int, datapath: Path) -> dict[s
     architecture = models.resolve("resnet", "cifar10", layers=int(name.removeprefix("resnet")))
     inputs = None
     if way == "calibrated":
-        images = open_dataset("cifar10", datapath, train=True, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        inputs = next(iter(Batches(images, IMAGES, train=False).epoch(0)))[0]
+        inputs = calibration_inputs(data)
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "net.mess"
         start = time.perf_counter()

@@ -171,8 +171,9 @@ def test_the_seed_says_the_first_weights_too(tmp_path: Path) -> None:
     assert not torch.equal(states[0], states[2])
 
 
-def test_a_resumed_run_with_the_scheme_is_the_same_run(trained: Path, tmp_path: Path) -> None:
-    flags = ["digits", "-a", "resnet", "--layers", "8", "-N", "-v", "v2", "-s", "1", "--lr", "0.02", "-b", "64"]
+@pytest.mark.parametrize(("version", "lr"), [("v2", "0.02"), ("v4", "0.005")])
+def test_a_resumed_run_with_the_scheme_is_the_same_run(version: str, lr: str, trained: Path, tmp_path: Path) -> None:
+    flags = ["digits", "-a", "resnet", "--layers", "8", "-N", "-v", version, "-s", "1", "--lr", lr, "-b", "64"]
     whole, parts = ([*flags, "--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
     source = ["--ckpt", str(trained / "ckpt_best.pth")]
     assert main(["train", *whole, *source, "--epochs", "3"]) == 0
@@ -183,6 +184,35 @@ def test_a_resumed_run_with_the_scheme_is_the_same_run(trained: Path, tmp_path: 
         torch.load(tmp_path / n / "resnet" / "digits" / "ckpt_last.pth", weights_only=True) for n in ("whole", "parts")
     ]
     assert all(torch.equal(a, b) for a, b in zip(*(s["state_dict"].values() for s in states), strict=True))
+    files = [
+        (tmp_path / n / "resnet" / "digits" / f"ckpt_epoch_3_{version}.mess").read_bytes() for n in ("whole", "parts")
+    ]
+    assert files[0] == files[1]
+
+
+def test_training_with_a_price_on_bits_makes_the_file_smaller(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    network = ["digits", "-a", "resnet", "--layers", "8", "-b", "64", "-s", "1"]
+    source = str(trained / "ckpt_best.pth")
+    sizes = []
+    for number, price in enumerate(("0.0005", "0.005")):
+        there = ["--checkpoints", str(tmp_path / str(number))]
+        start = ["-N", "-v", "v4", "--ckpt", source, "--teacher", source]
+        assert main(["train", *network, *there, *start, "--rate-weight", price, "--epochs", "3", "--lr", "0.005"]) == 0
+        stored = tmp_path / str(number) / "resnet" / "digits" / "ckpt_epoch_3_v4.mess"
+        checkpoint = torch.load(stored.with_name("ckpt_epoch_3.pth"), weights_only=True)
+        name = "layer2.0.conv1.weight"
+        torch.testing.assert_close(mess.load_state_dict(stored)[name], checkpoint["state_dict"][name])
+        sizes.append(stored.stat().st_size)
+    assert sizes[1] < 0.8 * sizes[0]
+    again = [*network, "--checkpoints", str(tmp_path / "0"), "-T", "--ckpt", "ckpt_epoch_3_v4.mess", "--epochs", "1"]
+    assert main(["train", *again, "-v", "v2"]) == 2
+    assert "v4" in capsys.readouterr().err
+    assert main(["train", *again, "-v", "v4", "--rate-weight", "0.0005", "--lr", "0.0001"]) == 0
+    retrained = tmp_path / "0" / "resnet" / "digits" / "ckpt_epoch_1_v4_r1.mess"
+    assert mess.inspect(retrained).scheme["rounds"] == 1
+    assert retrained.stat().st_size == pytest.approx(sizes[0], rel=0.05)
 
 
 def test_decompress_gives_ordinary_weights_and_inspect_adds_up(
@@ -211,6 +241,9 @@ BAD_INPUT = [
     (["train", "digits", "-T", "-v", "v2"], "--ckpt"),
     (["train", "digits", "-N"], "-v"),
     (["train", "digits", "-N", "-v", "v9"], "v1, v2"),
+    (["train", "digits", "-N", "-v", "v4"], "--ckpt with a trained network"),
+    (["train", "digits", "-T", "-v", "v4", "--ckpt", "x.mess", "--project"], "--project"),
+    (["train", "digits", "-T", "-v", "v4", "--ckpt", "x.mess", "--rate-weight", "0"], "above 0"),
     (["train", "digits", "-C"], "GPU"),
     (["train", "digits", "-R"], "checkpoint"),
     (["train", "digits", "--epochs", "0"], "at least 1"),

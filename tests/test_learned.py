@@ -14,8 +14,9 @@ from mess.conversion import layout_of, to_tensors
 from mess.errors import DataError, OptionError
 from mess.scheme.learned import LearnedLayer, LearnOptions, gather_inputs, learn, rebuild_layer, synthetic_inputs
 from mess.scheme.learned.basis import shared_bases
-from mess.scheme.learned.distilling import Latent, _varied, divergence
+from mess.scheme.learned.distilling import _varied, divergence
 from mess.scheme.learned.inputs import natural_noise
+from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import patches, weight_layers
 from mess.scheme.learned.moments import asymmetric_target, input_moments
 from mess.scheme.learned.rounding import code_lengths, feedback, layer_step, round_layer

@@ -13,9 +13,9 @@ from rich.table import Table
 from mess.cli.choices import store_options
 from mess.cli.flags import VERSIONS, add_bit_flags, add_normalisation_flags
 from mess.conversion import INPUT_FACTS
-from mess.data import Batches, open_dataset
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.recipes import DataChoice, calibration_inputs
 from mess.storing import LEARNED, SizeReport, compress_learned, compress_with
 from mess.training import load_weights
 
@@ -26,7 +26,6 @@ EXAMPLES = """examples:
   mess compress weights.pth -v v4 --calibration cifar10 --datapath ../data
   mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB"""
 UNITS = {"": 1, "B": 1, "KB": 1000, "KIB": 1024, "MB": 1000**2, "MIB": 1024**2}
-CALIBRATION_IMAGES = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,9 +116,7 @@ def calibration_images(args: argparse.Namespace) -> list[torch.Tensor] | None:
     """Return the first training pictures of the dataset that was named, as the network takes them."""
     if args.calibration is None:
         return None
-    images = open_dataset(args.calibration, args.datapath, train=True, mean=args.mean, std=args.std)
-    batches = Batches(images, CALIBRATION_IMAGES, train=False)
-    return [next(iter(batches.epoch(0)))[0]]
+    return [calibration_inputs(DataChoice(args.calibration, args.datapath, 0, args.mean, args.std))]
 
 
 def _told(told: tuple[object, ...]) -> str:

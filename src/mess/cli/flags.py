@@ -130,7 +130,7 @@ def add_specified_flags(parser: argparse.ArgumentParser) -> None:
 
     scheme = parser.add_argument_group("storing scheme")
     scheme.add_argument(
-        "-v", "--version", metavar="VER", help=f"version of the scheme: {' | '.join(VERSIONS)} (default: none)"
+        "-v", "--version", metavar="VER", help=f"version of the scheme: {' | '.join(VERSIONS)} | v4 (default: none)"
     )
     scheme.add_argument(
         "-d",
@@ -243,6 +243,14 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         help="with -N or -T: replace the kernels every -s epochs, instead of training through the decoder",
     )
     more.add_argument("--fixed-index", action="store_true", help="with -N or -T: keep every unit's reference")
+    more.add_argument(
+        "--rate-weight",
+        metavar="L",
+        type=float,
+        default=0.05,
+        help="with -v v4: loss that one bit a weight costs; larger makes smaller files (default: 0.05)",
+    )
+    more.add_argument("--teacher", metavar="CKPT", help="with -v v4: a float network whose answers are half the loss")
     add_bit_flags(parser)
     add_normalisation_flags(parser)
     add_picture_flags(parser)

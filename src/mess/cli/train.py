@@ -11,7 +11,8 @@ from mess.cli.choices import architecture, data_choice, device_choice, store_opt
 from mess.cli.flags import add_more_flags, add_specified_flags
 from mess.cli.progress import ConsoleReporter, clock
 from mess.errors import OptionError
-from mess.recipes import Job, SchemeTraining, run_job
+from mess.recipes import Job, RateTraining, SchemeTraining, run_job
+from mess.storing import LEARNED
 from mess.training import TrainOptions
 
 EXAMPLES = """examples:
@@ -19,7 +20,8 @@ EXAMPLES = """examples:
   mess train cifar10 -a mobilenet -C -g 0 1 2 3 -b 256
   mess train cifar10 -a mobilenet -R --ckpt ckpt_epoch_50.pth
   mess train cifar10 -a resnet --layers 20 -N -v v2 -s 5
-  mess train cifar10 -a resnet --layers 20 -T -v v2 --ckpt ckpt_best_v2.mess --epochs 3"""
+  mess train cifar10 -a resnet --layers 20 -T -v v2 --ckpt ckpt_best_v2.mess --epochs 3
+  mess train cifar10 -a resnet --layers 20 -N -v v4 --ckpt ckpt_best.pth --rate-weight 0.05 --epochs 10"""
 # flag -> field of `TrainOptions`
 OPTIONS = {
     name: name
@@ -28,6 +30,7 @@ OPTIONS = {
         "save_epoch", "save_every", "seed",
     )
 } | {"wd": "weight_decay", "warmup": "warmup_epochs"}  # fmt: skip
+RATE_LR = 2e-3  # of Adam, in steps of the integers
 RETRAIN_LR = 0.01  # a network that is nearly right must not be thrown far
 
 
@@ -67,21 +70,26 @@ def to_job(args: argparse.Namespace) -> Job:
     if args.resume and args.retrain:
         raise OptionError("--resume", "either -R or -T", "both")
     if args.lr is None:
-        args.lr = RETRAIN_LR if args.retrain else 0.1
-    in_use = args.new or args.retrain
+        args.lr = RATE_LR if args.version == LEARNED else RETRAIN_LR if args.retrain else 0.1
+    in_use = (args.new or args.retrain) and args.version is not None
+    rate = None
+    if in_use and args.version == LEARNED:
+        rest = {"rest_bits": args.rest_bits} if "rest_bits" in args.explicit else {}
+        rate = RateTraining(args.rate_weight, args.teacher, **rest)
     return Job(
         data=data_choice(args),
         architecture=architecture(args),
         options=TrainOptions(**{option: getattr(args, flag) for flag, option in OPTIONS.items()}),
         devices=device_choice(args),
         scheme=SchemeTraining(
-            store=store_options(args) if args.version and in_use else None,
+            store=store_options(args) if in_use and rate is None else None,
             every=args.save_epoch,
             project=args.project,
             fixed_index=args.fixed_index,
             nuclear=args.nls if args.nl else 0.0,
             pearson=args.pls if args.pl else 0.0,
             rounding_bits=args.qb if args.quant else 0,
+            rate=rate,
         ),
         ckpt=args.ckpt,
         mode="resume" if args.resume else "retrain" if args.retrain else "train",

@@ -1,10 +1,23 @@
 """The ways to train and to test, each put together from data, models, training and the scheme.
 
 `Job` says what a run is asked to do, `run_job` does it, `score_network` tests any file. Plain training, training with
-the scheme (-N), retraining (-T) and rounded kernels (-Q) differ only in the hooks of `with_scheme`.
+the scheme (-N), retraining (-T) and rounded kernels (-Q) differ only in the hooks of `with_scheme`, and of `with_rate`
+for version 4.
 """
 
-from mess.recipes.job import DataChoice, DeviceChoice, Job, SchemeTraining
+from mess.recipes.job import DataChoice, DeviceChoice, Job, RateTraining, SchemeTraining
 from mess.recipes.run import RunResult, Tested, run_job, score_network
+from mess.recipes.sources import calibration_inputs
 
-__all__ = ["DataChoice", "DeviceChoice", "Job", "RunResult", "SchemeTraining", "Tested", "run_job", "score_network"]
+__all__ = [
+    "DataChoice",
+    "DeviceChoice",
+    "Job",
+    "RateTraining",
+    "RunResult",
+    "SchemeTraining",
+    "Tested",
+    "calibration_inputs",
+    "run_job",
+    "score_network",
+]

@@ -13,6 +13,25 @@ from mess.training import TrainOptions
 
 
 @dataclass(frozen=True)
+class RateTraining:
+    """Training through version 4 with a price on bytes.
+
+    Attributes:
+        weight: nats of loss that one bit a weight costs: larger makes smaller files.
+        teacher: a checkpoint of the same network whose answers are half of the loss; None: labels alone.
+        rest_bits: of BatchNorm vectors and biases in the file.
+    """
+
+    weight: float = 0.05
+    teacher: str | None = None
+    rest_bits: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 100:
+            raise OptionError("--rate-weight", "a number above 0", self.weight)
+
+
+@dataclass(frozen=True)
 class SchemeTraining:
     """How the scheme takes part in training.
 
@@ -23,6 +42,7 @@ class SchemeTraining:
         fixed_index: keep the reference of each unit.
         nuclear, pearson: scales of the two penalties on the reference units; 0 leaves one out.
         rounding_bits: with `-Q`, bits that kernels are rounded to; 0 is off.
+        rate: version 4, in place of `store`.
     """
 
     store: StoreOptions | None = None
@@ -32,12 +52,22 @@ class SchemeTraining:
     nuclear: float = 0.0
     pearson: float = 0.0
     rounding_bits: int = 0
+    rate: RateTraining | None = None
+
+    @property
+    def version(self) -> str | None:
+        """The version of the scheme that is trained with."""
+        return "v4" if self.rate is not None else self.store.version if self.store is not None else None
 
     def __post_init__(self) -> None:
         if self.every < 1:
             raise OptionError("--save-epoch", "at least 1 epoch", self.every)
         if self.rounding_bits and not 2 <= self.rounding_bits <= 16:
             raise OptionError("--qb", "2…16 bits", self.rounding_bits)
+        others = self.store or self.project or self.fixed_index or self.rounding_bits or self.nuclear or self.pearson
+        if self.rate is not None and others:
+            found = "--project, --fixed-index, --nl, --pl or -Q"
+            raise OptionError("--version v4", "none of the ways that belong to references of the network", found)
         if (self.nuclear or self.pearson) and self.store is None:
             raise OptionError("--nl/--pl", "a version whose references they act on (-v)", "none")
         for flag, value in (("--nls", self.nuclear), ("--pls", self.pearson)):
@@ -101,7 +131,9 @@ class Job:
     def __post_init__(self) -> None:
         if self.mode == "retrain" and self.ckpt is None:
             raise OptionError("--retrain", "--ckpt with what to retrain", "none")
-        if self.mode == "retrain" and self.scheme.store is None and not self.scheme.rounding_bits:
+        if self.mode == "train" and self.scheme.rate is not None and self.ckpt is None:
+            raise OptionError("--new -v v4", "--ckpt with a trained network, whose kernels give the references", "none")
+        if self.mode == "retrain" and self.scheme.version is None and not self.scheme.rounding_bits:
             raise OptionError("--retrain", "a version (-v) of a .mess file, or -Q with --qb bits", "neither")
 
     @property

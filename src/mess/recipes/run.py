@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -12,6 +13,7 @@ from mess.errors import MessError, OptionError
 from mess.models import Architecture
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.sources import check_version, find_file, open_batches, open_network, start_network
+from mess.recipes.with_rate import rate_hooks, rate_start
 from mess.recipes.with_scheme import scheme_hooks
 from mess.training import FitResult, Reporter, Scores, TrainOptions, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import open_checkpoint
@@ -93,7 +95,12 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     if path is not None and path.suffix == ".mess":
         refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
     written: list[Path] = []
-    hooks = scheme_hooks(model, job, rounds=rounds, input_facts=_input_facts(choice), written=written)
+    settings: dict[str, Any] = {"rounds": rounds, "input_facts": _input_facts(choice), "written": written}
+    if job.scheme.rate is not None:
+        start = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
+        hooks = rate_hooks(model, job, job.scheme.rate, start, **settings)
+    else:
+        hooks = scheme_hooks(model, job, **settings)
     result = fit(
         model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mess import models, storing
-from mess.data import Batches, open_dataset
+from mess.data import Batches, ImageFolder, open_dataset
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
 from mess.models import Architecture
@@ -38,6 +38,16 @@ def open_batches(
         workers=choice.workers,
         channels_last=channels_last,
     )
+
+
+def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
+    """Return the first training pictures of a dataset, neither cropped nor mirrored, as the network takes them."""
+    sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
+    images = open_dataset(choice.name, choice.datapath, train=True, mean=choice.mean, std=choice.std, **sizes)
+    if isinstance(images, ImageFolder):
+        images = replace(images, train=False)
+    batches = Batches(images, min(count, len(images)), train=False, workers=choice.workers)
+    return next(iter(batches.epoch(0)))[0]
 
 
 def find_file(name: str, architecture: Architecture, checkpoints: Path) -> Path:
@@ -87,16 +97,16 @@ def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
     Raises:
         OptionError: what is asked for and what the file is do not go together; both are named.
     """
-    store = job.scheme.store
+    wanted = job.scheme.version
     if path.suffix != ".mess":
         if job.scheme.rounding_bits:
             return int(about.get("rounds", 0))
         raise OptionError("--retrain", "a .mess file, or -Q beside a plain checkpoint", path)
-    if job.scheme.rounding_bits and store is None:
+    if job.scheme.rounding_bits and wanted is None:
         raise OptionError("--quant", "a plain checkpoint, whose kernels are then rounded", path)
     found = about.get("scheme", {}).get("version")
-    if store is not None and found != store.version:
-        raise OptionError("--version", f"{found}, the version of {path}", store.version)
+    if wanted is not None and found != wanted:
+        raise OptionError("--version", f"{found}, the version of {path}", wanted)
     return int(about.get("scheme", {}).get("rounds", 0))
 
 

@@ -15,8 +15,9 @@ from mess.scheme.matching import (
     rebuild_tensor,
     refit_offset,
 )
+from mess.scheme.parametrized import plain_state_dict
 from mess.scheme.penalties import nuclear_penalty, pearson_penalty
-from mess.scheme.retraining import Decoded, attach_rounding, plain_state_dict, project_
+from mess.scheme.retraining import Decoded, attach_rounding, project_
 from mess.scheme.rounding import round_to_bits
 from mess.scheme.versions import SCHEMES, Scheme, file_tag, get_scheme
 

@@ -23,10 +23,9 @@ from mess.errors import CheckpointError, OptionError
 from mess.scheme.geometry import Geometry
 from mess.scheme.kernels import Group, plan
 from mess.scheme.matching import match_tensor, rebuild_tensor
+from mess.scheme.parametrized import Parametrized, owner
 from mess.scheme.rounding import round_to_bits
 from mess.scheme.versions import Scheme
-
-ORIGINAL = "parametrizations.weight.original"
 
 
 class _Projected(nn.Module):
@@ -74,7 +73,7 @@ class _Rounded(nn.Module):
         return weight + (round_to_bits(weight, self.bits) - weight).detach()
 
 
-class Decoded:
+class Decoded(Parametrized):
     """A network whose matched layers run through their stored form.
 
     Args:
@@ -87,22 +86,21 @@ class Decoded:
     """
 
     def __init__(self, model: nn.Module, scheme: Scheme, *, pointwise: int | None = None, linear: bool = False) -> None:
-        self.model, self.scheme = model, scheme
+        super().__init__(model)
+        self.scheme = scheme
         made = plan(model, scheme, pointwise=pointwise, linear=linear)
         self.groups: tuple[Group, ...] = made.groups
-        self._layers: dict[str, nn.Module] = {}
         self._sources: list[_Live] = []
         for group in self.groups:
-            live = _Live(_owner(model, group.source.name), group.source)
+            live = _Live(owner(model, group.source.name), group.source)
             self._sources.append(live)
             for target in group.targets:
-                weight: Tensor = _owner(model, target.name).weight  # type: ignore[assignment]
+                weight: Tensor = owner(model, target.name).weight  # type: ignore[assignment]
                 index_N = self._matched(weight, target, live)
                 projected = _Projected(target, live, index_N, scheme)
                 # layers that share the weight go on sharing it: the same latent tensor, the same projection
                 for name in (target.name, *(n for n, first in made.tied.items() if first == target.name)):
-                    self._layers[name] = _owner(model, name)
-                    parametrize.register_parametrization(self._layers[name], "weight", projected, unsafe=True)
+                    self.attach(name, projected)
 
     @torch.no_grad()
     def rematch(self) -> float:
@@ -110,7 +108,7 @@ class Decoded:
         changed = total = 0
         for live, group in zip(self._sources, self.groups, strict=True):
             for target in group.targets:
-                projected = self._projected(target.name)
+                projected = self.computed(target.name)
                 index_N = self._matched(self.latent(target.name), target, live)
                 changed += int((index_N != projected.index_N).sum())
                 total += len(index_N)
@@ -121,34 +119,11 @@ class Decoded:
         """Return the live references of each group, (K, U) with gradient."""
         return [live() for live in self._sources]
 
-    def latent(self, name: str) -> Tensor:
-        """Return the full-precision kernels of a matched layer."""
-        return self._parametrization(name).original
-
-    @torch.no_grad()
-    def plain_state_dict(self) -> dict[str, Tensor]:
-        """Return the weights the network computes with, under its own names."""
-        return plain_state_dict(self.model)
-
-    @torch.no_grad()
-    def load_plain(self, state: Mapping[str, Tensor]) -> None:
-        """Take up weights under the network's own names; matched layers keep what `load_state_dict` gave them.
-
-        Raises:
-            CheckpointError: names that are missing or not expected.
-        """
-        renamed = {f"{n.removesuffix('weight')}{ORIGINAL}" if n in self._layers else n: t for n, t in state.items()}
-        kept = {f"{n.removesuffix('weight')}{ORIGINAL}": self.latent(n).clone() for n in self._layers}
-        try:
-            self.model.load_state_dict({**renamed, **kept})
-        except RuntimeError as error:
-            raise CheckpointError("checkpoint", "the weights of this network", str(error).splitlines()[-1]) from error
-
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs beside the plain weights: latent kernels and indices."""
         return {
-            "latent": {name: self.latent(name).detach() for name in self._layers},
-            "index": {name: self._projected(name).index_N for name in self._layers},
+            "latent": {name: self.latent(name).detach() for name in self.layers},
+            "index": {name: self.computed(name).index_N for name in self.layers},
         }
 
     @torch.no_grad()
@@ -158,48 +133,23 @@ class Decoded:
         Raises:
             CheckpointError: the state of another scheme or network.
         """
-        if set(state.get("latent", ())) != set(self._layers):
+        if set(state.get("latent", ())) != set(self.layers):
             raise CheckpointError("checkpoint", f"a run with scheme {self.scheme.version}", "another one, or none")
-        for name in self._layers:
+        for name in self.layers:
             self.latent(name).copy_(state["latent"][name])
-            self._projected(name).index_N.copy_(state["index"][name])
-
-    def detach(self) -> None:
-        """Leave the network plain, with the weights it computes with."""
-        for layer in self._layers.values():
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            self.computed(name).index_N.copy_(state["index"][name])
 
     def _matched(self, weight: Tensor, target: Geometry, live: _Live) -> Tensor:
         return match_tensor(_to_fit(weight, self.scheme), target, live().detach(), self.scheme.fit).index_N
-
-    def _projected(self, name: str) -> _Projected:
-        return self._parametrization(name)[0]  # type: ignore[return-value]
-
-    def _parametrization(self, name: str) -> parametrize.ParametrizationList:
-        return self._layers[name].parametrizations["weight"]  # type: ignore[index, return-value]
-
-
-def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """Return a network's weights under plain names, parametrised ones as they are computed with."""
-    state = model.state_dict()
-    plain = {}
-    for name, tensor in state.items():
-        if name.endswith(ORIGINAL):
-            prefix = name.removesuffix("." + ORIGINAL)
-            weight: Tensor = model.get_submodule(prefix).weight  # type: ignore[assignment]
-            plain[f"{prefix}.weight"] = weight.detach()
-        else:
-            plain[name] = tensor
-    return plain
 
 
 @torch.no_grad()
 def project_(model: nn.Module, scheme: Scheme, *, pointwise: int | None = None, linear: bool = False) -> None:
     """Replace the kernels of a plain network by their references' form, in place."""
     for group in plan(model, scheme, pointwise=pointwise, linear=linear).groups:
-        refs_KU = group.source.reference_units(_owner(model, group.source.name).weight)  # type: ignore[arg-type]
+        refs_KU = group.source.reference_units(owner(model, group.source.name).weight)  # type: ignore[arg-type]
         for target in group.targets:
-            weight: Tensor = _owner(model, target.name).weight  # type: ignore[assignment]
+            weight: Tensor = owner(model, target.name).weight  # type: ignore[assignment]
             matches = match_tensor(_to_fit(weight, scheme), target, refs_KU, scheme.fit)
             rebuilt = rebuild_tensor(matches, target, refs_KU)
             weight.copy_(rebuilt)
@@ -231,7 +181,3 @@ def _project(units_NU: Tensor, chosen_NU: Tensor) -> Tensor:
 def _to_fit(weight: Tensor, scheme: Scheme) -> Tensor:
     """Return the kernels that references are matched to and fitted on: W, or W rounded."""
     return weight if scheme.quant_bits is None else round_to_bits(weight, scheme.quant_bits)
-
-
-def _owner(model: nn.Module, name: str) -> nn.Module:
-    return model.get_submodule(name.rpartition(".")[0])

@@ -13,6 +13,7 @@ from mess.training.evaluation import BatchSource, Scores, evaluate
 from mess.training.hooks import Hooks
 from mess.training.log import CsvLog, EpochReport, Reporter, Silent, StepReport
 from mess.training.loop import FitResult, fit
+from mess.training.losses import summed_cross_entropy
 from mess.training.options import TrainOptions
 from mess.training.run import DivergedError
 from mess.training.weights import load_weights
@@ -33,4 +34,5 @@ __all__ = [
     "fit",
     "load_weights",
     "refresh_statistics",
+    "summed_cross_entropy",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mess.training.options import TrainOptions
@@ -31,7 +32,8 @@ class Hooks:
         before_epoch: (epoch, model), epochs counted from 0; not called again when a run is resumed within an epoch.
         after_epoch: (epoch, model, is_save_epoch), after the epoch's training and before its test; what it changes in
             the model stays.
-        param_groups: the optimizer's groups, or None for the usual ones.
+        optimizer: makes another than the usual one; a group's "lr_scale" multiplies the schedule's learning rate.
+        loss: (logits, images, labels) → the loss summed over the samples, in place of the cross-entropy.
         export: the network's plain state dict, as it is kept in a checkpoint.
         load: the inverse of `export`.
         extra_state: what else a resume needs: plain tensors, numbers, strings, lists and dicts of them.
@@ -46,7 +48,8 @@ class Hooks:
     after_step: Callable[[nn.Module], None] | None = None
     before_epoch: Callable[[int, nn.Module], None] | None = None
     after_epoch: Callable[[int, nn.Module, bool], None] | None = None
-    param_groups: Callable[[nn.Module, TrainOptions], list[dict[str, Any]] | None] | None = None
+    optimizer: Callable[[nn.Module, TrainOptions], torch.optim.Optimizer] | None = None
+    loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     export: Callable[[nn.Module], dict[str, Tensor]] = _plain_state
     load: Callable[[nn.Module, dict[str, Tensor]], None] = _load_state
     extra_state: Callable[[], dict[str, Any]] = dict

@@ -142,7 +142,10 @@ def train_step(run: Run, images_NCHW: Tensor, labels_N: Tensor, global_samples: 
     run.stepper.zero_grad()
     with devices.autocast():
         logits_NC = run.forward(images_NCHW)
-    loss_sum = summed_cross_entropy(logits_NC, labels_N, options.label_smoothing)
+    if hooks.loss is not None:
+        loss_sum = hooks.loss(logits_NC, images_NCHW, labels_N)
+    else:
+        loss_sum = summed_cross_entropy(logits_NC, labels_N, options.label_smoothing)
     loss = share_of_batch(loss_sum, global_samples, devices.world_size)
     penalty = hooks.penalty(run.model) if hooks.penalty is not None else None
     devices.backward(loss if penalty is None else loss + penalty)

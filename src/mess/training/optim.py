@@ -23,10 +23,10 @@ def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def make_optimizer(model: nn.Module, options: TrainOptions, groups: list[dict[str, Any]] | None) -> torch.optim.SGD:
-    """Return the optimizer of a run; `groups` take the place of `param_groups` where a recipe gives its own."""
+def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.SGD:
+    """Return the usual optimizer of a run."""
     return torch.optim.SGD(
-        param_groups(model, options.weight_decay) if groups is None else groups,
+        param_groups(model, options.weight_decay),
         lr=options.lr,
         momentum=options.momentum,
         nesterov=options.nesterov and options.momentum > 0,

@@ -79,8 +79,7 @@ class Run:
         self.model = model.to(devices.device)
         if options.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        groups = hooks.param_groups(model, options) if hooks.param_groups else None
-        self.optimizer = make_optimizer(self.model, options, groups)
+        self.optimizer = (hooks.optimizer or make_optimizer)(self.model, options)
         self.average = WeightAverage(self.model, options.ema) if options.ema else None
         self.tally = Tally(devices)
         self.progress = Progress()
@@ -215,8 +214,9 @@ class Run:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError("--resume", "the state of this very network and recipe", reason) from error
         for group in self.optimizer.param_groups:  # an explicit flag wins over what the checkpoint has
-            group["momentum"] = self.options.momentum
-            group["nesterov"] = self.options.nesterov and self.options.momentum > 0
+            if "momentum" in group:
+                group["momentum"] = self.options.momentum
+                group["nesterov"] = self.options.nesterov and self.options.momentum > 0
             if group["weight_decay"]:
                 group["weight_decay"] = self.options.weight_decay
         self.progress = Progress(**{f.name: checkpoint[f.name] for f in fields(Progress)})

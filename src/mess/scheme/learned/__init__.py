@@ -14,16 +14,19 @@ distortion plus λ times bits, `distilling` lets them settle together through th
 
 from mess.scheme.learned.basis import basis_step
 from mess.scheme.learned.inputs import gather_inputs, synthetic_inputs
+from mess.scheme.learned.retraining import Priced, resumed_start
 from mess.scheme.learned.storing import Learned, LearnedLayer, LearnOptions, learn, rebuild_layer, trimmed
 
 __all__ = [
     "LearnOptions",
     "Learned",
     "LearnedLayer",
+    "Priced",
     "basis_step",
     "gather_inputs",
     "learn",
     "rebuild_layer",
+    "resumed_start",
     "synthetic_inputs",
     "trimmed",
 ]

@@ -9,73 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mess.scheme.learned.rounding import LARGEST, code_lengths
+from mess.scheme.learned.latent import Latent
 
-INSIDE = 0.45  # of a step: how near its edge a number may start in the bin that rounding chose for it
 REFRESH = 20  # steps between two looks at how long the integers' codes are
 WARM_UP = 10  # steps
 SHIFT = 8  # an image is moved by up to an eighth of its size
-
-
-@dataclass
-class Latent:
-    """A layer while it settles: numbers that round to its integers.
-
-    Attributes:
-        values_OCT: multiples of the step; their nearest integers are what is stored.
-        log_step: () logarithm of the step.
-        basis_TT: rows are references; None: the numbers are the weights.
-        shape: of the weight.
-    """
-
-    values_OCT: Tensor
-    log_step: Tensor
-    basis_TT: Tensor | None
-    shape: torch.Size
-    bits_TA: Tensor
-
-    @classmethod
-    def start(
-        cls, integers_OCT: Tensor, wanted_OCT: Tensor, step: float, basis_TT: Tensor | None, shape: torch.Size
-    ) -> Latent:
-        """Begin where rounding ended: in the bin that it chose, on the side where the number came from."""
-        inside = (wanted_OCT - integers_OCT).clamp(-INSIDE, INSIDE)
-        values = (integers_OCT + inside).float().requires_grad_(True)
-        log_step = torch.tensor(math.log(step)).requires_grad_(True)
-        made = cls(values, log_step, basis_TT.float() if basis_TT is not None else None, shape, torch.zeros(1, 1))
-        made.refresh()
-        return made
-
-    def integers(self) -> Tensor:
-        """Return what is stored, (O, C, T)."""
-        return self.values_OCT.detach().round().clamp(-LARGEST, LARGEST)
-
-    def refresh(self) -> None:
-        """Look again at how long the codes of the integers are; the same for both signs."""
-        integers = self.integers()
-        largest = int(integers.abs().max()) + 2
-        both = code_lengths(torch.cat([integers, -integers]), largest)
-        self.bits_TA = both[:, largest:].float()
-
-    def weight(self) -> Tensor:
-        """Return the weight that is decoded, differentiable as if nothing had been rounded."""
-        values = self.values_OCT
-        rounded = values + (values.round() - values).detach()
-        units = rounded * self.log_step.exp()
-        return (units @ self.basis_TT if self.basis_TT is not None else units).reshape(self.shape)
-
-    def bits(self) -> Tensor:
-        """Return the length of the codes, linear between one integer and the next so that it has a slope."""
-        size = self.values_OCT.abs().clamp(max=self.bits_TA.shape[1] - 1 - 1e-3).reshape(-1, self.bits_TA.shape[0])
-        below = size.detach().floor().long()
-        low, high = (self.bits_TA.T.gather(0, below + more) for more in (0, 1))
-        return (low + (high - low) * (size - below)).sum()
 
 
 def distil(

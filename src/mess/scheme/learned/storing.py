@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from mess.errors import OptionError
 from mess.scheme.learned.basis import shared_bases
-from mess.scheme.learned.distilling import Latent, distil
+from mess.scheme.learned.distilling import distil
+from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
 from mess.scheme.learned.moments import asymmetric_target, input_moments
 from mess.scheme.learned.rounding import LARGEST, feedback, layer_step, round_layer

@@ -1,0 +1,118 @@
+"""Training a whole network through version 4: the loss and the bits fall together.
+
+The same straight-through training as `distilling`, on all training images and for epochs: a loss with labels, a price
+on the estimated bits, and integers and their code lengths that are chosen anew on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mess.errors import CheckpointError
+from mess.scheme.learned.latent import Coded, bits, rounded, within
+from mess.scheme.learned.storing import Learned, LearnedLayer, rebuild_layer
+from mess.scheme.parametrized import OWN, Parametrized
+
+REFRESH = 50  # steps between two looks at how long the integers' codes are
+VECTOR_RATE = 0.1  # learning rate of steps, BatchNorm and biases, over that of the latent numbers
+
+
+class Priced(Parametrized):
+    """A network that computes with decoded weights, and knows what they cost.
+
+    Args:
+        model: changed in place.
+        learned: integers, steps and references to start from.
+    """
+
+    def __init__(self, model: nn.Module, learned: Learned) -> None:
+        super().__init__(model)
+        self.learned = learned
+        self.steps = 0
+        for name, layer in learned.layers.items():
+            basis_TT = learned.bases[layer.basis] if layer.basis is not None else None
+            values_OCT = within(layer.integers_OCT, layer.wanted_OCT)
+            self.attach(name, Coded(values_OCT, layer.step, basis_TT, layer.shape))
+        self.numbers = sum(self.latent(name).numel() for name in self.layers)
+
+    def bits_a_weight(self) -> Tensor:
+        """Return the estimated bits of all integers over their number, differentiable."""
+        each = [bits(self.latent(name), self.computed(name).bits_TA) for name in self.layers]
+        return torch.stack(each).sum() / self.numbers
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return groups for Adam: latent numbers, in steps, and all else at a tenth of their rate."""
+        latent = [self.latent(name) for name in self.layers]
+        known = {id(p) for p in latent}
+        others = [p for p in self.model.parameters() if id(p) not in known]
+        return [{"params": latent}, {"params": others, "lr_scale": VECTOR_RATE}]
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Look at the code lengths again when it is time."""
+        self.steps += 1
+        if self.steps % REFRESH == 0:
+            for name in self.layers:
+                self.computed(name).refresh(self.latent(name))
+
+    @torch.no_grad()
+    def current(self, plain: nn.Module) -> Learned:
+        """Return the network as it is to be stored, in `plain`, a module of the same kind."""
+        plain.load_state_dict({name: tensor.cpu() for name, tensor in self.plain_state_dict().items()})
+        layers = {}
+        for name, layer in self.learned.layers.items():
+            values_OCT = self.latent(name).detach().cpu()
+            step = float(self.computed(name).log_step.detach().exp().float())
+            layers[name] = replace(
+                layer, integers_OCT=rounded(values_OCT).to(torch.int32), step=step, wanted_OCT=values_OCT
+            )
+            plain.get_parameter(name).copy_(rebuild_layer(layers[name], self.learned.bases))
+        return Learned(layers, self.learned.bases, plain.eval())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resume needs beside the plain weights."""
+        own = {name: tensor for name, tensor in self.model.state_dict().items() if OWN in name}
+        lengths = {name: self.computed(name).bits_TA for name in self.layers}
+        bases = [[list(key), basis_TT] for key, basis_TT in self.learned.bases.items()]
+        shapes = {
+            name: [layer.basis and list(layer.basis), list(layer.shape)] for name, layer in self.learned.layers.items()
+        }
+        return {"coded": own, "lengths": lengths, "steps": self.steps, "bases": bases, "layers": shapes}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what `state_dict` gave.
+
+        Raises:
+            CheckpointError: the state of another scheme or network.
+        """
+        if set(state.get("lengths", ())) != set(self.layers):
+            raise CheckpointError("checkpoint", "a run with version v4", "another one, or none")
+        self.model.load_state_dict(state["coded"], strict=False)
+        for name in self.layers:
+            coded = self.computed(name)
+            coded.bits_TA = state["lengths"][name].to(coded.bits_TA)
+        self.steps = int(state["steps"])
+
+
+def resumed_start(state: Mapping[str, Any], model: nn.Module) -> Learned:
+    """Return what `Priced` needs to be put together again before it takes up `state`.
+
+    Raises:
+        CheckpointError: the state of another scheme.
+    """
+    if "bases" not in state:
+        raise CheckpointError("checkpoint", "a run with version v4", "another one, or none")
+    layers = {}
+    for name, (basis, shape) in state["layers"].items():
+        coded = f"{name.removesuffix('weight')}{OWN[1:]}"
+        values_OCT = state["coded"][f"{coded}original"]
+        step = float(state["coded"][f"{coded}0.log_step"].exp())
+        key = tuple(basis) if basis else None
+        layers[name] = LearnedLayer(rounded(values_OCT).to(torch.int32), step, key, tuple(shape), values_OCT)
+    return Learned(layers, {tuple(key): basis_TT for key, basis_TT in state["bases"]}, model)
