@@ -14,7 +14,7 @@ from importlib import import_module
 from mess.errors import MessError, OptionError, one_of
 from mess.version import __version__
 
-__all__ = ["main", "specified_main"]
+__all__ = ["down_ckpt_main", "down_imagenet_main", "main", "specified_main"]
 
 # verb -> what it does, in the order a newcomer meets them; each is a module here with `add_arguments` and `run`.
 VERBS = {
@@ -24,6 +24,7 @@ VERBS = {
     "compress": "store a checkpoint, or any weights file, as a .mess file",
     "decompress": "turn a .mess file back into ordinary weights",
     "inspect": "show what a .mess file holds, byte for byte",
+    "fetch": "fetch datasets and public weights, checked",
 }
 EXIT_BAD_INPUT = 2
 
@@ -52,6 +53,18 @@ def specified_main(argv: Sequence[str] | None = None) -> int:
     return _guarded(lambda a: _verb("train", "main.py", a), arguments)
 
 
+def down_imagenet_main(argv: Sequence[str] | None = None) -> int:
+    """Run the specification's `down_imagenet.py`."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return _guarded(lambda a: _verb("fetch", "down_imagenet.py", a, "add_imagenet_arguments"), arguments)
+
+
+def down_ckpt_main(argv: Sequence[str] | None = None) -> int:
+    """Run the specification's `down_ckpt.py DATA …`."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    return _guarded(lambda a: _verb("fetch", "down_ckpt.py", a, "add_ckpt_arguments"), arguments)
+
+
 def _mess(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         from rich.console import Console
@@ -69,7 +82,7 @@ def _mess(argv: list[str]) -> int:
     return _verb(argv[0], f"mess {argv[0]}", argv[1:])
 
 
-def _verb(verb: str, program: str, argv: list[str]) -> int:
+def _verb(verb: str, program: str, argv: list[str], flags: str = "add_arguments") -> int:
     """Import only the verb that is asked for: `mess inspect` needs no torch."""
     from rich_argparse import RawDescriptionRichHelpFormatter
 
@@ -82,7 +95,7 @@ def _verb(verb: str, program: str, argv: list[str]) -> int:
         formatter_class=RawDescriptionRichHelpFormatter,
         allow_abbrev=False,
     )
-    module.add_arguments(parser)
+    getattr(module, flags)(parser)
     args = parser.parse_args(argv)
     # what was typed, as against what is a default: on a resume only the former overrules the checkpoint
     untouched = argparse.Namespace(**dict.fromkeys(vars(args), ...))

@@ -244,6 +244,11 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
     )
     more.add_argument("--fixed-index", action="store_true", help="with -N or -T: keep every unit's reference")
     more.add_argument(
+        "--pretrained",
+        action="store_true",
+        help="start from public weights (`mess fetch weights --list`); another class count gets a new last layer",
+    )
+    more.add_argument(
         "--rate-weight",
         metavar="L",
         type=float,

@@ -94,5 +94,6 @@ def to_job(args: argparse.Namespace) -> Job:
         ckpt=args.ckpt,
         mode="resume" if args.resume else "retrain" if args.retrain else "train",
         checkpoints=args.checkpoints,
+        pretrained=args.pretrained,
         explicit=frozenset(option for flag, option in OPTIONS.items() if flag in args.explicit),
     )  # fmt: skip

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from mess.errors import OptionError
 from mess.models.architecture import Architecture, resolve
 from mess.models.mobilenet import MobileNet
 from mess.models.mobilenetv2 import MobileNetV2
@@ -53,15 +52,19 @@ def create_model(
         layers: depth of ResNet, ResNeXt, WideResNet; None takes the family's default.
         width_mult: factor on all widths; the widening factor of WideResNet.
         groups: of ShuffleNet (default 2); the cardinality of ResNeXt (default 32).
-        pretrained: must be False: this version fetches no public weights.
+        pretrained: load public weights, fetched where they are not in the cache; the last layer stays random where
+            the number of classes differs.
 
     Raises:
         OptionError: an impossible combination; the message says what is possible.
+        DownloadError: there are no public weights of this network, or they could not be fetched.
     """
+    model = build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
     if pretrained:
-        found = "True: this version fetches no public weights"
-        raise OptionError("pretrained", "False", found, "Load a file: mess.load, or `mess test --ckpt weights.pth`")
-    return build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
+        from mess.fetch import load_pretrained  # what fetches is imported only where something is fetched
+
+        load_pretrained(model)
+    return model
 
 
 def build(architecture: Architecture, *, initialised: bool = True) -> nn.Module:

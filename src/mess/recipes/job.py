@@ -115,6 +115,7 @@ class Job:
         ckpt: a path or a name in the run's folder: what to resume, to retrain, or to start from.
         mode: "train", "resume" or "retrain".
         checkpoints: folder that holds ARCH/DATA/ckpt_….
+        pretrained: start from public weights.
         explicit: names of options that the user gave in so many words; on a resume only these overrule the checkpoint.
     """
 
@@ -126,12 +127,15 @@ class Job:
     ckpt: str | None = None
     mode: str = "train"
     checkpoints: Path = Path("checkpoint")
+    pretrained: bool = False
     explicit: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if self.mode == "retrain" and self.ckpt is None:
             raise OptionError("--retrain", "--ckpt with what to retrain", "none")
-        if self.mode == "train" and self.scheme.rate is not None and self.ckpt is None:
+        if self.pretrained and (self.ckpt is not None or self.mode != "train"):
+            raise OptionError("--pretrained", "no other weights to start from", "--ckpt, -R or -T beside it")
+        if self.mode == "train" and self.scheme.rate is not None and self.ckpt is None and not self.pretrained:
             raise OptionError("--new -v v4", "--ckpt with a trained network, whose kernels give the references", "none")
         if self.mode == "retrain" and self.scheme.version is None and not self.scheme.rounding_bits:
             raise OptionError("--retrain", "a version (-v) of a .mess file, or -Q with --qb bits", "neither")

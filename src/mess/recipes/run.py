@@ -83,7 +83,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     resumed = _checkpoint_to_resume(job, reporter) if job.mode == "resume" or restarted() else None
     if resumed is not None:
         job = replace(job, options=_resumed_options(job, resumed))
-    model, about, path = start_network(job)
+    model, about, path = start_network(job, reporter)
     rounds = 0
     if job.mode == "retrain" and path is not None:
         rounds = check_version(path, about, job) + 1

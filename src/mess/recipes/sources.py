@@ -13,9 +13,10 @@ from mess import models, storing
 from mess.data import Batches, ImageFolder, open_dataset
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
+from mess.fetch import load_pretrained
 from mess.models import Architecture
 from mess.recipes.job import DataChoice, Job
-from mess.training import load_weights
+from mess.training import Reporter, load_weights
 from mess.training.checkpoint import find
 
 
@@ -81,14 +82,21 @@ def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str,
     return model, about
 
 
-def start_network(job: Job) -> tuple[nn.Module, dict[str, Any], Path | None]:
+def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, Any], Path | None]:
     """Return the network a run starts from, what its file says, and that file."""
     if job.ckpt is not None and job.mode != "resume":
         path = find_file(job.ckpt, job.architecture, job.checkpoints)
         model, about = open_network(path, job.architecture)
         return model, about, path
     torch.manual_seed(job.options.seed)  # the first weights are a draw like any other
-    return models.build(job.architecture), {}, None
+    model = models.build(job.architecture)
+    if not job.pretrained or job.mode != "train":
+        return model, {}, None
+    weights, replaced = load_pretrained(model)
+    reporter.message(f"public weights of {weights.source}: {weights.url} ({weights.licence})")
+    if replaced:
+        reporter.message(f"a new last layer, for {job.architecture.num_classes} classes")
+    return model, {"mean": weights.mean, "std": weights.std}, None
 
 
 def check_version(path: Path, about: dict[str, Any], job: Job) -> int:

@@ -63,6 +63,7 @@ def _unnested(read: object) -> tuple[object, dict[str, Any]]:
     about = {name: value for name, value in read.items() if isinstance(value, (int, float, str)) and name != "format"}
     if isinstance(read.get("architecture"), dict):
         about["architecture"] = read["architecture"]
+        about |= {name: read[name] for name in ("mean", "std") if _is_colour(read.get(name))}
     average = read.get("ema")
     if isinstance(average, dict) and isinstance(average.get("state_dict"), dict):
         return average["state_dict"], about
@@ -70,6 +71,10 @@ def _unnested(read: object) -> tuple[object, dict[str, Any]]:
         if isinstance(read.get(name), Mapping):
             return read[name], about
     return read, {}
+
+
+def _is_colour(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(x, float) for x in value)
 
 
 def _checked(found: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:

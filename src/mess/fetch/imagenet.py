@@ -1,0 +1,206 @@
+"""ImageNet from the three official archives, which everyone has to get in person: checked, unpacked, counted.
+
+::
+
+    ILSVRC2012_img_train.tar   a tar of 1,000 tars      → train/n01440764/…
+    ILSVRC2012_img_val.tar     50,000 pictures          → val/n01440764/…   by the devkit's ground truth
+    ILSVRC2012_devkit_t12.tar.gz
+
+A class folder appears when it is complete, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from mess.errors import DownloadError
+from mess.fetch.archives import checked_name
+from mess.fetch.download import Progress, matches
+from mess.files import atomic_write
+
+TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+TERMS = (
+    "ImageNet is given for research, to people who accept its terms: sign in at https://image-net.org/download-images "
+    "and fetch the three ILSVRC2012 archives, or accept the terms at "
+    "https://huggingface.co/datasets/ILSVRC/imagenet-1k and make a token at https://huggingface.co/settings/tokens"
+)
+
+
+@dataclass(frozen=True)
+class Official:
+    """What the archives are to be: their hashes, and what is in them."""
+
+    hashes: dict[str, str]
+    classes: int
+    train: int
+    val: int
+
+
+OFFICIAL = Official(
+    {
+        TRAIN: "md5:1d675b47d978889d74fa0da5fadfb00e",
+        VAL: "md5:29b22e2961454d5413ddabcf34fc5622",
+        DEVKIT: "md5:fa75699e90414af021442c21a62c3abf",
+    },
+    classes=1000,
+    train=1_281_167,
+    val=50_000,
+)
+
+
+def prepare_imagenet(
+    archives: Path,
+    root: Path,
+    *,
+    official: Official = OFFICIAL,
+    workers: int = 4,
+    progress: Progress | None = None,
+) -> None:
+    """Unpack the archives in `archives` into `root`/train and `root`/val, and count what is there.
+
+    Raises:
+        DownloadError: an archive that is missing or wrong, or pictures that are missing afterwards.
+    """
+    for name, digest in official.hashes.items():
+        if not (archives / name).is_file():
+            raise DownloadError(archives / name, "the official archive", "none", TERMS)
+        _check_hash(archives / name, digest, root)
+    _unpack_train(archives / TRAIN, root / "train", workers, progress)
+    _unpack_val(archives / VAL, archives / DEVKIT, root / "val", official, progress)
+    count_imagenet(root, official)
+
+
+def count_imagenet(root: Path, official: Official = OFFICIAL) -> None:
+    """Compare classes and pictures with what there should be.
+
+    Raises:
+        DownloadError: what is missing or too much.
+    """
+    wnids = []
+    for split, wanted in (("train", official.train), ("val", official.val)):
+        folders = sorted(p for p in (root / split).iterdir() if p.is_dir() and not p.name.startswith("."))
+        wnids.append([p.name for p in folders])
+        if len(folders) != official.classes:
+            raise DownloadError(root / split, f"{official.classes:,} class folders", f"{len(folders):,}")
+        found = sum(sum(1 for _ in folder.iterdir()) for folder in folders)
+        if found != wanted:
+            raise DownloadError(root / split, f"{wanted:,} pictures", f"{found:,}")
+    if wnids[0] != wnids[1]:
+        odd = sorted(set(wnids[0]) ^ set(wnids[1]))
+        raise DownloadError(root, "the same classes in train and val", f"{', '.join(odd[:3])} in one of them only")
+
+
+def _check_hash(path: Path, expected: str, root: Path) -> None:
+    """Hash an archive once; a note in `root` says that this very file was right."""
+    note = root / ".archives.json"
+    known = json.loads(note.read_text()) if note.exists() else {}
+    status = path.stat()
+    mark = [status.st_size, status.st_mtime_ns, expected]
+    if known.get(path.name) == mark:
+        return
+    if not matches(path, expected):
+        raise DownloadError(path, f"the official archive ({expected})", "another hash", "It is damaged: fetch it again")
+    root.mkdir(parents=True, exist_ok=True)
+    atomic_write(note, json.dumps({**known, path.name: mark}).encode())
+
+
+def _unpack_train(archive: Path, target: Path, workers: int, progress: Progress | None) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    with _opened(archive) as outer:
+        members = [m for m in outer if m.isfile() and m.name.endswith(".tar")]
+    done = 0
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        for wnid in pool.map(lambda m: _unpack_class(archive, m, target), members):
+            done += 1
+            if progress is not None:
+                progress(f"train/{wnid}", done, len(members))
+
+
+def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> str:
+    """Unpack the tar of one class, through a file handle of its own."""
+    wnid = checked_name(member.name, archive).stem
+    folder, scratch = target / wnid, target / f".{wnid}"
+    if folder.is_dir():
+        return wnid
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    with archive.open("rb") as file:
+        file.seek(member.offset_data)
+        inner = BytesIO(file.read(member.size))
+    try:
+        with tarfile.open(fileobj=inner) as packed:
+            for name, content in _pictures(packed, archive):
+                (scratch / name).write_bytes(content)
+    except tarfile.TarError as error:
+        raise DownloadError(f"{archive}: {member.name}", "a tar of pictures", f"a damaged one ({error})") from error
+    scratch.replace(folder)
+    return wnid
+
+
+def _unpack_val(archive: Path, devkit: Path, target: Path, official: Official, progress: Progress | None) -> None:
+    if target.is_dir():
+        return
+    wnids = _ground_truth(devkit, official)
+    scratch = target.with_name(".val")
+    for wnid in set(wnids):
+        (scratch / wnid).mkdir(parents=True, exist_ok=True)
+    done = 0
+    with _opened(archive) as packed:
+        for name, content in _pictures(packed, archive):
+            number = name.removesuffix(".JPEG").rpartition("_")[2]
+            if not number.isdigit() or not 1 <= int(number) <= len(wnids):
+                raise DownloadError(archive, f"pictures ILSVRC2012_val_… 1 to {len(wnids)}", name)
+            (scratch / wnids[int(number) - 1] / name).write_bytes(content)
+            done += 1
+            if progress is not None and done % 100 == 0:
+                progress("val", done, len(wnids))
+    if done != len(wnids):
+        raise DownloadError(archive, f"{len(wnids):,} pictures", f"{done:,}")
+    scratch.replace(target)
+
+
+def _ground_truth(devkit: Path, official: Official) -> list[str]:
+    """Return the wnid of each validation picture, in the order of their numbers."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise DownloadError("scipy", "the package, which reads the devkit", "none", "pip install scipy") from error
+    with _opened(devkit) as packed:
+        files = {Path(m.name).name: m for m in packed.getmembers() if m.isfile()}
+        contents = []
+        for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
+            source = packed.extractfile(files[name]) if name in files else None
+            if source is None:
+                raise DownloadError(devkit, f"a file {name} in it", "none")
+            contents.append(source.read())
+    synsets = loadmat(BytesIO(contents[0]), squeeze_me=True)["synsets"]
+    wnid_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets if int(row["num_children"]) == 0}
+    numbers = [int(line) for line in contents[1].split()]
+    if len(numbers) != official.val or not set(numbers) <= wnid_of.keys():
+        raise DownloadError(devkit, f"ground truth of {official.val:,} pictures", f"{len(numbers):,} lines")
+    return [wnid_of[number] for number in numbers]
+
+
+def _pictures(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, bytes]]:
+    for member in packed:
+        if member.isdir():
+            continue
+        name = checked_name(member.name, archive).name
+        source = packed.extractfile(member) if member.isfile() else None
+        if source is None or not name.upper().endswith((".JPEG", ".JPG")):
+            raise DownloadError(archive, "pictures alone", repr(member.name)[:80])
+        yield name, source.read()
+
+
+def _opened(path: Path) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path)
+    except tarfile.TarError as error:
+        raise DownloadError(path, "a tar archive", f"a damaged one ({error})") from error
