@@ -177,7 +177,19 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: py
         files.save_last(tmp_path, content(2))
     monkeypatch.undo()
     assert files.load_newest(tmp_path, pytest.fail)[1]["epoch"] == 1
-    assert not list(tmp_path.glob(".*.tmp"))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_write_that_fails_leaves_both_generations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for epoch in (1, 2):
+        files.save_last(tmp_path, content(epoch))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"what the disk made of it")
+    with pytest.raises(CheckpointError, match="the disk cannot be trusted"):
+        files.save_last(tmp_path, content(3))
+    monkeypatch.undo()
+    assert [files.load(tmp_path / name)["epoch"] for name in (files.LAST, files.PREVIOUS)] == [2, 1]
+    files.remove_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {files.LAST, files.PREVIOUS}
 
 
 SAVER = """
@@ -200,6 +212,8 @@ def kill_while_saving(folder: Path, times: int) -> None:
             process.kill()
             told = [int(line) for line in process.stdout.read().split()]
         warnings: list[str] = []
+        files.remove_leftovers(folder)
+        assert {path.name for path in folder.iterdir()} <= {files.LAST, files.PREVIOUS}
         found = files.load_newest(folder, warnings.append)[1]["epoch"]
         assert found >= max([saved + 1, *told])
         assert warnings == []

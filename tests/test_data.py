@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from mess.data import Batches, open_dataset, stateless
-from mess.data.pictures import centre_view, load_picture
+from mess.data.info import KNOWN, image_set
+from mess.data.pictures import centre_view, load_picture, random_box
 from mess.errors import DataError, OptionError
 
 
@@ -92,36 +96,77 @@ def test_digits_are_split_evenly_and_always_alike() -> None:
     assert torch.equal(train.images_NCHW, open_dataset("digits", train=True).images_NCHW)
 
 
-def seen(batches: list[Batches], epoch: int, first_step: int = 0) -> list[torch.Tensor]:
-    """Return each global batch, the processes' parts joined in their order."""
+def counted(batches: list[Batches], epoch: int, first_step: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Return the images and labels of each global batch that count, the processes' parts joined in their order."""
     parts = [list(b.epoch(epoch, first_step)) for b in batches]
-    return [torch.cat([images for images, _ in step]) for step in zip(*parts, strict=True)]
+    steps = [[(images[: len(labels)], labels) for images, labels in step] for step in zip(*parts, strict=True)]
+    return [(torch.cat([i for i, _ in step]), torch.cat([n for _, n in step])) for step in steps]
+
+
+def same(one: list[tuple[torch.Tensor, torch.Tensor]], other: list[tuple[torch.Tensor, torch.Tensor]]) -> bool:
+    return all(torch.equal(x, y) for a, b in zip(one, other, strict=True) for x, y in zip(a, b, strict=True))
 
 
 @pytest.mark.parametrize("train", [True, False])
-def test_any_number_of_processes_sees_the_same_images_with_the_same_crops(train: bool, tmp_path: Path) -> None:
-    write_cifar(tmp_path, "cifar10", python=False, count=9)  # 45 images: batches of 10, and 5 left
-    data = open_dataset("cifar10", tmp_path, train=train)
-    alone = seen([Batches(data, 10, train=train, seed=3)], epoch=2)
-    assert sum(len(x) for x in alone) == len(data)
-    for world in (2, 3):
-        several = [Batches(data, 10, train=train, seed=3, rank=r, world_size=world) for r in range(world)]
-        together = seen(several, epoch=2)
-        kept = len(together)  # a last batch that would leave a process fewer than two is not trained on
-        assert all(torch.equal(a, b) for a, b in zip(alone[:kept], together, strict=True))
-        assert not train or len(alone) - kept == (1 if 2 * world > 5 else 0)
-    for step in range(len(alone)):
-        assert all(
-            torch.equal(a, b)
-            for a, b in zip(alone[step:], seen([Batches(data, 10, train=train, seed=3)], 2, step), strict=True)
-        )
+@pytest.mark.parametrize("kind", ["in memory", "pictures"])
+def test_any_set_up_sees_the_same_samples_with_the_same_crops(
+    train: bool, kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if kind == "pictures":
+        data = open_dataset(str(request.getfixturevalue("pictures")), train=train, resize=32, crop=24, jitter=0.3)
+        size, workers = 7, (0, 1, 2)  # 12 pictures: 7 and 5, or of the test 6
+    else:
+        write_cifar(tmp_path, "cifar10", python=False, count=9)
+        data = open_dataset("cifar10", tmp_path, train=train)
+        size, workers = (22 if train else 4), (0,)  # 45 images: 22, 22 and 1; of the test 4, 4 and 1
+    make = {"batch_size": size, "train": train, "seed": 3}
+    alone = counted([Batches(data, **make)], epoch=2)
+    assert sum(len(labels) for _, labels in alone) == len(data)
+    for world in (1, 2, 3):
+        for n in workers:
+            several = [Batches(data, **make, rank=r, world_size=world, workers=n) for r in range(world)]
+            for first_step in range(len(alone) + 1):
+                assert same(alone[first_step:], counted(several, 2, first_step)), (world, n, first_step)
+            assert not train or min(len(images) for b in several for images, _ in b.epoch(2)) >= 2
 
 
-def test_epochs_and_seeds_differ_and_order_is_golden() -> None:
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(6, 50), world=st.integers(1, 3), epoch=st.integers(0, 3), data=st.data())
+def test_parts_join_to_the_order_of_the_epoch(size: int, world: int, epoch: int, data: st.DataObject) -> None:
+    images = image_set(KNOWN["digits"], np.zeros((47, 3, 2, 2)), np.zeros(47))
+    several = [Batches(images, size, train=True, seed=5, rank=r, world_size=world) for r in range(world)]
+    first = data.draw(st.integers(0, len(several[0])))
+    parts = [b.samples(epoch, first) for b in several]
+    joined = [np.concatenate(step) for step in zip(*parts, strict=True)]
+    assert [len(whole) for whole in joined] == [several[0].global_size(step) for step in range(first, len(several[0]))]
+    order = stateless.permutation(5, epoch, 47)[first * size :]
+    assert np.concatenate([*joined, []]).tolist() == order.tolist()
+
+
+def test_order_crops_and_colours_are_golden() -> None:
+    """Whatever changes one of these makes every checkpoint go on with another run."""
     assert stateless.permutation(0, 0, 8).tolist() == [2, 0, 1, 5, 6, 7, 3, 4]
-    assert stateless.draw(1, 2, np.arange(3), stateless.FLIP).tolist() == [
+    assert stateless.permutation(7, 3, 10).tolist() == [4, 6, 7, 0, 8, 9, 1, 2, 3, 5]
+    sample_N = np.arange(6)
+    assert stateless.draw(1, 2, sample_N[:3], stateless.FLIP).tolist() == [
         15417235679466118268, 4151434250658984048, 5437626513992229961,
     ]  # fmt: skip
+    drawn = [stateless.integers(7, 3, sample_N, p, 9).tolist() for p in (stateless.ROW, stateless.COLUMN)]
+    assert drawn == [[0, 5, 5, 8, 6, 6], [6, 1, 6, 6, 3, 8]]
+    boxes = [(2, 4, 406, 373), (228, 24, 496, 310), (92, 54, 299, 263)]
+    assert [random_box((500, 375), 7, 3, index) for index in range(3)] == boxes
+    assert stateless.uniform(7, 3, sample_N[:2], stateless.COLOUR).tolist() == [0.07893435453951769, 0.6584401351272675]
+
+
+def test_the_batches_themselves_are_golden() -> None:
+    digits = open_dataset("digits", train=True, mean=(0.0, 0.0, 0.0), std=(1 / 255,) * 3)  # pixels as they are
+    sha = hashlib.sha256()
+    for images, labels in Batches(digits, 512, train=True, seed=7).epoch(3, first_step=1):
+        sha.update(images.round().to(torch.uint8).contiguous().numpy().tobytes() + labels.numpy().tobytes())
+    assert sha.hexdigest()[:16] == "c4739b239c13e2c7"
+
+
+def test_epochs_and_seeds_differ() -> None:
     orders = {tuple(stateless.permutation(seed, epoch, 50)) for seed in range(3) for epoch in range(3)}
     assert len(orders) == 9
     draws = stateless.uniform(1, 2, np.arange(20_000), stateless.FLIP)

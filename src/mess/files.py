@@ -48,7 +48,7 @@ def _temporary(path: Path, overwrite: bool) -> Iterator[IO[bytes]]:
         else:
             os.link(temporary, path)
             os.unlink(temporary)  # noqa: PTH108
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -66,7 +66,7 @@ def _umask() -> int:
     return current
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself durable; where folders cannot be opened (Windows) there is nothing to do."""
     if os.name != "posix":
         return

@@ -15,8 +15,10 @@ from torch import Tensor
 from mess.data import stateless
 from mess.data.folder import ImageFolder
 from mess.data.info import ImageSet
-from mess.data.workers import NEEDED, Pictures
+from mess.data.workers import Pictures
 from mess.errors import OptionError
+
+NEEDED = 2  # images that a process trains on at once: BatchNorm cannot do with one
 
 
 class Batches:
@@ -31,6 +33,8 @@ class Batches:
         rank, world_size: which slice of each global batch this process takes.
         workers: processes that decode pictures; sets in memory need none.
         channels_last: lay images out in NHWC order.
+        smallest: images that a process has to see at once in training: 2, since BatchNorm cannot do with one, or 0
+            where its statistics are those of all processes. A part that has fewer is filled up, see `epoch`.
 
     Raises:
         OptionError: a batch that gives some process less than it needs.
@@ -48,12 +52,14 @@ class Batches:
         world_size: int = 1,
         workers: int = 0,
         channels_last: bool = False,
+        smallest: int = NEEDED,
     ) -> None:
         if batch_size < 1 or (train and batch_size < NEEDED * world_size):
             raise OptionError("--batch-size", f"at least {NEEDED * world_size if train else 1}", batch_size)
         if workers < 0:
             raise OptionError("--workers", "0 or more", workers)
         self.dataset, self.batch_size, self.train, self.seed = dataset, batch_size, train, seed
+        self.smallest = smallest if train else 0
         self.device, self.rank, self.world_size, self.workers = torch.device(device), rank, world_size, workers
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         shape = (1, 3, 1, 1)
@@ -64,12 +70,11 @@ class Batches:
             self._images_NCHW = torch.nn.functional.pad(dataset.images_NCHW.to(self.device), (padding,) * 4)
             self._labels_N = dataset.labels_N.to(self.device)
         else:
-            self._pictures = Pictures(dataset, seed=seed, workers=workers)
+            self._pictures = Pictures(dataset, seed=seed, workers=workers, smallest=self.smallest)
 
     def __len__(self) -> int:
-        """Steps an epoch; the last batch is what is left, and left out of training where it is too small."""
-        full, left = divmod(len(self.dataset), self.batch_size)
-        return full + (left >= (NEEDED * self.world_size if self.train else 1))
+        """Steps an epoch; the last batch is what is left."""
+        return -(-len(self.dataset) // self.batch_size)
 
     def global_size(self, step: int) -> int:
         """Return the number of samples of the global batch at `step`."""
@@ -77,10 +82,7 @@ class Batches:
 
     def samples(self, epoch: int, first_step: int = 0) -> list[np.ndarray]:
         """Return this process's sample numbers of each batch from `first_step` on, in order."""
-        order = (
-            stateless.permutation(self.seed, epoch, len(self.dataset)) if self.train else np.arange(len(self.dataset))
-        )
-        parts = []
+        order, parts = self._order(epoch), []
         for step in range(first_step, len(self)):
             whole = order[step * self.batch_size : step * self.batch_size + self.global_size(step)]
             bounds = [len(whole) * r // self.world_size for r in (self.rank, self.rank + 1)]
@@ -90,16 +92,25 @@ class Batches:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images float32, normalised, labels int64) of this process, on the device, from `first_step` on.
 
+        There may be more images than labels: those at the end fill up a part that is too small for BatchNorm, and are
+        to be shown to the network, but not counted. So every sample counts once an epoch, however it is split.
+
         Raises:
             DataError: too many pictures cannot be decoded; names them.
         """
-        parts = self.samples(epoch, first_step)
+        fill_N = self._order(epoch)[: self.smallest]
+        parts = [(own_N, fill_N[len(own_N) :]) for own_N in self.samples(epoch, first_step)]
         if isinstance(self.dataset, ImageSet):
-            for sample_N in parts:
-                yield self._normalised(self._in_memory(sample_N, epoch)), self._labels_N[self._on_device(sample_N)]
+            for own_N, more_N in parts:
+                images_NCHW = self._in_memory(np.concatenate([own_N, more_N]), epoch)
+                yield self._normalised(images_NCHW), self._labels_N[self._on_device(own_N)]
             return
         for images_NCHW, labels_N in self._pictures.decoded(parts, epoch):
             yield self._normalised(images_NCHW.to(self.device)), labels_N.to(self.device)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        count = len(self.dataset)
+        return stateless.permutation(self.seed, epoch, count) if self.train else np.arange(count)
 
     def _in_memory(self, sample_N: np.ndarray, epoch: int) -> Tensor:
         """Crop and mirror all images of a batch at once: one gather from a view of every possible crop."""

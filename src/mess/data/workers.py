@@ -15,7 +15,6 @@ from mess.data.folder import ImageFolder
 from mess.data.pictures import CorruptPictureError, load_picture
 from mess.errors import DataError
 
-NEEDED = 2  # pictures that a process trains on at once: BatchNorm cannot do with one
 CORRUPT_CAP = 20  # an epoch; more than these mean that the copy of the dataset is bad
 WAIT_S = 300  # for one batch; a worker that hangs longer is an error, not a wait for ever
 log = logging.getLogger("mess.data")
@@ -24,18 +23,19 @@ Decoded = tuple[Tensor, Tensor, list[str]]
 
 
 class _Parts(Dataset[Decoded]):
-    """Item (epoch, sample numbers) is a batch: one task a batch, so that workers hand over whole batches."""
+    """Item (epoch, samples, samples that only fill up) is a batch: workers hand over whole batches."""
 
     def __init__(self, folder: ImageFolder, seed: int) -> None:
         self.folder, self.seed = folder, seed
 
-    def __getitem__(self, item: tuple[int, np.ndarray]) -> Decoded:
+    def __getitem__(self, item: tuple[int, np.ndarray, np.ndarray]) -> Decoded:
         images, labels, corrupt = [], [], []
-        epoch, sample_N = item
-        for index in sample_N:
+        epoch, own_N, more_N = item
+        for place, index in enumerate([*own_N, *more_N]):
             try:
                 images.append(load_picture(self.folder, int(index), seed=self.seed, epoch=epoch))
-                labels.append(self.folder.labels_N[index])
+                if place < len(own_N):
+                    labels.append(self.folder.labels_N[index])
             except CorruptPictureError as error:
                 corrupt.append(str(error))
         side = self.folder.crop
@@ -48,11 +48,12 @@ class Pictures:
 
     Args:
         workers: processes; no more are started than there are cores, since decoding keeps a core busy.
+        smallest: pictures that a part of a batch has to have.
     """
 
-    def __init__(self, folder: ImageFolder, *, seed: int, workers: int) -> None:
-        self.folder = folder
-        self._order: list[tuple[int, np.ndarray]] = []
+    def __init__(self, folder: ImageFolder, *, seed: int, workers: int, smallest: int) -> None:
+        self.folder, self.smallest = folder, smallest
+        self._order: list[tuple[int, np.ndarray, np.ndarray]] = []
         workers = min(workers, usable_cores())
         self._loader = DataLoader(
             _Parts(folder, seed),
@@ -64,23 +65,23 @@ class Pictures:
             prefetch_factor=2 if workers else None,
         )
 
-    def decoded(self, parts: list[np.ndarray], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (images uint8, labels) of each part, in order.
+    def decoded(self, parts: list[tuple[np.ndarray, np.ndarray]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images uint8, labels) of each part, (its samples, those that fill it up), in order.
 
         A corrupt picture is left out of training and warned of; in tests, where every picture counts, it is an error.
 
         Raises:
             DataError: a corrupt test picture, more corrupt training pictures than the cap or so many that a part has
-                fewer than two left, or a worker that died.
+                too few left, or a worker that died.
         """
-        self._order[:] = [(epoch, sample_N) for sample_N in parts]
+        self._order[:] = [(epoch, *part) for part in parts]
         bad: list[str] = []
         try:
             for images_NCHW, labels_N, corrupt in self._loader:
                 for found in corrupt:
                     bad.append(found)
                     log.warning("left out a picture that cannot be decoded: %s", found)
-                too_few = self.folder.train and corrupt and len(labels_N) < NEEDED
+                too_few = corrupt and len(images_NCHW) < self.smallest
                 if too_few or len(bad) > (CORRUPT_CAP if self.folder.train else 0):
                     named = "; ".join(bad[:3])
                     raise DataError(

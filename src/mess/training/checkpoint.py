@@ -10,6 +10,10 @@ file is a zip archive, and a zip archive may end with a comment: ours is the SHA
         ckpt_best.pth             the best test accuracy so far
         ckpt_last.pth             the newest state: after each epoch, on a signal, every `save_every`
         ckpt_last_previous.pth    the one before, in case that one is damaged
+
+Files are written while training waits, not by a thread of its own: 0.1 s for a network of 1 MB and 0.8 s for one of
+14 MB, on a busy machine, once an epoch or `save_every`. A thread would save most of that, but need a second copy of the
+state, report a full disk when the step it belongs to is long past, and have to be waited for on a signal all the same.
 """
 
 from __future__ import annotations
@@ -29,10 +33,11 @@ from typing import Any
 import torch
 
 from mess.errors import CheckpointError
-from mess.files import atomic_write
+from mess.files import atomic_write, sync_folder
 
 FORMAT = 1
 LAST, PREVIOUS, BEST = "ckpt_last.pth", "ckpt_last_previous.pth", "ckpt_best.pth"
+FRESH = ".new"  # ends the name of a file that has yet to take its place
 REQUIRED = {
     "state_dict": dict,
     "optimizer": dict,
@@ -99,18 +104,34 @@ def save(path: Path, checkpoint: Mapping[str, Any] | bytes) -> None:
 
 
 def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> Path:
-    """Write `ckpt_last.pth`, keeping a second generation: at every moment one of the two is whole."""
-    last = folder / LAST
+    """Write `ckpt_last.pth` and make the one before it `ckpt_last_previous.pth`.
+
+    Nothing older is touched before the new file is written, synced and read back. At every moment one of the two names
+    is a whole checkpoint, and after a write that failed both still are.
+
+    Raises:
+        OSError: it could not be written.
+        CheckpointError: what is read back is not what was written.
+    """
+    fresh, last, link = folder / f".{LAST}{FRESH}", folder / LAST, folder / f".{PREVIOUS}{FRESH}"
+    save(fresh, checkpoint)
     if last.exists() and _is_whole(last):  # a damaged file must not push out the good one before it
-        link = folder / f".{PREVIOUS}.link"
         link.unlink(missing_ok=True)
         try:
             os.link(last, link)
         except OSError:  # a file system without hard links
             shutil.copyfile(last, link)
         os.replace(link, folder / PREVIOUS)  # noqa: PTH105
-    save(last, checkpoint)
+    os.replace(fresh, last)  # noqa: PTH105
+    sync_folder(folder)
     return last
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; only the one writer of a run's folder may call this."""
+    for path in folder.glob(".*ckpt_*"):
+        if path.suffix in (FRESH, ".tmp"):
+            path.unlink(missing_ok=True)
 
 
 def load(path: str | os.PathLike[str]) -> dict[str, Any]:

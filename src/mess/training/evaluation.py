@@ -24,7 +24,10 @@ class BatchSource(Protocol):
         """Steps an epoch, the same in every process."""
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield this process's part of each global batch from `first_step` on: images_NCHW float32, labels_N int64."""
+        """Yield this process's part of each global batch from `first_step` on: images_NCHW float32, labels_N int64.
+
+        In training there may be more images than labels: they are seen by BatchNorm alone.
+        """
 
     def global_size(self, step: int) -> int:
         """Return the number of samples in the global batch at `step`."""

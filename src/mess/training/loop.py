@@ -92,6 +92,8 @@ def fit(
     heard = reporter if reporter is not None and devices.is_main else Silent()
     run = Run(model, (train, test), options, devices, hooks or Hooks(), checkpoint_dir, heard, resume_from)
     _announce(run, resume_from)
+    if devices.is_main:
+        files.remove_leftovers(checkpoint_dir)
     last, signum = None, None
     with SignalWatch() as watch:
         try:
@@ -141,9 +143,9 @@ def train_step(run: Run, images_NCHW: Tensor, labels_N: Tensor, global_samples: 
     set_lr(run.optimizer, lr_at(options, progress.epoch * len(run.train) + progress.step, len(run.train)))
     run.stepper.zero_grad()
     with devices.autocast():
-        logits_NC = run.forward(images_NCHW)
+        logits_NC = run.forward(images_NCHW)[: len(labels_N)]  # images without a label only keep BatchNorm company
     if hooks.loss is not None:
-        loss_sum = hooks.loss(logits_NC, images_NCHW, labels_N)
+        loss_sum = hooks.loss(logits_NC, images_NCHW[: len(labels_N)], labels_N)
     else:
         loss_sum = summed_cross_entropy(logits_NC, labels_N, options.label_smoothing)
     loss = share_of_batch(loss_sum, global_samples, devices.world_size)
