@@ -35,6 +35,14 @@ check: .venv/installed  ## formatting, lint, types, import rules
 fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
 	$(PY) tests/fuzz_format.py --n 100000
 
+# An environment of their own: NNCodec needs NumPy below 2.
+.venv-peers/installed: benchmarks/peers.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	@touch $@
+
+peers: .venv-peers/installed  ## install what we are compared with, NNCodec and ZipNN, apart in .venv-peers
+
 # What to measure: NAME=FILE of option-A ResNets trained with ImageNet's mean and std, and where CIFAR-10 is.
 DATAPATH ?= ../data
 NETWORKS ?= resnet20=resnet20-12fca82f.th
@@ -43,7 +51,7 @@ bench: .venv/installed  ## measure bytes and accuracy of every version: make ben
 	$(PY) benchmarks/size.py --datapath $(DATAPATH) $(NETWORKS:%=--network %)
 
 clean:  ## remove what make and the demo made (not checkpoints, not datasets)
-	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow check fuzz bench clean
+.PHONY: help install demo test test-slow check fuzz peers bench clean

@@ -83,11 +83,13 @@ def rate_start(
 def _teaching(job: Job, ckpt: str) -> Any:
     """Return the loss that half follows the labels and half the answers of a float network."""
     teacher, _ = open_network(find_file(ckpt, job.architecture, job.checkpoints), job.architecture)
-    teacher.eval().requires_grad_(False)
+    teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    low = job.options.precision != "32"
 
     def loss(logits_NC: Tensor, images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
-        with torch.no_grad():
-            taught_NC = teacher.to(images_NCHW.device)(images_NCHW).log_softmax(1)
+        device = images_NCHW.device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+            taught_NC = teacher.to(device)(images_NCHW).float().log_softmax(1)
         follows = F.kl_div(logits_NC.float().log_softmax(1), taught_NC, log_target=True, reduction="sum")
         labelled = summed_cross_entropy(logits_NC, labels_N, job.options.label_smoothing)
         return TEACHING * follows + (1 - TEACHING) * labelled
