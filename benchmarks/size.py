@@ -1,9 +1,13 @@
-"""Version v4 on public networks as they are: bytes of real files, accuracy of what is read back, and time.
+"""Bytes against accuracy, every method on the same networks and the same test images: `make bench-size`.
 
-    python benchmarks/size.py --datapath ../data --network resnet20=resnet20.th --network resnet56=resnet56.th
+    python benchmarks/size.py --datapath ../data --network "ResNet-20=resnet20.th" --network "ResNet-56=resnet56.th"
+    python benchmarks/size.py --datapath ../data --network "ResNet-20 fine-tuned=ckpt_best.pth" \\
+        --retrained "ResNet-20 fine-tuned=ckpt_best_v4.mess"
 
-Calibrated rows look at the first 1,024 training images, without labels. Rows that docs/results/size.json has already
-are not measured again. Writes docs/results/size.md too.
+Networks are CIFAR networks that were trained with ImageNet's mean and std (`--own-normalisation`: with the dataset's);
+their architecture is found by the shapes of the weights. Bytes are those of real files, accuracy is that of the network
+read back from them. Calibrated rows look at the first 1,024 training images, without labels. Rows that
+docs/results/peers.json has already are not measured again. Writes docs/results/peers.md and peers.png too.
 """
 
 from __future__ import annotations
@@ -11,73 +15,142 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import read_rows, setting, write_page, write_rows
-from mess import models
-from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
-from mess.recipes import DataChoice, calibration_inputs, score_network
-from mess.storing import compress_learned
-from mess.training import load_weights
+import torch
+from torch import Tensor
 
-WAYS = ("calibrated", "without images")
+import peers
+from common import read_rows, setting, write_page, write_rows
+from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
+from mess.models import Architecture
+from mess.models.recognise import recognise
+from mess.recipes import DataChoice, calibration_inputs, score_network
+from mess.storing import StoreOptions, compress_learned, compress_with
+from mess.training import load_weights
+from size_page import draw, page
+
+NAME = "peers"
+QPS = (-38, -32, -28, -26, -24, -23, -22, -21, -20, -19, -18, -16)  # NNCodec's steps: larger is coarser
+PALETTES = (16, 32, 64, 128, 256)
+BITS = (4, 8)
+WITHOUT_IMAGES = (0.002, 0.004, 0.008)  # nats of divergence; 0.004 is the default
+CALIBRATED = (0.004, 0.008, 0.016, 0.032)  # 0.008 is the default
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One network, and how it is tested."""
+
+    label: str
+    file: str
+    architecture: Architecture
+    data: DataChoice
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        return load_weights(self.file)[0]
+
+    def scored(self, file: Path | str) -> float:
+        return score_network(self.data, self.architecture, str(file)).scores.top1
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datapath", type=Path, default=Path("../data"))
-    parser.add_argument("--network", action="append", required=True, metavar="NAME=FILE", help="resnetN=weights file")
-    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE", help="float weights")
+    parser.add_argument("--retrained", action="append", default=[], metavar="NAME=FILE", help="a .mess file made of it")
+    parser.add_argument("--own-normalisation", action="store_true", help="trained with the dataset's own mean and std")
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only those whose name begins so")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of calibrated storing")
     args = parser.parse_args()
-    rows = read_rows("size")
+    mean, std = (None, None) if args.own_normalisation else (IMAGENET_MEAN, IMAGENET_STD)
+    data = DataChoice("cifar10", args.datapath, 0, mean, std)
+    rows = read_rows(NAME)
+    stored = dict(text.split("=", 1) for text in args.retrained)
     for text in args.network:
-        name, _, file = text.partition("=")
-        for way in args.ways:
-            for seed in args.seeds:
-                key = f"{name}|{way}|{seed}"
-                if key not in rows:
-                    rows[key] = {**measure(name, file, way, seed, args.datapath), **setting(), "seed": seed}
-                    write_rows("size", rows)
-                    print(key, rows[key])
-    write_page("size", table(rows))
+        label, _, file = text.partition("=")
+        architecture = recognise({name: tuple(t.shape) for name, t in load_weights(file)[0].items()})
+        if architecture is None:
+            raise SystemExit(f"{file} is no network of the zoo")
+        subject = Subject(label, file, architecture, data)
+        for method, tag, measure in plan(subject, stored.get(label), args.seeds):
+            key = f"{label}|{method}|{tag}"
+            if key in rows or (args.methods and not any(method.startswith(m) for m in args.methods)):
+                continue
+            rows[key] = {"network": label, "method": method, "setting": tag, **measure(), **setting()}
+            write_rows(NAME, rows)
+            print(key, rows[key]["bytes"], rows[key]["top1"], flush=True)
+    write_page(NAME, page(rows))
+    draw(rows)
 
 
-def measure(name: str, file: str, way: str, seed: int, datapath: Path) -> dict[str, Any]:
-    data = DataChoice("cifar10", datapath, 0, IMAGENET_MEAN, IMAGENET_STD)
-    architecture = models.resolve("resnet", "cifar10", layers=int(name.removeprefix("resnet")))
-    inputs = None
-    if way == "calibrated":
-        inputs = calibration_inputs(data)
+def plan(subject: Subject, retrained: str | None, seeds: list[int]) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+    """Yield (method, setting, function that measures it)."""
+    yield "float", "", lambda: float_row(subject)
+    for qp in QPS:
+        yield "NNCodec", f"qp {qp}", lambda q=qp: peer_row(subject, lambda w: peers.nncodec(w, q))
+    yield "ZipNN", "", lambda: peer_row(subject, peers.zipnn)
+    for size in PALETTES:
+        yield "k-means + zstd", f"{size} colours", lambda s=size: peer_row(subject, lambda w: peers.palette(w, s))
+    for bits in BITS:
+        yield "integers + zstd", f"{bits} bits", lambda b=bits: peer_row(subject, lambda w: peers.integers(w, b))
+    yield "v2q", "8 bits", lambda: matched_row(subject)
+    for nats in WITHOUT_IMAGES:
+        yield "v4, no images", f"{nats:g} nats", lambda n=nats: learned_row(subject, None, n, 0)
+    for seed in seeds:
+        for nats in CALIBRATED:
+            tag = f"{nats:g} nats" + (f", seed {seed}" if seed else "")
+            yield "v4, 1,024 images", tag, lambda n=nats, s=seed: learned_row(subject, True, n, s)
+    if retrained is not None:
+        yield "v4, retrained", Path(retrained).stem, lambda: file_row(subject, Path(retrained))
+
+
+def float_row(subject: Subject) -> Row:
+    floats = {n: t for n, t in subject.weights.items() if not n.endswith("num_batches_tracked")}
+    size = sum(t.numel() * t.element_size() for t in floats.values())
+    return {"bytes": size, "top1": subject.scored(subject.file)}
+
+
+def peer_row(subject: Subject, method: Callable[[Mapping[str, Tensor]], peers.Outcome]) -> Row:
+    outcome = method(subject.weights)
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "net.mess"
+        file = Path(folder) / "decoded.pth"
+        torch.save(outcome.weights, file)
+        return {"bytes": outcome.bytes, "top1": subject.scored(file), "seconds": round(outcome.encode, 1)}
+
+
+def matched_row(subject: Subject) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.mess"
         start = time.perf_counter()
-        report = compress_learned(load_weights(file)[0], target, inputs, architecture=architecture, seed=seed)
+        compress_with(
+            subject.weights,
+            file,
+            StoreOptions("v2q", scale_bits=8, offset_bits=8, rest_bits=16),
+            architecture=subject.architecture,
+        )
+        return {**file_row(subject, file), "seconds": round(time.perf_counter() - start, 1)}
+
+
+def learned_row(subject: Subject, calibrated: bool | None, divergence: float, seed: int) -> Row:
+    inputs = calibration_inputs(subject.data) if calibrated else None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.mess"
+        start = time.perf_counter()
+        compress_learned(
+            subject.weights, file, inputs, architecture=subject.architecture, divergence=divergence, seed=seed
+        )
         seconds = time.perf_counter() - start
-        top1 = score_network(data, architecture, str(target)).scores.top1
-        return {"bytes": report.bytes, "top1": top1, "seconds": round(seconds)}
+        return {**file_row(subject, file), "seconds": round(seconds), "seed": seed}
 
 
-def table(rows: dict[str, Any]) -> list[str]:
-    """Return the page."""
-    lines = [
-        "# Version v4, public float networks, CIFAR-10",
-        "",
-        "JPEG-recoded CIFAR-10, accuracy on all 10,000 test images of the network read back from the file; default",
-        "options; one row a seed. Made by `python benchmarks/size.py` (its docstring has the command); size.json has",
-        "commit, machine and versions of each row. Seconds are of storing, on a machine with other work to do.",
-        "How far v4 goes by default (its divergence) was set while looking at ResNet-20's test accuracy, not at",
-        "ResNet-56's; files of ResNet-20 that differ in details scatter by several tenths of a point.",
-        "",
-        "| network | way | seed | bytes | top-1 % | seconds |",
-        "|---|---|---:|---:|---:|---:|",
-    ]
-    for key in sorted(rows):
-        name, way, seed = key.split("|")
-        row = rows[key]
-        lines.append(f"| {name} | {way} | {seed} | {row['bytes']:,} | {row['top1']:.2f} | {row['seconds']} |")
-    return lines
+def file_row(subject: Subject, file: Path) -> Row:
+    return {"bytes": file.stat().st_size, "top1": subject.scored(file)}
 
 
 if __name__ == "__main__":

@@ -265,14 +265,6 @@ def accuracy_lost(original: nn.Module, stored: nn.Module, inputs: Tensor, labels
     return 100 * lost / len(inputs)
 
 
-def divergence_of(rate_weight: float) -> float:
-    """Return the divergence at which storing pays as much for a bit as training does with this `--rate-weight`.
-
-    λ is 2·ln 2·divergence / weights there (see `LearnOptions`) and rate weight / weights here.
-    """
-    return rate_weight / (2 * math.log(2))
-
-
 def _made_up(module: nn.Module, architecture: Architecture | None) -> Tensor:
     if architecture is None:
         raise OptionError("calibration", "inputs, for a network that is not in the zoo", "none")

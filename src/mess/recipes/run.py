@@ -97,7 +97,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     written: list[Path] = []
     settings: dict[str, Any] = {"rounds": rounds, "input_facts": _input_facts(choice), "written": written}
     if job.scheme.rate is not None:
-        start = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
+        start = rate_start(model, path, choice, job.options.seed, resumed)
         hooks = rate_hooks(model, job, job.scheme.rate, start, **settings)
     else:
         hooks = scheme_hooks(model, job, **settings)

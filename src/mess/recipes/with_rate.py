@@ -16,7 +16,6 @@ from mess.conversion_v4 import as_learned, as_stored
 from mess.recipes.job import DataChoice, Job, RateTraining
 from mess.recipes.sources import calibration_inputs, find_file, open_network
 from mess.scheme.learned import Learned, LearnOptions, Priced, learn, resumed_start
-from mess.storing_v4 import divergence_of
 from mess.training import Hooks, TrainOptions, summed_cross_entropy
 
 TEACHING = 0.5  # share of the loss that follows the teacher
@@ -65,19 +64,20 @@ def rate_hooks(
 def rate_start(
     model: nn.Module,
     path: Path | None,
-    rate: RateTraining,
     data: DataChoice,
     seed: int,
     resumed: Mapping[str, Any] | None,
 ) -> Learned:
-    """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images."""
+    """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
+
+    A float network is rounded finely, whatever the price: training then lets bytes go one by one, where a network that
+    was rounded as coarsely as it will end would first have to be learned again.
+    """
     if resumed is not None:
         return resumed_start(resumed["extra"], model)
     if path is not None and path.suffix == ".mess":
         return as_learned(codec.read_model(path, layout=layout_of), model)
-    return learn(
-        model, calibration_inputs(data), LearnOptions(divergence=divergence_of(rate.weight), seed=seed), draft=True
-    )
+    return learn(model, calibration_inputs(data), LearnOptions(seed=seed), draft=True)
 
 
 def _teaching(job: Job, ckpt: str) -> Any:
