@@ -43,15 +43,18 @@ fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
 
 peers: .venv-peers/installed  ## install what we are compared with, NNCodec and ZipNN, apart in .venv-peers
 
-# What to measure: NAME=FILE of option-A ResNets trained with ImageNet's mean and std, and where CIFAR-10 is.
+# What to measure: "NAME=FILE" of CIFAR networks trained with ImageNet's mean and std, and where CIFAR-10 is.
 DATAPATH ?= ../data
 NETWORKS ?= resnet20=resnet20-12fca82f.th
+RETRAINED ?=
 bench: .venv/installed  ## measure bytes and accuracy of every version: make bench NETWORKS="resnet20=FILE" DATAPATH=...
 	$(PY) benchmarks/schemes.py --datapath $(DATAPATH) --label public --imagenet-normalised $(NETWORKS:%=--network %)
-	$(PY) benchmarks/size.py --datapath $(DATAPATH) $(NETWORKS:%=--network %)
+
+bench-size: .venv/installed .venv-peers/installed  ## measure bytes against accuracy beside NNCodec and others, on NETWORKS
+	$(PY) benchmarks/size.py --datapath $(DATAPATH) $(NETWORKS:%=--network %) $(RETRAINED:%=--retrained %)
 
 clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow check fuzz peers bench clean
+.PHONY: help install demo test test-slow check fuzz peers bench bench-size clean
