@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
+import threading
 
 import numpy as np
 import pytest
@@ -13,12 +16,14 @@ from mess import codec, models
 from mess.conversion import layout_of, to_tensors
 from mess.errors import DataError, OptionError
 from mess.scheme.learned import LearnedLayer, LearnOptions, gather_inputs, learn, rebuild_layer, synthetic_inputs
+from mess.scheme.learned import passes as passes_module
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.distilling import _varied, divergence
 from mess.scheme.learned.inputs import natural_noise
 from mess.scheme.learned.latent import Latent
-from mess.scheme.learned.layers import patches, weight_layers
+from mess.scheme.learned.layers import WeightLayer, patch_order, patches, weight_layers
 from mess.scheme.learned.moments import asymmetric_target, input_moments
+from mess.scheme.learned.passes import Passes, batched
 from mess.scheme.learned.rounding import code_lengths, feedback, layer_step, round_layer
 from mess.scheme.learned.sensitivity import output_sensitivity
 from mess.storing_v4 import V4Options, accuracy_lost, compress_v4, convert_v4, v4_options
@@ -69,8 +74,8 @@ def pictures(count: int = 48, seed: int = 1) -> Tensor:
 def test_a_matrix_times_patches_is_the_layer(layer: nn.Module) -> None:
     x = torch.randn(3, 4, 9, 9)
     (found,) = weight_layers(layer)
-    weight_GRn = found.matrix(layer.weight)
-    products = [piece @ weight_GRn.mT for piece in patches(found, x)]  # (G, N, R)
+    weight_GRn, order_n = found.matrix(layer.weight), patch_order(found)
+    products = [piece[:, :, order_n] @ weight_GRn.mT for piece in patches(found, x)]  # (G, N, R)
     flat = torch.cat(products, 1).permute(1, 0, 2).flatten(1)
     wanted = layer(x)
     wanted = wanted.flatten(2).permute(0, 2, 1) if wanted.dim() == 4 and isinstance(layer, nn.Conv2d) else wanted
@@ -108,9 +113,102 @@ def test_frozen_weights_and_other_outputs_are_seen_too() -> None:
 def test_targets_are_the_weights_where_nothing_has_changed() -> None:
     net = small_network()
     layers = weight_layers(net)
-    moment, cross = input_moments(net, net, layers[1], layers[1], pictures(), 1)
+    calls = {layer.name: 1 for layer in layers}
+    with Passes(net, layers, calls, [pictures()]) as one, Passes(net, layers, calls, [pictures()]) as other:
+        moment, cross = input_moments(one, other, layers[1])
     weight = layers[1].matrix(layers[1].module.weight.detach().double())
     torch.testing.assert_close(asymmetric_target(weight, moment, cross), weight, rtol=1e-6, atol=1e-8)
+
+
+class Tangled(nn.Module):
+    """Runs its layers in another order than it has them, and one of them twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late, self.twice, self.early = (nn.Conv2d(c, 6, 3, padding=1) for c in (6, 6, 3))
+        self.grouped = nn.Conv2d(6, 4, 3, stride=2, groups=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.early(x).relu()
+        return self.grouped(self.late(self.twice(self.twice(x).relu()).relu()).relu()).mean((2, 3))
+
+
+def seen(net: nn.Module, layer: WeightLayer, batches: list[Tensor]) -> Tensor:
+    """Return the patches a layer sees in whole forward passes, (G, N, n), by torch's own unfolding."""
+    module, found = layer.module, []
+    hook = module.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    for batch in batches:
+        net(batch)
+    hook.remove()
+    if isinstance(module, nn.Linear):
+        return torch.cat(found)[None]
+    cut = [nn.functional.unfold(x, module.kernel_size, 1, module.padding, module.stride) for x in found]
+    return torch.cat(cut).permute(0, 2, 1).flatten(0, 1).unflatten(1, (layer.groups, -1)).transpose(0, 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bytes_waiting", [1 << 29, 6_000, 0])
+@pytest.mark.parametrize("make", [small_network, Tangled])
+def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, monkeypatch) -> None:
+    monkeypatch.setattr(passes_module, "WAITING_BYTES", bytes_waiting)
+    torch.manual_seed(0)
+    net, batches = make().eval(), list(pictures(12).split(5))
+    float_net = copy.deepcopy(net)
+    layers, twins = weight_layers(net), weight_layers(float_net)
+    _, calls = output_sensitivity(float_net, twins, torch.cat(batches))
+    with Passes(net, layers, calls, batches) as stored, Passes(float_net, twins, calls, batches) as original:
+        for layer, twin in zip(layers, twins, strict=True):
+            x_GNn, y_GNn = seen(net, layer, batches).double(), seen(float_net, twin, batches).double()
+            moment, cross = input_moments(stored, original, layer)
+            torch.testing.assert_close(moment, x_GNn.mT @ x_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(cross, x_GNn.mT @ y_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
+            layer.module.weight.mul_(1 + 0.3 * torch.rand_like(layer.module.weight))
+            stored.settle(layer.name)
+            original.settle(layer.name)
+
+
+def test_an_error_in_the_network_comes_out_of_a_pass_and_no_thread_stays() -> None:
+    class Breaks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise ValueError("no such thing")
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), Breaks(), nn.Conv2d(4, 4, 1))
+    layers, before = weight_layers(net), threading.active_count()
+    with Passes(net, layers, {"0": 1, "2": 1}, [pictures()]) as made:
+        assert made.inputs(0, "0")[0].shape == (48, 3, 8, 8)
+        made.settle("0")
+        with pytest.raises(ValueError, match="no such thing"):
+            made.inputs(0, "2")
+    assert threading.active_count() == before
+
+
+def test_large_inputs_come_in_small_batches() -> None:
+    assert [len(x) for x in batched(torch.zeros(300, 3, 32, 32))] == [128, 128, 44]
+    assert max(len(x) for x in batched(torch.zeros(1, 1, 1, 1).expand(20, 3, 224, 224))) == 6
+
+
+def test_one_pass_for_all_draws_gives_what_a_pass_for_each_does() -> None:
+    net, inputs = small_network(), pictures(200)
+    layers = weight_layers(net)
+    found, _ = output_sensitivity(net, layers, inputs, seed=5)
+    squares = {layer.name: torch.zeros(layer.module.weight.shape[0]) for layer in layers}
+    draw = torch.Generator().manual_seed(5)
+    for batch in inputs.split(128) * 4:
+        outputs: dict[nn.Module, Tensor] = {}
+        hooks = [x.module.register_forward_hook(lambda m, _, out, kept=outputs: kept.update({m: out})) for x in layers]
+        scores = net(batch)
+        labels = torch.multinomial(scores.softmax(1), 1, generator=draw)[:, 0]
+        loss = nn.functional.cross_entropy(scores, labels, reduction="sum")
+        gradients = torch.autograd.grad(loss, [outputs[layer.module] for layer in layers])
+        for layer, gradient in zip(layers, gradients, strict=True):
+            squares[layer.name] += gradient.transpose(0, 1).flatten(1).square().sum(1)
+        for hook in hooks:
+            hook.remove()
+    for name, square in squares.items():
+        wanted = square / 800
+        torch.testing.assert_close(
+            found[name].float(), wanted.clamp_min(float(wanted.mean()) * 1e-3), rtol=1e-4, atol=1e-9
+        )
 
 
 def moment_of(size: int) -> Tensor:
@@ -129,6 +227,33 @@ def test_error_feedback_loses_less_than_rounding() -> None:
         return float((error @ moment * error).sum())
 
     assert loss(integers * 0.5) < 0.8 * loss(torch.round(weight / 0.5) * 0.5)
+
+
+@pytest.mark.parametrize(("groups", "rows", "size", "terms"), [(1, 7, 153, 9), (5, 1, 9, 9), (3, 4, 20, 1)])
+def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int, size: int, terms: int) -> None:
+    torch.manual_seed(4)
+    mixing = torch.randn(groups, size, size, dtype=torch.float64)
+    upper = feedback(mixing @ mixing.mT / size)
+    weight, g = torch.randn(groups, rows, size).double(), torch.rand(groups, rows).double() + 0.1
+    step, price = 0.3, 0.01
+    integers = torch.round(weight / step)
+    for _ in range(2):
+        largest = int(integers.abs().max()) + 1
+        bits = code_lengths(integers.reshape(groups, rows, -1, terms), largest)
+        rest = weight / step
+        for group, row in itertools.product(range(groups), range(rows)):
+            for j in range(size):
+                w, own = float(rest[group, row, j]), float(upper[group, j, j])
+                near = round(w)
+                tried = [math.copysign(max(abs(near) - less, 0), near) for less in (0, 1, 2, abs(near))]
+                each = float(g[group, row]) * step**2 / 2 / own**2
+                costs = [each * (w - q) ** 2 + price * float(bits[j % terms, int(q) + largest]) for q in tried]
+                q = tried[costs.index(min(costs))]
+                integers[group, row, j] = q
+                rest[group, row, j + 1 :] -= (w - q) / own * upper[group, j, j + 1 :]
+    found, wanted = round_layer(weight, upper, g, step=step, price=price, terms=terms)
+    assert torch.equal(found, integers)
+    torch.testing.assert_close(wanted, rest)
 
 
 def test_a_dearer_bit_makes_fewer_of_them() -> None:

@@ -9,10 +9,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-PATCH_NUMBERS = 1 << 24  # of unfolded patches in memory at once (64 MiB)
+PATCH_NUMBERS = 1 << 24  # of patches in memory at once (64 MiB)
 KERNELS_A_TERM = 16  # so many kernels for each number of a kernel must there be before a basis of their own pays
 Basis = tuple[int, int, bool]  # kernel height and width, depthwise
 
@@ -70,6 +71,9 @@ def weight_layers(model: nn.Module) -> list[WeightLayer]:
 def patches(layer: WeightLayer, inputs: Tensor) -> Iterator[Tensor]:
     """Yield what a layer multiplies its weight with, in pieces of (G, N, n).
 
+    Numbers of a patch lie as in memory, rows of the window × columns × channels, so that cutting patches out of images
+    in channels-last order copies whole runs; `patch_order` says where those of a weight's row are.
+
     Args:
         inputs: (B, C, H, W) of a convolution, (…, n) of a linear layer.
     """
@@ -77,17 +81,21 @@ def patches(layer: WeightLayer, inputs: Tensor) -> Iterator[Tensor]:
     if isinstance(module, nn.Linear):
         yield inputs.reshape(1, -1, inputs.shape[-1])
         return
-    padded = _padded(module, inputs)
-    positions = math.prod(
-        (size - d * (k - 1) - 1) // s + 1
-        for size, k, d, s in zip(padded.shape[2:], module.kernel_size, module.dilation, module.stride, strict=True)
-    )
-    each = max(1, PATCH_NUMBERS // max(1, positions * padded.shape[1] * math.prod(module.kernel_size)))
-    for piece in padded.split(each):
-        unfolded = F.unfold(piece, module.kernel_size, dilation=module.dilation, stride=module.stride)
-        b, _, places = unfolded.shape
-        grouped = unfolded.reshape(b, layer.groups, -1, places)
-        yield grouped.permute(1, 0, 3, 2).reshape(layer.groups, b * places, -1)
+    padded_BHWC = _padded(module, inputs).permute(0, 2, 3, 1).contiguous()
+    windows = padded_BHWC
+    for axis, (k, d, s) in enumerate(zip(module.kernel_size, module.dilation, module.stride, strict=True), start=1):
+        windows = windows.unfold(axis, d * (k - 1) + 1, s)[..., ::d]  # a view: (B, H, W, C, kernel rows, columns)
+    grouped = windows.unflatten(3, (layer.groups, -1)).permute(3, 0, 1, 2, 5, 6, 4)
+    each = max(1, PATCH_NUMBERS // max(1, grouped[:, :1].numel()))
+    for piece in grouped.split(each, dim=1):
+        yield piece.reshape(layer.groups, math.prod(piece.shape[1:4]), -1)
+
+
+def patch_order(layer: WeightLayer) -> Tensor:
+    """Return where in a patch each number of a weight's row is, (n,)."""
+    shape = layer.module.weight.shape[1:]  # (channels, rows, columns), or (n,)
+    places = torch.arange(math.prod(shape))
+    return places.reshape(*shape[1:], shape[0]).movedim(-1, 0).flatten() if len(shape) == 3 else places
 
 
 def _padded(module: nn.Conv2d, inputs: Tensor) -> Tensor:

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mess.scheme.learned.layers import WeightLayer
+from mess.scheme.learned.passes import batched
 
-BATCH = 128
 DRAWS = 4  # of labels for each input: sampling noise would else misjudge channels
 FLOOR = 1e-3  # of the mean sensitivity: a channel that seems dead still counts for something
 
@@ -28,15 +27,19 @@ def output_sensitivity(
     """
     squares: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
-    draw = torch.Generator().manual_seed(seed)
     handles = [layer.module.register_forward_hook(partial(_note, layer.name, squares, calls)) for layer in layers]
-    batches = inputs.split(BATCH) * DRAWS
+    batches = batched(inputs)
+    draws: list[torch.Generator] = []
     try:
         with torch.enable_grad():
             for batch in batches:
                 # the inputs need gradients so that frozen weights still pass them on
                 batch = batch.detach().requires_grad_(True)
-                torch.autograd.grad(_loss(model(batch), draw), batch)
+                output = model(batch)
+                draws = draws or _generators(output, batches, seed)
+                for number, draw in enumerate(draws, start=1):  # one forward pass serves all draws
+                    loss = _loss(output, draw)
+                    torch.autograd.grad(loss, batch, retain_graph=number < DRAWS)
     finally:
         for handle in handles:
             handle.remove()
@@ -56,7 +59,7 @@ def _note(
 
     def add(gradient: Tensor) -> None:
         dims = [d for d in range(gradient.dim()) if d != channel]
-        squares[name] = squares.get(name, torch.zeros(())) + gradient.detach().double().square().sum(dims)
+        squares[name] = squares.get(name, torch.zeros(())) + gradient.detach().square().sum(dims).double()
 
     hook: Callable[[Tensor], None] = add
     if output.requires_grad:
@@ -64,8 +67,31 @@ def _note(
 
 
 def _loss(output: Tensor, draw: torch.Generator) -> Tensor:
-    if output.dim() == 2 and output.shape[1] > 1:
-        labels = torch.multinomial(output.detach().float().softmax(1).cpu(), 1, generator=draw)[:, 0]
-        return F.cross_entropy(output, labels.to(output.device), reduction="sum")
-    signs = torch.randint(0, 2, output.shape, generator=draw).to(output) * 2 - 1
-    return (output * signs).sum()
+    """Return minus the logarithm of what was drawn, summed; or the output weighted with signs."""
+    noise = _noise(output, draw).to(output.device)
+    if _scores(output):
+        # of exponential waiting times with the probabilities as rates the shortest is a draw from them
+        labels = (output.detach().float().softmax(1) / noise).argmax(1, keepdim=True)
+        return -output.log_softmax(1).gather(1, labels).sum()
+    return (output * noise).sum()
+
+
+def _scores(output: Tensor) -> bool:
+    return output.dim() == 2 and output.shape[1] > 1
+
+
+def _noise(output: Tensor, draw: torch.Generator) -> Tensor:
+    if _scores(output):
+        return torch.empty(output.shape).exponential_(generator=draw)
+    return torch.randint(0, 2, output.shape, generator=draw) * 2.0 - 1
+
+
+def _generators(output: Tensor, batches: list[Tensor], seed: int) -> list[torch.Generator]:
+    """Return one generator a draw: the stretches of one stream that all draws take, one after the other."""
+    draw = torch.Generator().manual_seed(seed)
+    made = []
+    for _ in range(DRAWS):
+        made.append(draw.clone_state())
+        for batch in batches:
+            _noise(output[:1].expand(len(batch), *output.shape[1:]), draw)
+    return made

@@ -16,6 +16,7 @@ from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
 from mess.scheme.learned.moments import asymmetric_target, input_moments
+from mess.scheme.learned.passes import Passes, batched
 from mess.scheme.learned.rounding import LARGEST, feedback, layer_step, round_layer
 from mess.scheme.learned.sensitivity import output_sensitivity
 
@@ -92,6 +93,7 @@ def learn(
         OptionError: a network without a convolution or linear layer that runs.
     """
     original = copy.deepcopy(model).float().cpu().eval()
+    original = original.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
     stored = copy.deepcopy(original)
     # given images may come class by class; some layers look at the first of them only
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
@@ -105,14 +107,21 @@ def learn(
     bases = shared_bases(running)
     price = bit_price(running, options)
     latents: dict[str, Latent] = {}
-    for number, layer in enumerate(running):
-        if progress is not None:
-            progress("rounding", number, len(running))
-        basis = bases[layer.basis] if layer.basis else None
-        moment, cross = input_moments(stored, original, layer, twins[layer.name], inputs, calls[layer.name])
-        target = asymmetric_target(layer.matrix(layer.module.weight.detach().double()), moment, cross)
-        latents[layer.tensor_name] = latent = _rounded(layer, target, moment, sensitivity[layer.name], basis, price)
-        layer.module.weight.data = latent.weight().detach()
+    batches = batched(inputs)
+    with (
+        Passes(stored, running, calls, batches) as stored_passes,
+        Passes(original, [twins[layer.name] for layer in running], calls, batches) as original_passes,
+    ):
+        for number, layer in enumerate(running):
+            if progress is not None:
+                progress("rounding", number, len(running))
+            basis = bases[layer.basis] if layer.basis else None
+            moment, cross = input_moments(stored_passes, original_passes, layer)
+            target = asymmetric_target(layer.matrix(layer.module.weight.detach().double()), moment, cross)
+            latents[layer.tensor_name] = latent = _rounded(layer, target, moment, sensitivity[layer.name], basis, price)
+            layer.module.weight.data = latent.weight().detach()
+            stored_passes.settle(layer.name)
+            original_passes.settle(layer.name)
     if options.steps and not draft:
         if progress is not None:
             progress("distilling", len(running), len(running))
@@ -161,8 +170,8 @@ def _rounded(
     """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
     terms = layer.terms
     if basis_TT is not None:
-        wide = torch.kron(torch.eye(moment_Gnn.shape[-1] // terms, dtype=torch.float64), basis_TT)
-        moment_Gnn = wide @ moment_Gnn @ wide.T
+        for _ in range(2):  # from the left and, as the moment is symmetric, from the right
+            moment_Gnn = (basis_TT @ moment_Gnn.unflatten(1, (-1, terms))).flatten(1, 2).mT
         target_GRn = (target_GRn.unflatten(-1, (-1, terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
     upper = feedback(moment_Gnn)
     weights_GR = sensitivity_O.reshape(layer.groups, -1)
