@@ -57,16 +57,18 @@ def write_page(name: str, lines: list[str]) -> None:
     atomic_write(RESULTS / f"{name}.md", ("\n".join(lines).rstrip("\n") + "\n").encode())
 
 
-def alternating(tasks: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def alternating(
+    tasks: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """Time tasks in turns, so that a slow spell of the machine meets all of them; return seconds of each round."""
     seconds: dict[str, list[float]] = {name: [] for name in tasks}
     for task in tasks.values():
         task()
     for _ in range(rounds):
         for name, task in tasks.items():
-            start = time.perf_counter()
+            start = clock()
             task()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 

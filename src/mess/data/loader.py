@@ -19,6 +19,7 @@ from mess.data.workers import Pictures
 from mess.errors import OptionError
 
 NEEDED = 2  # images that a process trains on at once: BatchNorm cannot do with one
+PIECE = 1 << 18  # numbers that are normalised at a time
 
 
 class Batches:
@@ -131,8 +132,12 @@ class Batches:
         return images_NCHW
 
     def _normalised(self, images_NCHW: Tensor) -> Tensor:
-        floats = images_NCHW.to(torch.float32, memory_format=self.layout)
-        return floats.mul_(self._factor).add_(self._shift)
+        made_NCHW = torch.empty_like(images_NCHW, dtype=torch.float32, memory_format=self.layout)
+        on_cpu = self.device.type == "cpu"  # there, by pieces that stay in cache until they are done
+        count = max(1, PIECE // images_NCHW[0].numel()) if on_cpu and len(images_NCHW) else max(1, len(images_NCHW))
+        for images, made in zip(images_NCHW.split(count), made_NCHW.split(count), strict=True):
+            made.copy_(images.to(torch.float32).mul_(self._factor).add_(self._shift))
+        return made_NCHW
 
     def _on_device(self, numbers: np.ndarray) -> Tensor:
         return torch.from_numpy(numbers).to(self.device, non_blocking=True)

@@ -13,23 +13,26 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 ORDER, ROW, COLUMN, FLIP, AREA, ASPECT, COLOUR = range(7)  # purposes
 
 
-def draw(seed: int, epoch: int, sample_N: np.ndarray, purpose: int) -> np.ndarray:
-    """Return one 64-bit number a sample, uint64, evenly spread."""
+Whole = int | np.ndarray
+
+
+def draw(seed: int, epoch: Whole, sample: Whole, purpose: Whole) -> np.ndarray:
+    """Return 64-bit numbers, uint64, evenly spread: one for each sample, or as the three broadcast together."""
     with np.errstate(over="ignore"):
-        state_N = np.full(len(sample_N), seed % 2**64, dtype=np.uint64)
-        for part in (np.uint64(epoch), sample_N.astype(np.uint64), np.uint64(purpose)):
-            state_N = _mix(state_N + GOLDEN * (part + np.uint64(1)))
-    return state_N
+        state = np.uint64(seed % 2**64)
+        for part in (epoch, sample, purpose):
+            state = _mix(state + GOLDEN * (np.asarray(part).astype(np.uint64) + np.uint64(1)))
+    return np.asarray(state)
 
 
-def uniform(seed: int, epoch: int, sample_N: np.ndarray, purpose: int) -> np.ndarray:
-    """Return one float64 in [0, 1) a sample, from the upper 53 bits of `draw`."""
-    return (draw(seed, epoch, sample_N, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+def uniform(seed: int, epoch: Whole, sample: Whole, purpose: Whole) -> np.ndarray:
+    """Return float64 in [0, 1), from the upper 53 bits of `draw`."""
+    return (draw(seed, epoch, sample, purpose) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def integers(seed: int, epoch: int, sample_N: np.ndarray, purpose: int, below: int) -> np.ndarray:
-    """Return one int64 in 0 … below−1 a sample (the bias of the modulo, under below/2^64, is of no account)."""
-    return (draw(seed, epoch, sample_N, purpose) % np.uint64(below)).astype(np.int64)
+def integers(seed: int, epoch: Whole, sample: Whole, purpose: Whole, below: int) -> np.ndarray:
+    """Return int64 in 0 … below−1 (the bias of the modulo, under below/2^64, is of no account)."""
+    return (draw(seed, epoch, sample, purpose) % np.uint64(below)).astype(np.int64)
 
 
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mess.data.decode import CorruptPictureError
 from mess.data.folder import ImageFolder
-from mess.data.pictures import CorruptPictureError, load_picture
+from mess.data.pictures import load_picture
 from mess.errors import DataError
 
 CORRUPT_CAP = 20  # an epoch; more than these mean that the copy of the dataset is bad
@@ -29,18 +30,19 @@ class _Parts(Dataset[Decoded]):
         self.folder, self.seed = folder, seed
 
     def __getitem__(self, item: tuple[int, np.ndarray, np.ndarray]) -> Decoded:
-        images, labels, corrupt = [], [], []
         epoch, own_N, more_N = item
+        side = self.folder.crop
+        images_NCHW = torch.empty((len(own_N) + len(more_N), 3, side, side), dtype=torch.uint8)
+        count, good, corrupt = 0, [], []
         for place, index in enumerate([*own_N, *more_N]):
             try:
-                images.append(load_picture(self.folder, int(index), seed=self.seed, epoch=epoch))
+                images_NCHW[count] = load_picture(self.folder, int(index), seed=self.seed, epoch=epoch)
+                count += 1
                 if place < len(own_N):
-                    labels.append(self.folder.labels_N[index])
+                    good.append(index)
             except CorruptPictureError as error:
                 corrupt.append(str(error))
-        side = self.folder.crop
-        stacked = np.stack(images) if images else np.empty((0, 3, side, side), np.uint8)
-        return torch.from_numpy(stacked), torch.from_numpy(np.asarray(labels, dtype=np.int64)), corrupt
+        return images_NCHW[:count], torch.from_numpy(self.folder.labels_N[np.array(good, dtype=np.int64)]), corrupt
 
 
 class Pictures:
