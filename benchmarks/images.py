@@ -52,7 +52,7 @@ def main() -> None:
         sets["2000 × 1500"] = sets["2000 × 1500"][:LARGE]
         row: dict[str, Any] = {"sets": {name: measured(these) for name, these in sets.items()}}
         row["workers"] = {
-            what: in_processes(sets["500 × 375"] * REPEATED, train)
+            what: in_processes(sets["500 × 375"] * REPEATED, train=train)
             for what, train in (("train", True), ("test", False))
         }
     row |= {**setting(), "threads": 1}

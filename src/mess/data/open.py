@@ -40,6 +40,9 @@ def open_dataset(
     """
     if not 0 <= jitter < 1:
         raise OptionError("--jitter", "a share from 0 to below 1", jitter)
+    for flag, side in (("--resize", resize), ("--crop", crop)):
+        if side < 1:
+            raise OptionError(flag, "1 pixel or more", side)
     datapath = Path(datapath)
     opened: ImageSet | ImageFolder
     if name == "digits":

@@ -8,7 +8,7 @@ from mess.fetch.cifar import fetch_cifar
 from mess.fetch.download import Remote, fetch
 from mess.fetch.imagenet import prepare_imagenet
 from mess.fetch.parquet import fetch_imagenet_parquet
-from mess.fetch.weights import Weights, fetch_weights, load_pretrained, public_weights
+from mess.fetch.weights import Weights, fetch_weights, find_weights, input_facts, load_pretrained, public_weights
 
 __all__ = [
     "Remote",
@@ -17,6 +17,8 @@ __all__ = [
     "fetch_cifar",
     "fetch_imagenet_parquet",
     "fetch_weights",
+    "find_weights",
+    "input_facts",
     "load_pretrained",
     "prepare_imagenet",
     "public_weights",

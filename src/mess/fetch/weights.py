@@ -23,7 +23,8 @@ from mess.fetch.download import Progress, Remote, fetch, matches
 from mess.files import atomic_write
 from mess.training.weights import load_weights, unwrapped
 
-# how a source's names become ours: "names": they are ours; "order": tensors correspond one by one, in order and shape
+# how a source's names become ours. "names": they are ours. "order": tensors correspond one by one, in the order of the
+# layers; kind (weight, bias, running mean …) and shape of each have to agree
 SOURCES = {"torchvision": "names", "akamaster": "names", "chenyaofo": "names", "imgclsmob": "order"}
 HEADS = ("linear", "fc", "classifier", "output")
 
@@ -139,7 +140,7 @@ def take_up(model: nn.Module, state: Mapping[str, Tensor], weights: Weights) -> 
     counters = [name for name in own if name.endswith("num_batches_tracked")]
     found = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
     if SOURCES[weights.source] == "order":
-        found = dict(zip([name for name in own if name not in counters], found.values(), strict=False))
+        found = _in_order([name for name in own if name not in counters], found, weights)
     head = [name for name in own if name.split(".")[0] in HEADS]
     replaced = any(name in found and found[name].shape != own[name].shape for name in head)
     if replaced:
@@ -147,20 +148,36 @@ def take_up(model: nn.Module, state: Mapping[str, Tensor], weights: Weights) -> 
     allowed = {*counters, *(head if replaced else ())}
     missing = [n for n in own if n not in found and n not in allowed]
     wrong = [n for n in found if n not in own or own[n].shape != found[n].shape]
-    if missing or wrong or len(found) != len({*found}):
+    if missing or wrong:
         odd = ", ".join((missing + wrong)[:3])
         raise WeightsError(weights.file, "weights that fit the network", f"others: {odd} do not fit")
     model.load_state_dict(found, strict=False)
     return replaced
 
 
+def _in_order(names: list[str], found: Mapping[str, Tensor], weights: Weights) -> dict[str, Tensor]:
+    """Give a source's tensors our names, one by one."""
+    pairs = list(zip(names, found, strict=False))
+    odd = [theirs for ours, theirs in pairs if ours.rpartition(".")[2] != theirs.rpartition(".")[2]]
+    if odd or len(names) != len(found):
+        what = f"{odd[0]} at another place" if odd else f"{len(found)}"
+        raise WeightsError(weights.file, f"{len(names)} tensors in the order of the layers", what)
+    return {ours: found[theirs] for ours, theirs in pairs}
+
+
 def save_weights(model: nn.Module, weights: Weights, output: Path) -> None:
     """Write a network's weights with its description, for `mess test` and `mess compress`."""
     architecture: Any = model.architecture
     file = io.BytesIO()
-    about = {"mean": list(weights.mean), "std": list(weights.std)}
-    torch.save({"architecture": architecture.to_dict(), "state_dict": model.state_dict(), **about}, file)
+    saved = {"architecture": architecture.to_dict(), "state_dict": model.state_dict(), **input_facts(weights)}
+    torch.save(saved, file)
     atomic_write(output, file.getvalue())
+
+
+def input_facts(weights: Weights) -> dict[str, Any]:
+    """Return what a network's input has to look like: mean and std, and of pictures the sizes in tests."""
+    facts = {"mean": list(weights.mean), "std": list(weights.std), "resize": weights.resize, "crop": weights.crop}
+    return {name: value for name, value in facts.items() if value is not None}
 
 
 def cache_folder() -> Path:
@@ -170,7 +187,7 @@ def cache_folder() -> Path:
 
 
 def _is(weights: Weights, architecture: Any) -> bool:
-    dataset = architecture.dataset if architecture.dataset in ("cifar10", "cifar100") else "imagenet"
+    dataset = architecture.dataset if architecture.cifar_form else "imagenet"  # which own pictures start from
     return (
         weights.arch == architecture.arch
         and weights.dataset == dataset

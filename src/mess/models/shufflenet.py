@@ -39,7 +39,8 @@ class ShuffleUnit(nn.Module):
         y = channel_shuffle(F.relu(self.bn1(self.conv1(x)), inplace=True), self.groups)
         y = self.bn3(self.conv3(self.bn2(self.conv2(y))))
         if self.stride == 2:
-            return F.relu(torch.cat([F.avg_pool2d(x, 3, 2, padding=1), y], 1), inplace=True)
+            # what is made comes first: the paper leaves it open, and public weights are for this order
+            return F.relu(torch.cat([y, F.avg_pool2d(x, 3, 2, padding=1)], 1), inplace=True)
         return F.relu(x + y, inplace=True)
 
 

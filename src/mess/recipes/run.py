@@ -68,8 +68,14 @@ def score_network(
 
 
 def data_of(choice: DataChoice, about: dict) -> DataChoice:
-    """Return the choice with the mean and std a file was made for, where the user has not said others."""
-    return replace(choice, mean=choice.mean or about.get("mean"), std=choice.std or about.get("std"))
+    """Return the choice with the mean, std and sizes a file was made for, where the user has not said others."""
+    return replace(
+        choice,
+        mean=choice.mean or about.get("mean"),
+        std=choice.std or about.get("std"),
+        resize=choice.resize if choice.resize is not None else about.get("resize"),
+        crop=choice.crop if choice.crop is not None else about.get("crop"),
+    )
 
 
 def _test(
@@ -87,7 +93,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     rounds = 0
     if job.mode == "retrain" and path is not None:
         rounds = check_version(path, about, job) + 1
-    choice = data_of(job.data, about)
+    choice = data_of(job.data, about if resumed is None else resumed)
     train, test = (
         open_batches(choice, devices, train=part, batch_size=job.options.batch_size, seed=job.options.seed)
         for part in (True, False)
@@ -101,6 +107,8 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
         hooks = rate_hooks(model, job, job.scheme.rate, start, **settings)
     else:
         hooks = scheme_hooks(model, job, **settings)
+    sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
+    hooks = replace(hooks, facts={**_input_facts(choice), **sizes})
     result = fit(
         model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from mess import models, storing
 from mess.data import Batches, ImageFolder, open_dataset
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
-from mess.fetch import load_pretrained
+from mess.fetch import find_weights, input_facts, load_pretrained
 from mess.models import Architecture
 from mess.recipes.job import DataChoice, Job
 from mess.training import Reporter, load_weights
 from mess.training.checkpoint import find
+
+TELL_S = 5  # seconds between two lines on a download
 
 
 def open_batches(
@@ -92,11 +95,24 @@ def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, An
     model = models.build(job.architecture)
     if not job.pretrained or job.mode != "train":
         return model, {}, None
-    weights, replaced = load_pretrained(model)
+    weights = find_weights(job.architecture)
     reporter.message(f"public weights of {weights.source}: {weights.url} ({weights.licence})")
+    _, replaced = load_pretrained(model, weights, progress=_Told(reporter))
     if replaced:
         reporter.message(f"a new last layer, for {job.architecture.num_classes} classes")
-    return model, {"mean": weights.mean, "std": weights.std}, None
+    return model, input_facts(weights), None
+
+
+class _Told:
+    """Tells every few seconds how far a download has come."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter, self.last = reporter, time.monotonic()
+
+    def __call__(self, name: str, done: int, total: int | None) -> None:
+        if time.monotonic() - self.last > TELL_S:
+            self.last = time.monotonic()
+            self.reporter.message(f"{name}: {done / 1e6:.0f} MB" + (f" of {total / 1e6:.0f} MB" if total else ""))
 
 
 def check_version(path: Path, about: dict[str, Any], job: Job) -> int:

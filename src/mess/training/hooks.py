@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Hooks:
         load_extra_state: takes up what `extra_state` gave.
         validated: context manager in which the model has the form it is tested in (and its weights their average,
             where there is one).
+        facts: kept in each checkpoint beside the weights: what the network's input has to look like.
         saved: (path, model), in the main process, after `ckpt_epoch_N.pth` or `ckpt_best.pth` was written; the model
             has its averaged weights then, but not the form of `validated`.
     """
@@ -55,4 +56,5 @@ class Hooks:
     extra_state: Callable[[], dict[str, Any]] = dict
     load_extra_state: Callable[[dict[str, Any]], None] | None = None
     validated: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext
+    facts: Mapping[str, Any] = field(default_factory=dict)
     saved: Callable[[Path, nn.Module], None] | None = None

@@ -161,6 +161,7 @@ class Run:
             "extra": _on_cpu(self.hooks.extra_state()),
             "sums": self.tally.sums(),
             "versions": {"mess": __version__, "torch": str(torch.__version__)},
+            **self.hooks.facts,
             **asdict(self.progress),
         }
 

@@ -12,6 +12,7 @@ from mess.errors import CheckpointError
 from mess.training.checkpoint import check_seal, is_sealed, read_bytes, read_plain
 
 NESTED_UNDER = ("state_dict", "model", "net", "model_state_dict")
+OWN = ("format", "resize", "crop")  # which mean something else in files of others
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel / DDP and torch.compile put before every name
 
 
@@ -60,8 +61,9 @@ def _unnested(read: object) -> tuple[object, dict[str, Any]]:
     """Return (state dict, plain facts beside it)."""
     if not isinstance(read, dict):
         return read, {}
-    about = {name: value for name, value in read.items() if isinstance(value, (int, float, str)) and name != "format"}
+    about = {name: value for name, value in read.items() if isinstance(value, (int, float, str)) and name not in OWN}
     if isinstance(read.get("architecture"), dict):
+        about |= {name: read[name] for name in ("resize", "crop") if type(read.get(name)) is int}
         about["architecture"] = read["architecture"]
         about |= {name: read[name] for name in ("mean", "std") if _is_colour(read.get(name))}
     average = read.get("ema")
