@@ -6,8 +6,10 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,7 @@ def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
     return out.getvalue()
 
 
-@pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out", "a\\..\\out"])
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "a/../../out", "a\\..\\out", "C:/out"])
 def test_an_archive_cannot_write_outside_its_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tarred({"a/good": b"1", name: b"2"}))
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
@@ -50,8 +52,14 @@ def test_links_and_damage_in_an_archive_are_refused(tmp_path: Path) -> None:
         entry = tarfile.TarInfo("a/link")
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
         packed.addfile(entry)
-    (tmp_path / "cut.tar.gz").write_bytes(tarred({"a/x": CONTENT}, "w:gz")[:-20_000])
-    for name, said in (("link.tar", "link"), ("cut.tar.gz", "damaged")):
+    whole = tarred({"a/x": CONTENT}, "w:gz")
+    (tmp_path / "cut.tar.gz").write_bytes(whole[:-20_000])
+    for place in (5_000, 300_000):
+        damaged = whole[:place] + bytes(64) + whole[place + 64 :]
+        (tmp_path / f"damaged{place}.tar.gz").write_bytes(damaged)
+    (tmp_path / "page.tar.gz").write_bytes(b"<html>Please sign in</html>")
+    damages = ("cut.tar.gz", "damaged5000.tar.gz", "damaged300000.tar.gz", "page.tar.gz")
+    for name, said in (("link.tar", "link"), *((damage, "damaged") for damage in damages)):
         with pytest.raises(DownloadError, match=said):
             unpack(tmp_path / name, tmp_path / "target")
     assert not (tmp_path / "target").exists()
@@ -124,6 +132,54 @@ def test_the_official_archives_become_class_folders(archives: tuple[Path, Offici
         prepare_imagenet(folder, root, official=official)
 
 
+def test_what_was_unpacked_of_val_before_a_kill_is_not_written_again(
+    archives: tuple[Path, Official], tmp_path: Path
+) -> None:
+    folder, official = archives
+    first, second = (
+        tmp_path / "imagenet" / ".val" / WNIDS[k] / f"ILSVRC2012_val_{n:08d}.JPEG" for k, n in ((0, 1), (1, 2))
+    )
+    for path, content in ((first, picture(1)), (second, picture(2)[:50])):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content)
+    before = first.stat().st_mtime_ns
+    told: list[tuple[str, int, int | None]] = []
+    prepare_imagenet(folder, tmp_path / "imagenet", official=official, progress=lambda *report: told.append(report))
+    val = tmp_path / "imagenet" / "val"
+    assert (val / WNIDS[0] / first.name).stat().st_mtime_ns == before
+    assert (val / WNIDS[1] / second.name).read_bytes() == picture(2)
+    assert [p.name for p in (tmp_path / "imagenet").iterdir() if p.is_dir()] in (["val", "train"], ["train", "val"])
+    steps = {*(f"checking {name}" for name in (TRAIN, VAL, DEVKIT)), "unpacking train", "unpacking val"}
+    assert {name for name, _, _ in told} == steps
+    assert all(total is None or done <= total for _, done, total in told)
+
+
+def test_a_class_that_is_missing_and_what_is_no_picture_are_named(
+    archives: tuple[Path, Official], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, official = archives
+
+    def with_train(content: bytes) -> Official:
+        (folder / TRAIN).write_bytes(content)
+        return replace(official, hashes={**official.hashes, TRAIN: "md5:" + hashlib.md5(content).hexdigest()})
+
+    classes = {f"{w}.tar": tarred({f"{w}_{i}.JPEG": picture(i) for i in range(6)}) for w in WNIDS[:2]}
+    with pytest.raises(DownloadError, match="expected 3 class folders, found 2"):
+        prepare_imagenet(folder, tmp_path / "missing", official=with_train(tarred(classes)))
+    for name in ("notes.txt", "n01440764_9.JPEG/../../../out.JPEG"):
+        hostile = with_train(tarred({**classes, f"{WNIDS[2]}.tar": tarred({name: picture(1)})}))
+        with pytest.raises(DownloadError, match=r"pictures alone|inside the archive's folder"):
+            prepare_imagenet(folder, tmp_path / "extra", official=hostile)
+        assert not (tmp_path / "extra" / "train" / WNIDS[2]).exists()
+    with pytest.raises(DownloadError, match="a damaged one"):
+        prepare_imagenet(folder, tmp_path / "cut", official=with_train(tarred(classes)[:12_000]))
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(DownloadError, match="GB of room"):
+        prepare_imagenet(folder, tmp_path / "full", official=official)
+    assert list((tmp_path / "full").iterdir()) == []
+
+
 def test_wrong_archives_are_named(archives: tuple[Path, Official], tmp_path: Path) -> None:
     folder, official = archives
     content = (folder / VAL).read_bytes()
@@ -151,9 +207,8 @@ def test_shards_of_the_hub_become_class_folders_and_no_access_says_where_to_clic
     entries = []
     for name, count in (("train-00000-of-00001.parquet", 4), ("validation-00000-of-00001.parquet", 2)):
         numbers = range(3 * count)
-        images = [
-            {"bytes": picture(i), "path": f"{WNIDS[i % 3]}_{i}.JPEG" if count == 4 else f"v{i}.JPEG"} for i in numbers
-        ]
+        names = [f"{WNIDS[i % 3]}_{i}_{WNIDS[i % 3]}.JPEG" if count == 4 else f"v{i}.JPEG" for i in numbers]
+        images = [{"bytes": picture(i), "path": name} for i, name in zip(numbers, names, strict=True)]
         out = io.BytesIO()
         parquet.write_table(pa.table({"image": images, "label": [i % 3 for i in numbers]}), out)
         server.answers[base + name] = serve(out.getvalue())
@@ -161,8 +216,19 @@ def test_shards_of_the_hub_become_class_folders_and_no_access_says_where_to_clic
         entries.append({"path": f"data/{name}", "lfs": {"oid": digest}})
     server.answers["/api/datasets/ILSVRC/imagenet-1k/tree/main/data"] = status(200, body=json.dumps(entries).encode())
     official = Official({}, 3, 12, 6)
+    shard = base + "train-00000-of-00001.parquet"
+    good, server.answers[shard] = server.answers[shard], status(403)
+    with pytest.raises(DownloadError, match=r"no access.*huggingface\.co/settings/tokens"):
+        fetch_imagenet_parquet(tmp_path, "token", hub=server.url, official=official)
+    server.answers[shard] = good
     fetch_imagenet_parquet(tmp_path, "token", hub=server.url, official=official)
     assert sorted(p.name for p in (tmp_path / "val" / WNIDS[1]).iterdir()) == ["v1.JPEG", "v4.JPEG"]
-    server.answers["/api/datasets/ILSVRC/imagenet-1k/tree/main/data"] = status(403)
-    with pytest.raises(DownloadError, match=r"accept the terms at https://huggingface\.co"):
-        fetch_imagenet_parquet(tmp_path / "again", "token", hub=server.url, official=official)
+    # the Hub repeats the class behind the official name; the official name is what is written
+    assert (tmp_path / "train" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").read_bytes() == picture(0)
+    asked = len(server.seen)
+    fetch_imagenet_parquet(tmp_path, "token", hub=server.url, official=official)
+    assert len(server.seen) == asked + 1  # only what there is; the shards are done
+    for refused in (401, 403):
+        server.answers["/api/datasets/ILSVRC/imagenet-1k/tree/main/data"] = status(refused)
+        with pytest.raises(DownloadError, match=r"accept the terms at https://huggingface\.co"):
+            fetch_imagenet_parquet(tmp_path / "again", "token", hub=server.url, official=official)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+import os
 import pickle
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from mess.data import Batches, decode, open_dataset, stateless
+from mess.data import Batches, decode, open_dataset, stateless, workers
 from mess.data.decode import CorruptPictureError, Picture
 from mess.data.info import KNOWN, image_set
 from mess.data.pictures import centre_view, load_picture, random_box
@@ -211,6 +214,35 @@ def test_own_folders_are_classes_in_sorted_order_for_any_number_of_workers(pictu
         assert torch.equal(b, d)
 
 
+def test_what_other_programs_leave_in_folders_is_no_class_and_no_picture(pictures: Path) -> None:
+    train = pictures / "train"
+    for hidden in (
+        train / ".ipynb_checkpoints" / "x.jpg",
+        train / "a_cat" / "._0.png",
+        train / "a_cat" / ".thumbs" / "0.png",
+    ):
+        hidden.parent.mkdir(exist_ok=True)
+        hidden.write_bytes(b"no picture")
+    (train / "a_cat" / "notes.txt").write_text("none either")
+    (train / "a_cat" / "deeper").mkdir()
+    name = "deeper/grüße \udcff.JPG"  # not every name is UTF-8
+    (train / "a_cat" / name).write_bytes((train / "a_cat" / "1.jpg").read_bytes())
+    data = open_dataset(str(pictures), train=True)
+    assert data.info.class_names == ("a_cat", "b_dog")
+    assert data.labels_N.tolist() == [0] * 7 + [1] * 6
+    assert list(data.paths) == [
+        *(train / "a_cat" / n for n in ("0.png", "1.jpg", "2.png", "3.jpg", "4.png", "5.jpg", name)),
+        *(train / "b_dog" / n for n in ("0.png", "1.jpg", "2.png", "3.jpg", "4.png", "5.jpg")),
+    ]
+    assert data.paths[-1] == train / "b_dog" / "5.jpg"
+    assert data.paths[5:8] == list(data.paths)[5:8]
+    with pytest.raises(IndexError):
+        data.paths[13]
+    for sizes, flag in (({"resize": 0}, "--resize"), ({"crop": -1}, "--crop")):
+        with pytest.raises(OptionError, match=flag):
+            open_dataset(str(pictures), train=True, **sizes)
+
+
 def test_a_folder_without_test_pictures_is_split_by_name_once_and_for_all(tmp_path: Path) -> None:
     for label in ("a", "b"):
         (tmp_path / label).mkdir()
@@ -234,6 +266,14 @@ def test_workers_serve_epoch_after_epoch_also_when_one_is_left_early(pictures: P
         for (a, b), (c, d) in zip(batches.epoch(epoch), alone.epoch(epoch), strict=True):
             assert torch.equal(a, c)
             assert torch.equal(b, d)
+
+
+@pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="workers would not inherit the patch")
+def test_a_worker_that_dies_is_an_error_and_no_wait_for_ever(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "load_picture", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    data = open_dataset(str(pictures), train=True, crop=24)
+    with pytest.raises(DataError, match="workers that decode pictures"):
+        list(Batches(data, 3, train=True, workers=2).epoch(0))
 
 
 def test_colours_change_by_chance_and_the_same_for_the_same_sample(pictures: Path) -> None:

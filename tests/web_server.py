@@ -49,8 +49,13 @@ def status(code: int, headers: dict[str, str] | None = None, body: bytes = b"") 
     return answer
 
 
-def serve(content: bytes = CONTENT, *, cut: int = 0, ranges: bool = True, stall: bool = False) -> Answer:
-    """Send a file; with `cut` the connection breaks after so many bytes, each time."""
+def serve(content: bytes = CONTENT, *, cut: int = 0, ranges: bool = True, stall: float = 0.0, claim: int = 0) -> Answer:
+    """Send a file.
+
+    Args:
+        cut: the connection breaks after so many bytes, each time, and after `stall` seconds.
+        claim: is added to the length that is said.
+    """
 
     def answer(handler: BaseHTTPRequestHandler, _: int) -> None:
         asked = handler.headers.get("Range")
@@ -60,13 +65,12 @@ def serve(content: bytes = CONTENT, *, cut: int = 0, ranges: bool = True, stall:
         handler.send_response(206 if start else 200)
         if start:
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        handler.send_header("Content-Length", str(len(content) - start))
+        handler.send_header("Content-Length", str(len(content) - start + claim))
         handler.end_headers()
         handler.wfile.write(content[start : start + cut] if cut else content[start:])
         handler.wfile.flush()
-        if stall:
-            threading.Event().wait(1.5)
-        if cut:
+        threading.Event().wait(stall)
+        if cut or claim:
             handler.close_connection = True
             handler.connection.close()
         return None

@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import argparse
-import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)  # fmt: skip
 
 from mess import models
+from mess.data import open_dataset
 from mess.errors import DownloadError, OptionError, one_of
-from mess.fetch import fetch_cifar, fetch_imagenet_parquet, load_pretrained, prepare_imagenet, public_weights
-from mess.fetch.imagenet import TERMS
+from mess.fetch import (
+    Weights,
+    fetch_cifar,
+    fetch_imagenet_parquet,
+    find_weights,
+    load_pretrained,
+    prepare_imagenet,
+    public_weights,
+)  # fmt: skip
+from mess.fetch.imagenet import TERMS, TRAIN, count_imagenet
+from mess.fetch.parquet import hub_token
 from mess.fetch.weights import save_weights
 
 EXAMPLES = """examples:
   mess fetch cifar10
-  mess fetch imagenet --source tar --archives ~/downloads
-  mess fetch imagenet --source hf          (with a token in HF_TOKEN)
+  mess fetch imagenet --archives ~/downloads     (the three official archives)
+  mess fetch imagenet --source hf                (with a token in HF_TOKEN)
   mess fetch weights imagenet -a mobilenetv2 -o pretrained_model.pth
   mess fetch weights --list
   mess fetch weights --all -o pretrained"""
 WHAT = ("cifar10", "cifar100", "imagenet", "weights")
+SILENCE_S = 30  # between two lines where no bar is drawn, in a log file for example
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,28 +51,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="WHAT", help=" | ".join(WHAT))
     parser.add_argument("data", metavar="DATA", nargs="?", help="of weights: the dataset they were trained on")
     _add_datapath(parser)
-    parser.add_argument("--offline", action="store_true", help="ask no server; only check what is there")
-    imagenet = parser.add_argument_group("imagenet")
-    imagenet.add_argument("--source", choices=("tar", "hf"), help="the official archives, or the Hugging Face Hub")
-    imagenet.add_argument("--archives", metavar="PATH", type=Path, help="folder with the three official archives")
-    imagenet.add_argument("-j", "--workers", metavar="N", type=int, default=4, help="threads that unpack (default: 4)")
+    _add_offline(parser)
+    _add_imagenet_flags(parser.add_argument_group("imagenet"))
     _add_weights_flags(parser)
 
 
 def add_imagenet_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `down_imagenet.py`."""
-    parser.set_defaults(what="imagenet", data=None, offline=False)
+    parser.set_defaults(what="imagenet", data=None)
     _add_datapath(parser, "Where you want to save ImageNet? (default: ../data)")
-    parser.add_argument("--source", choices=("tar", "hf"), help="the official archives, or the Hugging Face Hub")
-    parser.add_argument("--archives", metavar="PATH", type=Path, help="folder with the three official archives")
-    parser.add_argument("-j", "--workers", metavar="N", type=int, default=4, help="threads that unpack (default: 4)")
+    _add_offline(parser)
+    _add_imagenet_flags(parser)
 
 
 def add_ckpt_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `down_ckpt.py`."""
     parser.set_defaults(what="weights", datapath=None)
     parser.add_argument("data", metavar="DATA", nargs="?", help="the dataset they were trained on")
-    parser.add_argument("--offline", action="store_true", help="ask no server; only check what is there")
+    _add_offline(parser)
     _add_weights_flags(parser)
 
 
@@ -60,88 +77,119 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if args.what not in WHAT:
         raise OptionError("WHAT", one_of(WHAT, args.what), args.what)
-    if args.what == "weights":
-        return _weights(args, console)
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
-        told = _Told(bar)
-        if args.what == "imagenet":
-            where = args.datapath / "imagenet"
-            _imagenet(args, where, told)
-        else:
-            where = fetch_cifar(args.what, args.datapath, progress=told, offline=args.offline)
-    console.print(f"{args.what} is in [bold]{where}[/]")
+    {"weights": _weights, "imagenet": _imagenet}.get(args.what, _cifar)(args, console)
     return 0
 
 
-def _imagenet(args: argparse.Namespace, where: Path, told: _Told) -> None:
-    if args.source == "tar" and args.archives is not None:
-        prepare_imagenet(args.archives, where, workers=args.workers, progress=told)
-    elif args.source == "hf" and (token := os.environ.get("HF_TOKEN")):
-        fetch_imagenet_parquet(where, token, progress=told)
-    else:
-        missing = {"tar": "--archives", "hf": "a token in HF_TOKEN"}.get(args.source, "--source tar or hf")
-        raise DownloadError("imagenet", missing, "none", TERMS)
+def _cifar(args: argparse.Namespace, console: Console) -> None:
+    with _telling(console) as told:
+        where = fetch_cifar(args.what, args.datapath, progress=told, offline=args.offline)
+    sizes = [len(open_dataset(args.what, args.datapath, train=part)) for part in (True, False)]
+    console.print(f"{args.what} is in [bold]{where}[/]: {sizes[0]:,} training and {sizes[1]:,} test images")
 
 
-def _weights(args: argparse.Namespace, console: Console) -> int:
+def _imagenet(args: argparse.Namespace, console: Console) -> None:
+    """Take the source that is asked for, else the one that the user has a way to."""
+    console.print(TERMS + "\n", soft_wrap=True)
+    where = args.datapath / "imagenet"
+    if args.offline or not _is_ready(where):
+        folders = [args.archives] if args.archives is not None else [args.datapath, where]
+        archives = next((folder for folder in folders if (folder / TRAIN).is_file()), folders[0])
+        token = hub_token()
+        source = args.source or ("tar" if (archives / TRAIN).is_file() else "hf" if token else None)
+        with _telling(console) as told:
+            if args.offline:
+                count_imagenet(where)
+            elif source == "tar":
+                prepare_imagenet(archives, where, workers=args.workers, progress=told)
+            elif source == "hf" and token:
+                fetch_imagenet_parquet(where, token, progress=told)
+            else:
+                missing = "a token" if source == "hf" else f"the official archives in {archives}, or a token"
+                hint = "Set HF_TOKEN" if source == "hf" else "Say where they are with --archives, or set HF_TOKEN"
+                raise DownloadError("imagenet", missing, "none", hint)
+    console.print(f"imagenet is in [bold]{where}[/]: 1,000 classes, 1,281,167 training and 50,000 validation pictures")
+
+
+def _is_ready(where: Path) -> bool:
+    """Return whether all of it is there, so that the archives may be gone."""
+    try:
+        count_imagenet(where)
+    except DownloadError:
+        return False
+    return True
+
+
+def _weights(args: argparse.Namespace, console: Console) -> None:
     if args.list:
         for weights in public_weights():
             accuracy = f"{weights.top1:.2f}%" if weights.top1 is not None else "–"
-            console.print(f"{weights.dataset:<9} {_named(weights):<34} {accuracy:>7}  {weights.licence}  {weights.url}")
-        return 0
+            line = f"{weights.dataset:<9} {_flags_of(weights):<36} {accuracy:>7}  {weights.licence:<12}  {weights.url}"
+            console.print(line, soft_wrap=True)
+        return
     if args.all:
-        return _all_weights(args, console)
+        _all_weights(args, console)
+        return
     if args.data is None:
         raise OptionError("DATA", "the dataset the weights were trained on", "none")
     architecture = models.resolve(
         args.arch, args.data, layers=args.layers, width_mult=args.width_mult, groups=args.groups
     )
-    model = models.build(architecture)
-    with Progress(console=console, transient=True) as bar:
-        weights, _ = load_pretrained(model, progress=_Told(bar), offline=args.offline)
-    output = args.output or Path(f"{architecture.slug}_{args.data}.pth")
-    save_weights(model, weights, output)
-    accuracy = f", {weights.top1}% as its source says" if weights.top1 is not None else ""
-    console.print(f"wrote [bold]{output}[/]: {weights.source}{accuracy}, licence {weights.licence}")
-    return 0
+    weights = find_weights(architecture, best=args.best)
+    _save(weights, args.output or Path(f"{architecture.slug}_{args.data}.pth"), args.offline, console)
 
 
-def _all_weights(args: argparse.Namespace, console: Console) -> int:
+def _all_weights(args: argparse.Namespace, console: Console) -> None:
     """Fetch all there are into one folder; what cannot be had is named at the end."""
     folder = args.output or Path("pretrained")
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
-    with Progress(console=console, transient=True) as bar:
-        for weights in public_weights():
-            try:
-                architecture = models.resolve(
-                    weights.arch, weights.dataset,
-                    layers=weights.layers, width_mult=weights.width_mult, groups=weights.groups,
-                )  # fmt: skip
-                model = models.build(architecture)
-                load_pretrained(model, weights, progress=_Told(bar), offline=args.offline)
-                output = folder / f"{weights.dataset}_{weights.file.partition('.')[0]}.pth"
-                save_weights(model, weights, output)
-                console.print(f"wrote [bold]{output}[/]")
-            except DownloadError as error:
-                failed.append(str(error))
+    for weights in public_weights():
+        try:
+            _save(weights, folder / f"{weights.dataset}_{weights.file.partition('.pt')[0]}.pth", args.offline, console)
+        except DownloadError as error:
+            failed.append(str(error))
     if failed:
         raise DownloadError(folder, f"{len(public_weights())} files", f"{len(failed)} failed", "; ".join(failed))
-    return 0
 
 
-def _named(weights: object) -> str:
-    facts = {name: getattr(weights, name) for name in ("layers", "groups")}
-    width = getattr(weights, "width_mult", 1.0)
+def _save(weights: Weights, output: Path, offline: bool, console: Console) -> None:
+    """Fetch one file of weights and write it under our names."""
+    facts = {name: getattr(weights, name) for name in ("layers", "width_mult", "groups")}
+    model = models.build(models.resolve(weights.arch, weights.dataset, **facts))
+    with _telling(console) as told:
+        load_pretrained(model, weights, progress=told, offline=offline)
+    save_weights(model, weights, output)
+    accuracy = f", {weights.top1}% as its source says" if weights.top1 is not None else ""
+    console.print(f"wrote [bold]{output}[/]: {weights.source}{accuracy}, licence {weights.licence}", soft_wrap=True)
+
+
+def _flags_of(weights: Weights) -> str:
+    """Return the flags that name a network."""
+    facts = {"layers": weights.layers, "groups": weights.groups}
     more = [f"--{name} {value}" for name, value in facts.items() if value is not None]
-    return " ".join(["-a", getattr(weights, "arch", ""), *more, *([f"--width-mult {width}"] if width != 1.0 else [])])
+    width = [f"--width-mult {weights.width_mult:g}"] if weights.width_mult != 1.0 else []
+    return " ".join([f"-a {weights.arch}", *more, *width])
 
 
 def _add_datapath(parser: argparse.ArgumentParser, text: str = "where the datasets are (default: ../data)") -> None:
     parser.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help=text)
+
+
+def _add_offline(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--offline", action="store_true", help="ask no server; only check what is there")
+
+
+def _add_imagenet_flags(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--source",
+        choices=("tar", "hf"),
+        help="the official archives, or the Hugging Face Hub (default: what is at hand)",
+    )
+    group.add_argument(
+        "--archives", metavar="PATH", type=Path, help="folder with the official archives (default: PATH of --datapath)"
+    )
+    group.add_argument("-j", "--workers", metavar="N", type=int, default=4, help="threads that unpack (default: 4)")
 
 
 def _add_weights_flags(parser: argparse.ArgumentParser) -> None:
@@ -150,20 +198,38 @@ def _add_weights_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--layers", metavar="N", type=int, help="depth of ResNet, ResNeXt, WideResNet")
     group.add_argument("--width-mult", metavar="WM", type=float, default=1.0, help="width multiplier (default: 1.0)")
     group.add_argument("--groups", metavar="N", type=int, help="groups of ShuffleNet, cardinality of ResNeXt")
+    group.add_argument("--best", action="store_true", help="the most accurate there are, in place of the usual ones")
     group.add_argument("-o", "--output", metavar="FILE", type=Path, help="where they go")
     group.add_argument("--all", action="store_true", help="all there are, into the folder of --output")
     group.add_argument("--list", action="store_true", help="say which there are")
 
 
+@contextmanager
+def _telling(console: Console) -> Iterator[_Told]:
+    """Show what is being fetched, its rate and the time that is left; plain lines where nobody watches."""
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True) as bar:
+        yield _Told(bar)
+
+
 class _Told:
-    """Shows what a download tells."""
+    """Shows what a download tells: one thing at a time."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
-        self._tasks: dict[str, object] = {}
+        self._task: tuple[str, TaskID] | None = None
+        self._said = time.monotonic()
 
     def __call__(self, name: str, done: int, total: int | None) -> None:
-        group = name.partition("/")[0]
-        if group not in self._tasks:
-            self._tasks[group] = self._bar.add_task(group, total=total)
-        self._bar.update(self._tasks[group], completed=done, total=total)  # type: ignore[arg-type]
+        if self._task is None or self._task[0] != name:
+            if self._task is not None:
+                self._bar.remove_task(self._task[1])
+            self._task = name, self._bar.add_task(name, total=total)
+        self._bar.update(self._task[1], completed=done, total=total)
+        if not self._bar.console.is_terminal and time.monotonic() - self._said > SILENCE_S:
+            self._said = time.monotonic()
+            speed = self._bar.tasks[-1].speed or 0.0
+            whole = f" of {total / 1e6:,.0f}" if total else ""
+            self._bar.console.print(f"{name}: {done / 1e6:,.0f}{whole} MB, {speed / 1e6:.1f} MB/s", soft_wrap=True)

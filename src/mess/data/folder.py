@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 
@@ -14,6 +17,33 @@ from mess.errors import DataError
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"})
 TEST_FOLDERS = ("val", "validation", "test")
 TEST_SHARE = 10  # percent, where a folder has no test pictures of its own
+
+
+class Paths(Sequence[Path]):
+    """Many paths as one array of bytes: ImageNet's take 100 MB, not 600, and worker processes share them.
+
+    (Each look at a Python object writes to it, its count of references, so forked workers come to copy a list.)
+    """
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        encoded = [os.fsencode(path) for path in paths]
+        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        self._ends = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Path]: ...
+
+    def __getitem__(self, index: int | slice) -> Path | list[Path]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        at = range(len(self))[index]  # refuses what is outside, as a list does
+        return Path(os.fsdecode(self._bytes[self._ends[at] : self._ends[at + 1]].tobytes()))
 
 
 @dataclass(frozen=True)
@@ -29,7 +59,7 @@ class ImageFolder:
     """
 
     info: DatasetInfo
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
     labels_N: np.ndarray
     train: bool
     resize: int = 256
@@ -50,26 +80,34 @@ def open_folder(root: Path, known: DatasetInfo | None, *, train: bool, resize: i
         DataError: no such folder, no classes, or a class without pictures.
     """
     split, own = _split_folder(root, train)
-    classes = sorted(entry for entry in split.iterdir() if entry.is_dir())
+    classes = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
     if known is not None and len(classes) != known.num_classes:
         raise DataError(split, f"{known.num_classes} class folders", len(classes))
     if not classes:
         raise DataError(split, "a folder for each class", "none")
-    paths: list[Path] = []
-    labels: list[int] = []
-    for label, folder in enumerate(classes):
-        pictures = sorted(p for p in folder.rglob("*") if p.suffix.lower() in ENDINGS)
-        chosen = pictures if own else [p for p in pictures if _is_test(p.relative_to(split)) != train]
+    paths: list[str] = []
+    counts = []
+    for name in classes:
+        pictures = sorted(_pictures(split / name))
         if not pictures:
-            raise DataError(folder, "pictures", f"none that end in {', '.join(sorted(ENDINGS))}")
+            raise DataError(split / name, "pictures", f"none that end in {', '.join(sorted(ENDINGS))}")
+        chosen = pictures if own else [p for p in pictures if _is_test(Path(p).relative_to(split)) != train]
         paths += chosen
-        labels += [label] * len(chosen)
+        counts.append(len(chosen))
     if not paths:
         raise DataError(split, "pictures for this split", "none")
-    names = tuple(folder.name for folder in classes)
     info = known or DatasetInfo(str(root), len(classes), IMAGENET_MEAN, IMAGENET_STD, crop)
-    info = replace(info, image_size=crop, class_names=names)
-    return ImageFolder(info, tuple(paths), np.asarray(labels, dtype=np.int64), train, resize, crop)
+    info = replace(info, image_size=crop, class_names=tuple(classes))
+    return ImageFolder(info, Paths(paths), np.repeat(np.arange(len(classes)), counts), train, resize, crop)
+
+
+def _pictures(folder: Path) -> Iterator[str]:
+    """Yield the pictures in a class folder, at any depth; hidden files are other programs' notes."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith("."):  # noqa: PTH122
+                yield os.path.join(where, name)  # noqa: PTH118 - a Path for each would take several times as long
 
 
 def _split_folder(root: Path, train: bool) -> tuple[Path, bool]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from mess.errors import DownloadError
 
-MOST_FILES = 1_000_000
+# what reading a damaged archive may raise; an encrypted zip is a RuntimeError, an unknown method NotImplementedError
+DAMAGE = (
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, ValueError, RuntimeError,
+)  # fmt: skip
 
 
 def unpack(archive: Path, target: Path) -> None:
@@ -41,7 +46,8 @@ def checked_name(name: str, archive: Path) -> PurePosixPath:
         DownloadError: it is absolute or leads out.
     """
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or not path.parts:
+    hostile = path.is_absolute() or ".." in path.parts or any(sign in name for sign in "\\:\0")
+    if hostile or not path.parts:
         raise DownloadError(archive, "names inside the archive's folder", repr(name)[:80], "It was not unpacked")
     return path
 
@@ -50,7 +56,7 @@ def _unpack_all(archive: Path, scratch: Path) -> None:
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
-                for entry in packed.infolist()[:MOST_FILES]:
+                for entry in packed.infolist():
                     path = scratch / checked_name(entry.filename, archive)
                     if not entry.is_dir():
                         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,5 +76,7 @@ def _unpack_all(archive: Path, scratch: Path) -> None:
                             shutil.copyfileobj(content, out)
                 else:
                     raise DownloadError(archive, "files and folders", f"a link or device: {member.name!r}")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError) as error:
+            while packed_tar.fileobj is not None and packed_tar.fileobj.read(1 << 20):
+                pass  # to the very end, where the checksum of a .gz is
+    except DAMAGE as error:
         raise DownloadError(archive, "an archive", f"a damaged one ({error})") from error

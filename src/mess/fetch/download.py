@@ -1,8 +1,8 @@
 """One file from the network: mirrors in order, resumed where it broke off, checked before it has its name.
 
 What has arrived stays in a hidden `.NAME.part` beside the target, so that the next try, or the next run, asks only for
-the rest (HTTP Range, RFC 9110 clause 14). The hash is taken while the bytes come in. Proxies are those of the
-environment, as `requests` reads them.
+the rest (HTTP Range, RFC 9110 clause 14). The hash is taken while the bytes come in. Processes that want the same file
+at once wait for the first of them. Proxies are those of the environment, as `requests` reads them.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import requests
+from filelock import FileLock
+from urllib3.exceptions import ReadTimeoutError
 
 from mess.errors import DownloadError
+from mess.files import sync_folder
 
-Progress = Callable[[str, int, "int | None"], None]  # name, bytes so far, bytes in all if known
+Progress = Callable[[str, int, "int | None"], None]  # what, bytes so far, bytes in all if known
 
 CHUNK = 1 << 18  # of a file on disk
 PIECE = 1 << 14  # of a connection: what is lost at most where it breaks
@@ -103,34 +107,59 @@ def fetch(
         DownloadError: no mirror gave it; says what each of them did. What has arrived is kept for the next run.
         OSError: the disk is full, or the folder cannot be written.
     """
-    if target.exists() and (not remote.hash or matches(target, remote.hash)):
+    if _is_whole(target, remote):
         return target
     if offline:
         raise DownloadError(target, "the file, since --offline is given", "none that is whole", remote.about)
     target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.lock")
+    with FileLock(lock):
+        if not _is_whole(target, remote):  # another process may have fetched it meanwhile
+            _from_mirrors(remote, target, dict(headers or {}), progress, pause, timeout)
+        lock.unlink(missing_ok=True)
+    return target
+
+
+def _is_whole(target: Path, remote: Remote) -> bool:
+    return target.exists() and (not remote.hash or matches(target, remote.hash))
+
+
+def _from_mirrors(
+    remote: Remote,
+    target: Path,
+    headers: dict[str, str],
+    progress: Progress | None,
+    pause: float,
+    timeout: tuple[float, float],
+) -> None:
     algorithm, _, wanted = remote.hash.partition(":")
     part = _Part(target.with_name(f".{target.name}.part"), algorithm or "sha256")
     failures = []
     for url in remote.urls:
         try:
-            _from_mirror(url, part, wanted, dict(headers or {}), remote.name, progress, pause, timeout)
+            _from_mirror(url, part, wanted, headers, remote.name, progress, pause, timeout)
         except _Final as reason:
             failures.append(f"{url}: {reason}")
             continue
         with part.path.open("rb") as file:
             os.fsync(file.fileno())
         part.path.replace(target)
-        return target
+        sync_folder(target.parent)
+        return
     raise DownloadError(remote.name, "one of its mirrors to give it", "; ".join(failures), remote.about)
 
 
-def matches(path: Path, expected: str) -> bool:
+def matches(path: Path, expected: str, progress: Progress | None = None) -> bool:
     """Return whether a file has this hash (``algorithm:hex``, or the beginning of it)."""
     algorithm, _, wanted = expected.partition(":")
+    done, size = 0, path.stat().st_size
     with path.open("rb") as file:
         digest = hashlib.new(algorithm, usedforsecurity=False)
         for piece in iter(lambda: file.read(CHUNK), b""):
             digest.update(piece)
+            done += len(piece)
+            if progress is not None:
+                progress(f"checking {path.name}", done, size)
     return digest.hexdigest().startswith(wanted)
 
 
@@ -201,8 +230,7 @@ def _checked(answer: requests.Response, part: _Part) -> int | None:
         part.drop()
         raise _Passing("a range that does not exist", 0.0)
     if status == 429 or status >= 500:
-        after = answer.headers.get("Retry-After", "")
-        raise _Passing(f"status {status}", float(after) if after.isdigit() else None)
+        raise _Passing(f"status {status}", _retry_after(answer.headers.get("Retry-After", "")))
     if status in (401, 403):
         raise _Final(f"status {status}: no access")
     if status not in (200, 206):
@@ -219,6 +247,16 @@ def _checked(answer: requests.Response, part: _Part) -> int | None:
     return int(length) if length.isdigit() else None
 
 
+def _retry_after(value: str) -> float | None:
+    """Return the seconds a server asks us to wait: it says a number or a date (RFC 9110 clause 10.2.3)."""
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
 @contextlib.contextmanager
 def _transient() -> Iterator[None]:
     try:
@@ -228,4 +266,8 @@ def _transient() -> Iterator[None]:
     except requests.exceptions.Timeout as error:
         raise _Passing("no answer in time") from error
     except requests.exceptions.RequestException as error:
+        if isinstance(
+            error.args[0] if error.args else None, ReadTimeoutError
+        ):  # within the body: no Timeout of requests
+            raise _Passing("no answer in time") from error
         raise _Passing(f"connection lost ({type(error).__name__})") from error

@@ -6,7 +6,8 @@
     ILSVRC2012_img_val.tar     50,000 pictures          → val/n01440764/…   by the devkit's ground truth
     ILSVRC2012_devkit_t12.tar.gz
 
-A class folder appears when it is complete, so an interrupted run goes on where it was.
+A class folder of train appears when it is complete, and val when all of it is, so an interrupted run goes on where it
+was: whole classes, and pictures of val that are there, are not written again.
 """
 
 from __future__ import annotations
@@ -66,12 +67,14 @@ def prepare_imagenet(
     """Unpack the archives in `archives` into `root`/train and `root`/val, and count what is there.
 
     Raises:
-        DownloadError: an archive that is missing or wrong, or pictures that are missing afterwards.
+        DownloadError: an archive that is missing or wrong, no room, or pictures that are missing afterwards.
     """
-    for name, digest in official.hashes.items():
+    for name in official.hashes:
         if not (archives / name).is_file():
             raise DownloadError(archives / name, "the official archive", "none", TERMS)
-        _check_hash(archives / name, digest, root)
+    _check_space(archives, root)
+    for name, digest in official.hashes.items():
+        _check_hash(archives / name, digest, root, progress)
     _unpack_train(archives / TRAIN, root / "train", workers, progress)
     _unpack_val(archives / VAL, archives / DEVKIT, root / "val", official, progress)
     count_imagenet(root, official)
@@ -85,6 +88,8 @@ def count_imagenet(root: Path, official: Official = OFFICIAL) -> None:
     """
     wnids = []
     for split, wanted in (("train", official.train), ("val", official.val)):
+        if not (root / split).is_dir():
+            raise DownloadError(root / split, f"{official.classes:,} class folders", "none")
         folders = sorted(p for p in (root / split).iterdir() if p.is_dir() and not p.name.startswith("."))
         wnids.append([p.name for p in folders])
         if len(folders) != official.classes:
@@ -97,7 +102,18 @@ def count_imagenet(root: Path, official: Official = OFFICIAL) -> None:
         raise DownloadError(root, "the same classes in train and val", f"{', '.join(odd[:3])} in one of them only")
 
 
-def _check_hash(path: Path, expected: str, root: Path) -> None:
+def _check_space(archives: Path, root: Path) -> None:
+    """Refuse a disk that cannot take what is still to be unpacked."""
+    parts = [name for name, split in ((TRAIN, "train"), (VAL, "val")) if not (root / split).exists()]
+    wanted = sum((archives / name).stat().st_size for name in parts)
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if free < wanted:
+        found = f"{free / 1e9:.1f} GB"
+        raise DownloadError(root, f"{wanted / 1e9:.1f} GB of room", found, "Make room, or give another --datapath")
+
+
+def _check_hash(path: Path, expected: str, root: Path, progress: Progress | None) -> None:
     """Hash an archive once; a note in `root` says that this very file was right."""
     note = root / ".archives.json"
     known = json.loads(note.read_text()) if note.exists() else {}
@@ -105,9 +121,8 @@ def _check_hash(path: Path, expected: str, root: Path) -> None:
     mark = [status.st_size, status.st_mtime_ns, expected]
     if known.get(path.name) == mark:
         return
-    if not matches(path, expected):
+    if not matches(path, expected, progress):
         raise DownloadError(path, f"the official archive ({expected})", "another hash", "It is damaged: fetch it again")
-    root.mkdir(parents=True, exist_ok=True)
     atomic_write(note, json.dumps({**known, path.name: mark}).encode())
 
 
@@ -115,20 +130,20 @@ def _unpack_train(archive: Path, target: Path, workers: int, progress: Progress 
     target.mkdir(parents=True, exist_ok=True)
     with _opened(archive) as outer:
         members = [m for m in outer if m.isfile() and m.name.endswith(".tar")]
-    done = 0
+    done, size = 0, sum(member.size for member in members)
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        for wnid in pool.map(lambda m: _unpack_class(archive, m, target), members):
-            done += 1
+        for taken in pool.map(lambda m: _unpack_class(archive, m, target), members):
+            done += taken
             if progress is not None:
-                progress(f"train/{wnid}", done, len(members))
+                progress("unpacking train", done, size)
 
 
-def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> str:
-    """Unpack the tar of one class, through a file handle of its own."""
+def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> int:
+    """Unpack the tar of one class, through a file handle of its own; return its bytes."""
     wnid = checked_name(member.name, archive).stem
     folder, scratch = target / wnid, target / f".{wnid}"
     if folder.is_dir():
-        return wnid
+        return member.size
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     with archive.open("rb") as file:
@@ -136,12 +151,12 @@ def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> str:
         inner = BytesIO(file.read(member.size))
     try:
         with tarfile.open(fileobj=inner) as packed:
-            for name, content in _pictures(packed, archive):
-                (scratch / name).write_bytes(content)
+            for name, picture in _pictures(packed, archive):
+                (scratch / name).write_bytes(_content(packed, picture))
     except tarfile.TarError as error:
         raise DownloadError(f"{archive}: {member.name}", "a tar of pictures", f"a damaged one ({error})") from error
     scratch.replace(folder)
-    return wnid
+    return member.size
 
 
 def _unpack_val(archive: Path, devkit: Path, target: Path, official: Official, progress: Progress | None) -> None:
@@ -151,18 +166,20 @@ def _unpack_val(archive: Path, devkit: Path, target: Path, official: Official, p
     scratch = target.with_name(".val")
     for wnid in set(wnids):
         (scratch / wnid).mkdir(parents=True, exist_ok=True)
-    done = 0
+    count, done, size = 0, 0, archive.stat().st_size
     with _opened(archive) as packed:
-        for name, content in _pictures(packed, archive):
+        for name, picture in _pictures(packed, archive):
             number = name.removesuffix(".JPEG").rpartition("_")[2]
             if not number.isdigit() or not 1 <= int(number) <= len(wnids):
                 raise DownloadError(archive, f"pictures ILSVRC2012_val_… 1 to {len(wnids)}", name)
-            (scratch / wnids[int(number) - 1] / name).write_bytes(content)
-            done += 1
-            if progress is not None and done % 100 == 0:
-                progress("val", done, len(wnids))
-    if done != len(wnids):
-        raise DownloadError(archive, f"{len(wnids):,} pictures", f"{done:,}")
+            path = scratch / wnids[int(number) - 1] / name
+            if not (path.exists() and path.stat().st_size == picture.size):
+                path.write_bytes(_content(packed, picture))
+            count, done = count + 1, done + picture.size
+            if progress is not None:
+                progress("unpacking val", done, size)
+    if count != len(wnids):
+        raise DownloadError(archive, f"{len(wnids):,} pictures", f"{count:,}")
     scratch.replace(target)
 
 
@@ -188,15 +205,20 @@ def _ground_truth(devkit: Path, official: Official) -> list[str]:
     return [wnid_of[number] for number in numbers]
 
 
-def _pictures(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, bytes]]:
+def _pictures(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
+    """Yield (file name, member) of each picture; refuse anything else."""
     for member in packed:
         if member.isdir():
             continue
         name = checked_name(member.name, archive).name
-        source = packed.extractfile(member) if member.isfile() else None
-        if source is None or not name.upper().endswith((".JPEG", ".JPG")):
+        if not member.isfile() or not name.upper().endswith((".JPEG", ".JPG")):
             raise DownloadError(archive, "pictures alone", repr(member.name)[:80])
-        yield name, source.read()
+        yield name, member
+
+
+def _content(packed: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    source = packed.extractfile(member)
+    return b"" if source is None else source.read()
 
 
 def _opened(path: Path) -> tarfile.TarFile:

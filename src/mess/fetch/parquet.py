@@ -6,6 +6,7 @@ which shards are done, so an interrupted run goes on with the next.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ HUB = "https://huggingface.co"
 DATASET = "ILSVRC/imagenet-1k"
 SPLITS = {"train": "train", "validation": "val"}
 WNID = re.compile(r"n\d{8}")
+REPEATED = re.compile(r"_n\d{8}(?=\.\w+$)")  # the Hub puts the class behind the official name once more
 
 
 def fetch_imagenet_parquet(
@@ -37,15 +39,22 @@ def fetch_imagenet_parquet(
     done = root / ".shards"
     done.mkdir(parents=True, exist_ok=True)
     shards = sorted(_shards(hub, headers), key=lambda shard: shard[0])  # train before validation: it names the classes
-    for name, digest in shards:
+    for number, (name, digest) in enumerate(shards, start=1):
         if (done / name).exists():
             continue
-        remote = Remote(name, (f"{hub}/datasets/{DATASET}/resolve/main/data/{name}",), digest, TERMS)
+        shown = f"{name} ({number} of {len(shards)})"
+        remote = Remote(shown, (f"{hub}/datasets/{DATASET}/resolve/main/data/{name}",), digest, TERMS)
         path = fetch(remote, root / name, headers=headers, progress=progress)
         _unpack(path, root)
         (done / name).touch()
         path.unlink()
     count_imagenet(root, official)
+
+
+def hub_token() -> str | None:
+    """Return the user's token: HF_TOKEN, or the one that `hf auth login` has kept."""
+    kept = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface") / "token"
+    return os.environ.get("HF_TOKEN") or (kept.read_text(encoding="utf-8").strip() if kept.is_file() else None)
 
 
 def _shards(hub: str, headers: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -77,7 +86,8 @@ def _unpack(path: Path, root: Path) -> None:
             name = Path(image.get("path") or f"{path.stem}-{number}.JPEG").name
             folder = root / split / _wnid(name, label, root)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(image["bytes"])
+            # under the official name, so that pictures are numbered as from the official archives
+            (folder / REPEATED.sub("", name)).write_bytes(image["bytes"])
             number += 1
 
 
