@@ -7,6 +7,8 @@ import shutil
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from mess.errors import DownloadError
@@ -37,6 +39,20 @@ def unpack(archive: Path, target: Path) -> None:
         inside[0].replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar archive, packed or not.
+
+    Raises:
+        DownloadError: it is damaged, as may show only while it is read.
+    """
+    try:
+        with tarfile.open(archive) as packed:
+            yield packed
+    except DAMAGE as error:
+        raise DownloadError(archive, "a tar archive", f"a damaged one ({error})") from error
 
 
 def checked_name(name: str, archive: Path) -> PurePosixPath:

@@ -22,7 +22,7 @@ from io import BytesIO
 from pathlib import Path
 
 from mess.errors import DownloadError
-from mess.fetch.archives import checked_name
+from mess.fetch.archives import DAMAGE, checked_name, open_tar
 from mess.fetch.download import Progress, matches
 from mess.files import atomic_write
 
@@ -128,7 +128,7 @@ def _check_hash(path: Path, expected: str, root: Path, progress: Progress | None
 
 def _unpack_train(archive: Path, target: Path, workers: int, progress: Progress | None) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    with _opened(archive) as outer:
+    with open_tar(archive) as outer:
         members = [m for m in outer if m.isfile() and m.name.endswith(".tar")]
     done, size = 0, sum(member.size for member in members)
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -153,7 +153,7 @@ def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> int:
         with tarfile.open(fileobj=inner) as packed:
             for name, picture in _pictures(packed, archive):
                 (scratch / name).write_bytes(_content(packed, picture))
-    except tarfile.TarError as error:
+    except DAMAGE as error:
         raise DownloadError(f"{archive}: {member.name}", "a tar of pictures", f"a damaged one ({error})") from error
     scratch.replace(folder)
     return member.size
@@ -167,7 +167,7 @@ def _unpack_val(archive: Path, devkit: Path, target: Path, official: Official, p
     for wnid in set(wnids):
         (scratch / wnid).mkdir(parents=True, exist_ok=True)
     count, done, size = 0, 0, archive.stat().st_size
-    with _opened(archive) as packed:
+    with open_tar(archive) as packed:
         for name, picture in _pictures(packed, archive):
             number = name.removesuffix(".JPEG").rpartition("_")[2]
             if not number.isdigit() or not 1 <= int(number) <= len(wnids):
@@ -189,7 +189,7 @@ def _ground_truth(devkit: Path, official: Official) -> list[str]:
         from scipy.io import loadmat
     except ImportError as error:
         raise DownloadError("scipy", "the package, which reads the devkit", "none", "pip install scipy") from error
-    with _opened(devkit) as packed:
+    with open_tar(devkit) as packed:
         files = {Path(m.name).name: m for m in packed.getmembers() if m.isfile()}
         contents = []
         for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
@@ -219,10 +219,3 @@ def _pictures(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, tar
 def _content(packed: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     source = packed.extractfile(member)
     return b"" if source is None else source.read()
-
-
-def _opened(path: Path) -> tarfile.TarFile:
-    try:
-        return tarfile.open(path)
-    except tarfile.TarError as error:
-        raise DownloadError(path, "a tar archive", f"a damaged one ({error})") from error
