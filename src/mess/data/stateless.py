@@ -12,17 +12,16 @@ import numpy as np
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 ORDER, ROW, COLUMN, FLIP, AREA, ASPECT, COLOUR = range(7)  # purposes
 
-
 Whole = int | np.ndarray
 
 
 def draw(seed: int, epoch: Whole, sample: Whole, purpose: Whole) -> np.ndarray:
     """Return 64-bit numbers, uint64, evenly spread: one for each sample, or as the three broadcast together."""
     with np.errstate(over="ignore"):
-        state = np.uint64(seed % 2**64)
+        state = np.asarray(seed % 2**64, dtype=np.uint64)
         for part in (epoch, sample, purpose):
             state = _mix(state + GOLDEN * (np.asarray(part).astype(np.uint64) + np.uint64(1)))
-    return np.asarray(state)
+    return state
 
 
 def uniform(seed: int, epoch: Whole, sample: Whole, purpose: Whole) -> np.ndarray:
