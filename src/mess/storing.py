@@ -24,7 +24,6 @@ from mess import codec, models
 from mess.codec.quantize import BITS
 from mess.conversion import INPUT_FACTS, Conversion, Precision, architecture_of, layout_of, to_stored, to_tensors
 from mess.errors import OptionError, WeightsError
-from mess.files import atomic_write, atomic_writer
 from mess.models import Architecture
 from mess.scheme import Scheme, file_tag, get_scheme
 from mess.storing_v4 import convert_v4, v4_options
@@ -270,25 +269,6 @@ def read_references(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
         if isinstance(entry, codec.Matched) and entry.book == 0:
             uses_K += np.bincount(entry.index_N, minlength=len(refs_KU))
     return refs_KU, uses_K
-
-
-def export(path: str | os.PathLike[str], output: str | os.PathLike[str]) -> None:
-    """Write a file's weights as ``.safetensors`` or as a ``.pth`` that ``torch.load(weights_only=True)`` reads.
-
-    Raises:
-        OptionError: another ending.
-    """
-    output = Path(output)
-    if output.suffix not in (".safetensors", ".pth"):
-        raise OptionError("--output", "a name that ends in .safetensors or .pth", output)
-    weights = load_state_dict(path)
-    if output.suffix == ".safetensors":
-        from safetensors.torch import save
-
-        atomic_write(output, save(weights))
-        return
-    with atomic_writer(output) as file:
-        torch.save(weights, file)
 
 
 def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:

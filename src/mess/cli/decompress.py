@@ -1,4 +1,4 @@
-"""`mess decompress`: a `.mess` file becomes ordinary weights again."""
+"""`mess decompress`: a `.mess` file becomes ordinary weights, an ONNX model or a C header."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import argparse
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from mess.errors import OptionError
-from mess.storing import export
+from mess.export import FORMATS, export
 
 EXAMPLES = """examples:
   mess decompress net.mess -o net.safetensors
-  mess decompress net.mess -o net.pth"""
+  mess decompress net.mess -o net.pth
+  mess decompress net.mess -o net.onnx      # networks of the zoo; needs mess-cnn[onnx]
+  mess decompress net.mess -o net.h         # C arrays and a decoder, for microcontrollers"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess decompress`."""
     parser.add_argument("file", metavar="FILE.mess", type=Path)
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="ends in .safetensors or .pth")
+    endings = ", ".join(FORMATS)
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, required=True, help=f"what it becomes: ends in {endings}"
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
 
 
@@ -26,6 +32,9 @@ def run(args: argparse.Namespace) -> int:
     """Decode and write; the ending says in which form."""
     if args.output.exists() and not args.force:
         raise OptionError(args.output, "a new file name", "an existing file", "--force overwrites it")
-    export(args.file, args.output)
-    Console(highlight=False).print(f"[bold]{args.output}[/]  {args.output.stat().st_size:,} B")
+    written = export(args.file, args.output)
+    console = Console(highlight=False)
+    console.print(f"[bold]{escape(str(args.output))}[/]  {written.bytes:,} B")
+    for note in written.notes:
+        console.print(f"  {note}", markup=False)
     return 0
