@@ -36,5 +36,5 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     console.print(f"[bold]{escape(str(args.output))}[/]  {written.bytes:,} B")
     for note in written.notes:
-        console.print(f"  {note}", markup=False)
+        console.print(f"  {note}", markup=False, soft_wrap=True)
     return 0
