@@ -105,6 +105,7 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--signal-at", type=int, default=0)
     parser.add_argument("--kill-at", type=int, default=0)
     parser.add_argument("--sleep", type=float, default=0.0)
+    parser.add_argument("--log", default="csv")
     parser.add_argument("--rank", type=int, default=0, help="the process that signals")
     return parser.parse_args(argv)
 
@@ -130,6 +131,7 @@ def run(devices: Devices, args: argparse.Namespace) -> int:
         save_every=args.save_every,
         print_freq=2,
         save_epoch=2,
+        log=args.log,
     )
     data = [
         FakeBatches(n, args.batch, train=train, rank=devices.rank, world=devices.world_size)

@@ -222,6 +222,12 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="also save ckpt_last.pth within an epoch: every 500 steps, or every 10m minutes (default: never)",
     )
+    more.add_argument(
+        "--log",
+        choices=("csv", "tensorboard"),
+        default="csv",
+        help="tensorboard: also write curves for TensorBoard beside log.csv (default: csv)",
+    )
     more.add_argument("--seed", metavar="N", type=int, default=0, help="seed of every random draw (default: 0)")
     more.add_argument(
         "--processes",

@@ -27,7 +27,7 @@ OPTIONS = {
     name: name
     for name in (
         "epochs", "batch_size", "lr", "momentum", "schedule", "label_smoothing", "ema", "precision", "print_freq",
-        "save_epoch", "save_every", "seed",
+        "save_epoch", "save_every", "seed", "log",
     )
 } | {"wd": "weight_decay", "warmup": "warmup_epochs"}  # fmt: skip
 RATE_LR = 2e-3  # of Adam, in steps of the integers

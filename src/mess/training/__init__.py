@@ -1,9 +1,9 @@
 """Training and testing: images and a network in, trained weights and checkpoints out.
 
 Read `loop.py` first. Beside it: `options` (how to train), `run` (the pieces of a run and its checkpoint), `hooks`
-(where a recipe reaches in), `evaluation` (scores), `checkpoint` and `weights` (files), `log` (reports and CSV), and one
-small file each for schedule, optimizer, losses, weight average, signals and BatchNorm. Nothing here knows a storing
-scheme.
+(where a recipe reaches in), `evaluation` (scores), `checkpoint` and `weights` (files), `log` (reports and CSV),
+`tensorboard` (curves), and one small file each for schedule, optimizer, losses, weight average, signals and BatchNorm.
+Nothing here knows a storing scheme.
 """
 
 from __future__ import annotations

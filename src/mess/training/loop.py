@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def fit(
         options: how to train.
         devices: where; `fit` runs in every process (see `Devices.launch`).
         hooks: what a recipe adds.
-        checkpoint_dir: gets `ckpt_*.pth` and `log.csv`.
+        checkpoint_dir: gets `ckpt_*.pth`, `log.csv` and, where `options.log` says so, what TensorBoard shows.
         reporter: told what happens, in the main process only.
         resume_from: a checkpoint from `training.checkpoint.load`.
 
@@ -95,7 +96,7 @@ def fit(
     if devices.is_main:
         files.remove_leftovers(checkpoint_dir)
     last, signum = None, None
-    with SignalWatch() as watch:
+    with SignalWatch() as watch, closing(run):
         try:
             while run.progress.epoch < options.epochs:
                 train_epoch(run, watch)
@@ -129,7 +130,7 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
         run.steps_since_save += 1
         if progress.step % run.options.print_freq == 0 or progress.step == steps:
             run.check_finite()
-            run.reporter.step(meter.report())
+            _report_step(run, meter.report())
         poll(run, watch, save=run.save_is_due())
     if hooks.after_epoch is not None:
         hooks.after_epoch(progress.epoch, run.model, run.is_save_epoch())
@@ -214,7 +215,15 @@ def step_seed(seed: int, progress: Progress, rank: int) -> int:
     return mixed >> 1
 
 
+def _report_step(run: Run, report: StepReport) -> None:
+    run.reporter.step(report)
+    if run.board is not None:
+        run.board.step(report, run.progress.samples)
+
+
 def _log(run: Run, report: EpochReport) -> None:
+    if run.board is not None:
+        run.board.epoch(report, run.progress.samples)
     if run.devices.is_main:
         try:
             run.folder.mkdir(parents=True, exist_ok=True)

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mess.errors import OptionError, one_of
+from mess.training.tensorboard import check_installed
 
 SCHEDULES = ("cosine", "step", "onecycle")
 PRECISIONS = ("32", "bf16", "16")
+LOGS = ("csv", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class TrainOptions:
         save_epoch: epochs between the checkpoints that are kept (`ckpt_epoch_N.pth`).
         save_every: also save `ckpt_last.pth` this often within an epoch: "500" steps or "10m" minutes; None = never.
         seed: seed of every random draw.
+        log: "csv" | "tensorboard": curves for TensorBoard beside `log.csv`, which is always written.
 
     Raises:
         OptionError: a value that cannot work, or a combination of them.
@@ -53,6 +56,7 @@ class TrainOptions:
     save_epoch: int = 10
     save_every: str | None = None
     seed: int = 0
+    log: str = "csv"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "print_freq", "save_epoch"):
@@ -66,6 +70,9 @@ class TrainOptions:
         self._check("precision", self.precision in PRECISIONS, one_of(PRECISIONS, str(self.precision)))
         self._check("warmup_epochs", 0 <= self.warmup_epochs < self.epochs, f"from 0 to below {self.epochs} epochs")
         self._check("seed", 0 <= self.seed < 2**63, "0 ≤ seed < 2^63")
+        self._check("log", self.log in LOGS, one_of(LOGS, str(self.log)))
+        if self.log == "tensorboard":
+            check_installed()
         self.saving_interval()
         if self.schedule == "onecycle" and self.warmup_epochs:
             raise OptionError("--warmup", "0 with the one-cycle schedule, which has its own", self.warmup_epochs)

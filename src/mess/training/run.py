@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mess.training.hooks import Hooks
 from mess.training.log import CsvLog, Reporter
 from mess.training.optim import make_optimizer
 from mess.training.options import TrainOptions
+from mess.training.tensorboard import TensorBoardLog
 from mess.version import __version__
 
 
@@ -88,6 +90,7 @@ class Run:
         self.forward, self.stepper = devices.setup(self.model, self.optimizer)
         devices.load_scaler_state(resume_from["scaler"] if resume_from else {})
         self.csv = CsvLog(folder / "log.csv", self.progress.epoch)
+        self.board = self._board(begins_anew=resume_from is None)
         self.save_steps, self.save_seconds = options.saving_interval()
         self.steps_since_save, self._mark, self._saved_at = 0, time.perf_counter(), time.perf_counter()
 
@@ -96,6 +99,21 @@ class Run:
         """The network's own description, if it carries one: plain, as in a checkpoint."""
         described: Any = getattr(self.model, "architecture", None)
         return described.to_dict() if hasattr(described, "to_dict") else None
+
+    def _board(self, *, begins_anew: bool) -> TensorBoardLog | None:
+        """Return the log for TensorBoard. A resumed run drops what was noted behind its place, which comes again.
+
+        Where only an epoch's test is left, its row may be there already, at the very place.
+        """
+        if self.options.log != "tensorboard" or not self.devices.is_main:
+            return None
+        place = self.progress.samples + (0 if self.progress.trained else 1)
+        return TensorBoardLog(self.folder, 0 if begins_anew else place, partial(self.reporter.message, kind="warning"))
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self.board is not None:
+            self.board.close()
 
     def is_save_epoch(self) -> bool:
         """Return whether the running epoch ends with a checkpoint that is kept: every `save_epoch`, and the last."""
