@@ -356,6 +356,18 @@ def test_pictures_stand_as_exif_says(lie: int, ending: str, tmp_path: Path) -> N
     assert picture.size == ((32, 48) if lie >= 5 else (48, 32))
 
 
+def test_damaged_exif_is_left_alone_without_a_word(tmp_path: Path) -> None:
+    image = Image.new("RGB", (6, 4), "blue")
+    exif = image.getexif()
+    exif[0x0112], exif[0x010E] = 6, "a description of some length"
+    image.save(tmp_path / "a.jpg", exif=exif)
+    whole = (tmp_path / "a.jpg").read_bytes()
+    at = whole.index(b"Exif")
+    for place in range(at + 6, at + 60):
+        (tmp_path / "a.jpg").write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+        assert Picture(tmp_path / "a.jpg").pixels().shape in ((4, 6, 3), (6, 4, 3))  # warnings are errors in tests
+
+
 def test_decoders_agree_at_every_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     smooth = np.random.default_rng(0).integers(0, 256, (30, 41, 3), dtype=np.uint8)
     for subsampling in (0, 2):

@@ -19,6 +19,7 @@ from mess.errors import DownloadError, WeightsError
 from mess.fetch import find_weights, load_pretrained, public_weights
 from mess.fetch.weights import save_weights, take_up
 from mess.models import build, resolve
+from mess.storing import read_with_description
 from mess.training import load_weights
 from public_networks import MOBILENET, SHUFFLENET, forward, names_of, random_state
 from test_models import TORCHVISION
@@ -126,6 +127,9 @@ def test_public_weights_are_loaded_under_our_names(
         output = tmp_path / "pretrained_model.pth"
         assert down_ckpt_main(["cifar10", "-a", "resnet", "--layers", "20", "-o", str(output)]) == 0
         assert torch.load(output, weights_only=True)["architecture"]["layers"] == 20
+        assert main(["compress", str(output), "-v", "v2", "--no-verify"]) == 0
+        _, about = read_with_description(tmp_path / "pretrained_model_v2.mess")
+        assert about["mean"] == pytest.approx(row.mean)  # what the network's input has to look like goes with it
         assert len(server.seen) == 3  # once, in three pieces
 
 

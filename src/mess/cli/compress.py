@@ -71,9 +71,10 @@ def run(args: argparse.Namespace) -> int:
     size = parse_size(args.target_size)
     weights, about = load_weights(args.ckpt)
     described = about.get("architecture")
+    facts = {name: value for name in INPUT_FACTS if (value := getattr(args, name) or about.get(name)) is not None}
     settings = {
         "architecture": Architecture.from_dict(described) if described else None,
-        "about": {name: value for name in INPUT_FACTS if (value := getattr(args, name)) is not None},
+        "about": facts,
         "overwrite": args.force,
         "verify": not args.no_verify,
     }
@@ -86,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
             report = compress_learned(
                 weights,
                 output,
-                calibration_images(args),
+                calibration_images(args, facts),
                 size,
                 max_drop=args.max_drop,
                 self_contained=args.self_contained,
@@ -112,11 +113,11 @@ def parse_size(text: str | None) -> int | None:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-def calibration_images(args: argparse.Namespace) -> list[torch.Tensor] | None:
-    """Return the first training pictures of the dataset that was named, as the network takes them."""
+def calibration_images(args: argparse.Namespace, facts: dict[str, list[float]]) -> list[torch.Tensor] | None:
+    """Return the first training pictures of the dataset that was named, normalised as `facts` say."""
     if args.calibration is None:
         return None
-    return [calibration_inputs(DataChoice(args.calibration, args.datapath, 0, args.mean, args.std))]
+    return [calibration_inputs(DataChoice(args.calibration, args.datapath, 0, **facts))]
 
 
 def _told(told: tuple[object, ...]) -> str:

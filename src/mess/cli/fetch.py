@@ -43,6 +43,7 @@ EXAMPLES = """examples:
   mess fetch weights --list
   mess fetch weights --all -o pretrained"""
 WHAT = ("cifar10", "cifar100", "imagenet", "weights")
+WIDTH = 46  # of the flags that name a network, in characters
 SILENCE_S = 30  # between two lines where no bar is drawn, in a log file for example
 
 
@@ -124,8 +125,8 @@ def _weights(args: argparse.Namespace, console: Console) -> None:
     if args.list:
         for weights in public_weights():
             accuracy = f"{weights.top1:.2f}%" if weights.top1 is not None else "–"
-            line = f"{weights.dataset:<9} {_flags_of(weights):<36} {accuracy:>7}  {weights.licence:<12}  {weights.url}"
-            console.print(line, soft_wrap=True)
+            network = f"{weights.dataset:<8}  {_flags_of(weights):<{WIDTH}}"
+            console.print(f"{network}  {accuracy:>6}  {weights.licence:<12}  {weights.url}", soft_wrap=True)
         return
     if args.all:
         _all_weights(args, console)
@@ -210,12 +211,15 @@ def _telling(console: Console) -> Iterator[_Told]:
     columns = (
         TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     )  # fmt: skip
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield _Told(bar)
+    told = _Told(Progress(*columns, console=console, transient=True))
+    try:
+        yield told
+    finally:
+        told.stop()
 
 
 class _Told:
-    """Shows what a download tells: one thing at a time."""
+    """Shows what a download tells: one thing at a time, and nothing before there is something."""
 
     def __init__(self, bar: Progress) -> None:
         self._bar = bar
@@ -228,8 +232,15 @@ class _Told:
                 self._bar.remove_task(self._task[1])
             self._task = name, self._bar.add_task(name, total=total)
         self._bar.update(self._task[1], completed=done, total=total)
-        if not self._bar.console.is_terminal and time.monotonic() - self._said > SILENCE_S:
+        if self._bar.console.is_terminal:
+            self._bar.start()
+        elif time.monotonic() - self._said > SILENCE_S:
             self._said = time.monotonic()
             speed = self._bar.tasks[-1].speed or 0.0
             whole = f" of {total / 1e6:,.0f}" if total else ""
             self._bar.console.print(f"{name}: {done / 1e6:,.0f}{whole} MB, {speed / 1e6:.1f} MB/s", soft_wrap=True)
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar.live.is_started:
+            self._bar.stop()

@@ -45,10 +45,12 @@ class Picture:
         self.path = path
         try:
             self._content = path.read_bytes()
-            self._image = Image.open(io.BytesIO(self._content))
-            if self._image.format not in JPEG:
-                self._image.load()  # only then do some formats say how they lie
-            self._lie = _orientation(self._image)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of damaged EXIF, which ImageNet has some of: it is then left alone
+                self._image = Image.open(io.BytesIO(self._content))
+                if self._image.format not in JPEG:
+                    self._image.load()  # only then do some formats say how they lie
+                self._lie = _orientation(self._image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise CorruptPictureError(f"{path} ({error})") from error
         width, height = self._image.size
@@ -84,9 +86,7 @@ class Picture:
 def _orientation(image: Image.Image) -> int:
     if image.format in JPEG and "exif" not in image.info:
         return 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ImageNet has pictures with damaged EXIF: they lie as they are
-        found = image.getexif().get(ORIENTATION, 1)
+    found = image.getexif().get(ORIENTATION, 1)
     return found if found in range(1, 9) else 1
 
 
