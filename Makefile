@@ -26,6 +26,9 @@ test: .venv/installed  ## run the test suite (at most 8 minutes on 2 cores)
 test-slow: .venv/installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow
 
+test-network: .venv/installed  ## ask the real servers of all downloads for their headers
+	MESS_NETWORK_TESTS=1 $(PY) -m pytest -q tests/test_fetch.py -k real_addresses
+
 check: .venv/installed  ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -57,4 +60,4 @@ clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow check fuzz peers bench bench-size clean
+.PHONY: help install demo test test-slow test-network check fuzz peers bench bench-size clean

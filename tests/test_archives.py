@@ -10,18 +10,20 @@ import shutil
 import tarfile
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mess.cli import down_imagenet_main, main
 from mess.data import open_dataset
 from mess.errors import DownloadError
 from mess.fetch import fetch_cifar, fetch_imagenet_parquet
 from mess.fetch.archives import unpack
 from mess.fetch.cifar import ARCHIVES
-from mess.fetch.imagenet import DEVKIT, TRAIN, VAL, Official, prepare_imagenet
+from mess.fetch.imagenet import DEVKIT, TRAIN, VAL, Official, count_imagenet, prepare_imagenet
 from web_server import CONTENT, Server, serve, status
 
 
@@ -73,7 +75,7 @@ def test_cifar_comes_from_any_mirror_and_is_unpacked_once(
     archive = tarred(files, "w:gz")
     server.answers["/mirror/cifar-100-python.tar.gz"] = serve(archive)
     digest = "md5:" + hashlib.md5(archive).hexdigest()
-    monkeypatch.setitem(ARCHIVES, "cifar100", (("cifar-100-python", "cifar-100-python.tar.gz", digest),))
+    monkeypatch.setitem(ARCHIVES, "cifar100", ("cifar-100-python", "cifar-100-python.tar.gz", digest))
     mirrors = (server.url + "/nothing", server.url + "/mirror")
     assert fetch_cifar("cifar100", tmp_path, mirrors=mirrors) == tmp_path / "cifar-100-python"
     assert len(open_dataset("cifar100", tmp_path, train=True)) == 2
@@ -232,3 +234,20 @@ def test_shards_of_the_hub_become_class_folders_and_no_access_says_where_to_clic
         server.answers["/api/datasets/ILSVRC/imagenet-1k/tree/main/data"] = status(refused)
         with pytest.raises(DownloadError, match=r"accept the terms at https://huggingface\.co"):
             fetch_imagenet_parquet(tmp_path / "again", "token", hub=server.url, official=official)
+
+
+def test_the_command_takes_what_it_finds_and_needs_the_archives_but_once(
+    archives: tuple[Path, Official], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, official = archives
+    monkeypatch.setattr("mess.cli.fetch.prepare_imagenet", partial(prepare_imagenet, official=official))
+    monkeypatch.setattr("mess.cli.fetch.count_imagenet", partial(count_imagenet, official=official))
+    assert down_imagenet_main(["--datapath", str(folder)]) == 0
+    assert "imagenet is in" in capsys.readouterr().out
+    for name in (TRAIN, VAL, DEVKIT):
+        (folder / name).unlink()
+    assert down_imagenet_main(["--datapath", str(folder)]) == 0
+    assert main(["fetch", "imagenet", "--offline", "--datapath", str(folder)]) == 0
+    next((folder / "imagenet" / "val").rglob("*.JPEG")).unlink()
+    assert main(["fetch", "imagenet", "--offline", "--datapath", str(folder)]) == 2
+    assert "expected 6 pictures, found 5" in capsys.readouterr().err

@@ -87,6 +87,7 @@ def test_mirrors_are_tried_in_order_and_a_later_run_goes_on(server: Server, tmp_
         fetch(remote, tmp_path / "a", **QUICK)
     kept = (tmp_path / ".a.part").stat().st_size
     assert 150_000 < kept <= 250_000
+    assert [p.name for p in tmp_path.iterdir()] == [".a.part"]
     with pytest.raises(DownloadError, match="--offline"):
         fetch(remote, tmp_path / "a", offline=True, **QUICK)
     fetch(remote, tmp_path / "a", **QUICK)
@@ -97,11 +98,14 @@ def test_a_server_that_says_when_is_asked_again_then(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slept: list[float] = []
+    told: list[str] = []
     monkeypatch.setattr(download.time, "sleep", slept.append)
     soon, late = (formatdate(time.time() + seconds, usegmt=True) for seconds in (20, 7200))
     for path, after in (("/number", "7"), ("/date", soon), ("/late", late), ("/nonsense", "soon"), ("/past", "0")):
         server.answers[path] = first(2, status(429, {"Retry-After": after}), GOOD)
-        fetch(Remote("a", (server.url + path,), SHA), tmp_path / path[1:], pause=2.0)
+        remote = Remote("a", (server.url + path,), SHA)
+        fetch(remote, tmp_path / path[1:], pause=2.0, progress=lambda name, *_: told.append(name))
+    assert "a: status 429, again in 7 s" in told
     assert slept[:2] == [7, 7]
     assert all(15 < seconds <= 20 for seconds in slept[2:4])
     assert slept[4:] == [60, 60, 2, 4, 0, 0]  # no longer than a minute; without a word, twice as long each time
@@ -183,7 +187,7 @@ def test_the_commands_say_what_is_missing(
 @pytest.mark.skipif(not os.environ.get("MESS_NETWORK_TESTS"), reason="MESS_NETWORK_TESTS=1 asks the real servers")
 def test_the_real_addresses_answer() -> None:
     """Headers only. ImageNet's own pages want a person; that they are there is all that is asked."""
-    archives = [archive for both in ARCHIVES.values() for _, archive, _ in both]
+    archives = [archive for _, archive, _ in ARCHIVES.values()]
     urls = [w.url for w in public_weights()]
     urls += [f"{MIRROR}/{archive}" for archive in archives] + [f"{HOME}/{archive}" for archive in archives]
     urls += ["https://image-net.org/download-images", "https://huggingface.co/datasets/ILSVRC/imagenet-1k"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,7 +116,8 @@ def test_public_weights_are_loaded_under_our_names(
     server.answers["/r20.th"] = serve(content.getvalue(), cut=400_000)
     digest = hashlib.sha256(content.getvalue()).hexdigest()
     here = {**row.__dict__, "url": server.url + "/r20.th", "hash": f"sha256:{digest[:8]}"}
-    monkeypatch.setattr("mess.fetch.weights.public_weights", lambda: [type(row)(**here)])
+    for module in ("mess.fetch.weights", "mess.cli.fetch"):
+        monkeypatch.setattr(f"{module}.public_weights", lambda: [type(row)(**here)])
     monkeypatch.setenv("MESS_CACHE", str(tmp_path / "cache"))
     model = mess.create_model("resnet", layers=20, num_classes=classes)
     head = model.linear.weight.clone()
@@ -130,7 +133,15 @@ def test_public_weights_are_loaded_under_our_names(
         assert main(["compress", str(output), "-v", "v2", "--no-verify"]) == 0
         _, about = read_with_description(tmp_path / "pretrained_model_v2.mess")
         assert about["mean"] == pytest.approx(row.mean)  # what the network's input has to look like goes with it
+        assert down_ckpt_main(["--all", "-o", str(tmp_path / "all")]) == 0
+        assert [p.name for p in (tmp_path / "all").iterdir()] == ["cifar10_r20.pth"]
         assert len(server.seen) == 3  # once, in three pieces
+
+
+def test_the_specifications_script_fetches_all_there_are() -> None:
+    script = Path(__file__).parents[1] / "down_ckpt_all.sh"
+    printed = subprocess.run([script], env={**os.environ, "PYTHON": "echo"}, capture_output=True, text=True, check=True)
+    assert printed.stdout.split() == ["down_ckpt.py", "--all", "-o", "pretrained"]
 
 
 def test_own_pictures_start_from_public_weights_with_a_head_of_their_own(

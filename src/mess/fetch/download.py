@@ -114,9 +114,11 @@ def fetch(
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f".{target.name}.lock")
     with FileLock(lock):
-        if not _is_whole(target, remote):  # another process may have fetched it meanwhile
-            _from_mirrors(remote, target, dict(headers or {}), progress, pause, timeout)
-        lock.unlink(missing_ok=True)
+        try:
+            if not _is_whole(target, remote):  # another process may have fetched it meanwhile
+                _from_mirrors(remote, target, dict(headers or {}), progress, pause, timeout)
+        finally:
+            lock.unlink(missing_ok=True)
     return target
 
 
@@ -181,7 +183,10 @@ def _from_mirror(
         except _Passing as passing:
             reason = str(passing)
             if attempt + 1 < TRIES:
-                time.sleep(min(LONGEST_WAIT, passing.wait if passing.wait is not None else pause * 2**attempt))
+                wait = min(LONGEST_WAIT, passing.wait if passing.wait is not None else pause * 2**attempt)
+                if progress is not None:
+                    progress(f"{name}: {reason}, again in {wait:.0f} s", part.size, None)
+                time.sleep(wait)
             continue
         found = part.digest.hexdigest()
         if found.startswith(wanted):
