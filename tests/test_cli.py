@@ -198,7 +198,7 @@ def test_training_with_a_price_on_bits_makes_the_file_smaller(
     sizes = []
     for number, price in enumerate(("0.0005", "0.005")):
         there = ["--checkpoints", str(tmp_path / str(number))]
-        start = ["-N", "-v", "v4", "--ckpt", source, "--teacher", source]
+        start = ["-N", "-v", "v4", "--ckpt", source]
         assert main(["train", *network, *there, *start, "--rate-weight", price, "--epochs", "3", "--lr", "0.005"]) == 0
         stored = tmp_path / str(number) / "resnet" / "digits" / "ckpt_epoch_3_v4.mess"
         checkpoint = torch.load(stored.with_name("ckpt_epoch_3.pth"), weights_only=True)

@@ -261,7 +261,12 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         default=0.05,
         help="with -v v4: loss that one bit a weight costs; larger makes smaller files (default: 0.05)",
     )
-    more.add_argument("--teacher", metavar="CKPT", help="with -v v4: a float network whose answers are half the loss")
+    more.add_argument(
+        "--teacher",
+        metavar="CKPT",
+        help="with -v v4: the float network whose answers are learned, or labels (default: with -N the network of "
+        "--ckpt, with -T labels)",
+    )
     add_bit_flags(parser)
     add_normalisation_flags(parser)
     add_picture_flags(parser)

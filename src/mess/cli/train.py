@@ -30,7 +30,7 @@ OPTIONS = {
         "save_epoch", "save_every", "seed", "log",
     )
 } | {"wd": "weight_decay", "warmup": "warmup_epochs"}  # fmt: skip
-RATE_LR = 2e-3  # of Adam, in steps of the integers
+RATE_LR = 0.01  # of Adam, in steps of the integers
 RETRAIN_LR = 0.01  # a network that is nearly right must not be thrown far
 
 

@@ -11,6 +11,8 @@ from mess.models import Architecture
 from mess.storing import StoreOptions
 from mess.training import TrainOptions
 
+LABELS = "labels"
+
 
 @dataclass(frozen=True)
 class RateTraining:
@@ -18,7 +20,8 @@ class RateTraining:
 
     Attributes:
         weight: nats of loss that one bit a weight costs: larger makes smaller files.
-        teacher: a checkpoint of the same network whose answers are half of the loss; None: labels alone.
+        teacher: a checkpoint of the same network whose answers are learned in place of labels, or `LABELS`; None: the
+            float network that a run starts from, or labels where it starts from a file.
         rest_bits: of BatchNorm vectors and biases in the file.
     """
 

@@ -13,7 +13,7 @@ from mess.errors import MessError, OptionError
 from mess.models import Architecture
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.sources import check_version, find_file, open_batches, open_network, start_network
-from mess.recipes.with_rate import rate_hooks, rate_start
+from mess.recipes.with_rate import rate_hooks, rate_start, rate_teacher
 from mess.recipes.with_scheme import scheme_hooks
 from mess.training import FitResult, Reporter, Scores, TrainOptions, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import open_checkpoint
@@ -103,8 +103,9 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     written: list[Path] = []
     settings: dict[str, Any] = {"rounds": rounds, "input_facts": _input_facts(choice), "written": written}
     if job.scheme.rate is not None:
-        start = rate_start(model, path, choice, job.options.seed, resumed)
-        hooks = rate_hooks(model, job, job.scheme.rate, start, **settings)
+        start = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
+        teacher = rate_teacher(model, job, job.scheme.rate, resumed)
+        hooks = rate_hooks(model, job, job.scheme.rate, start, teacher, **settings)
     else:
         hooks = scheme_hooks(model, job, **settings)
     sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}

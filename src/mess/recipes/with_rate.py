@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,12 @@ from torch import Tensor, nn
 from mess import codec, models
 from mess.conversion import layout_of
 from mess.conversion_v4 import as_learned, as_stored
-from mess.recipes.job import DataChoice, Job, RateTraining
+from mess.recipes.job import LABELS, DataChoice, Job, RateTraining
 from mess.recipes.sources import calibration_inputs, find_file, open_network
 from mess.scheme.learned import Learned, LearnOptions, Priced, learn, resumed_start
-from mess.training import Hooks, TrainOptions, summed_cross_entropy
+from mess.training import Hooks, TrainOptions
 
-TEACHING = 0.5  # share of the loss that follows the teacher
+FINER = 3.0  # how much less divergence a float network is rounded with, to begin with, than its price asks for
 
 
 def rate_hooks(
@@ -26,6 +28,7 @@ def rate_hooks(
     job: Job,
     rate: RateTraining,
     start: Learned,
+    teacher: nn.Module | None,
     *,
     rounds: int,
     input_facts: Mapping[str, Any],
@@ -33,6 +36,7 @@ def rate_hooks(
 ) -> Hooks:
     """Return what `fit` needs to train `model` through version 4; `model` is changed by it."""
     priced = Priced(model, start)
+    taught = {} if teacher is None else {"teacher": teacher.state_dict()}
 
     def optimizer(_model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
         return torch.optim.Adam(priced.parameter_groups(), lr=options.lr, betas=(0.9, 0.99))
@@ -50,12 +54,12 @@ def rate_hooks(
 
     return Hooks(
         optimizer=optimizer,
-        loss=_teaching(job, rate.teacher) if rate.teacher is not None else None,
+        loss=_following(teacher, job.options.precision) if teacher is not None else None,
         penalty=lambda _model: rate.weight * priced.bits_a_weight(),
         after_step=lambda _model: priced.after_step(),
         export=lambda _model: priced.plain_state_dict(),
         load=lambda _model, state: priced.load_plain(state),
-        extra_state=priced.state_dict,
+        extra_state=lambda: {**priced.state_dict(), **taught},
         load_extra_state=priced.load_state_dict,
         saved=write,
     )
@@ -64,34 +68,52 @@ def rate_hooks(
 def rate_start(
     model: nn.Module,
     path: Path | None,
+    rate: RateTraining,
     data: DataChoice,
     seed: int,
     resumed: Mapping[str, Any] | None,
 ) -> Learned:
     """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
 
-    A float network is rounded finely, whatever the price: training then lets bytes go one by one, where a network that
-    was rounded as coarsely as it will end would first have to be learned again.
+    A float network is first rounded more finely than the price asks for: training lets the last bytes go one by one,
+    where a network that was rounded as coarsely as it will end would have to be learned again. For one bit λ is
+    2·ln 2·divergence / weights there (`LearnOptions`) and rate weight / weights here.
     """
     if resumed is not None:
         return resumed_start(resumed["extra"], model)
     if path is not None and path.suffix == ".mess":
         return as_learned(codec.read_model(path, layout=layout_of), model)
-    return learn(model, calibration_inputs(data), LearnOptions(seed=seed), draft=True)
+    options = LearnOptions(rate.weight / (2 * math.log(2) * FINER), seed=seed)
+    return learn(model, calibration_inputs(data), options, draft=True)
 
 
-def _teaching(job: Job, ckpt: str) -> Any:
-    """Return the loss that half follows the labels and half the answers of a float network."""
-    teacher, _ = open_network(find_file(ckpt, job.architecture, job.checkpoints), job.architecture)
-    teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    low = job.options.precision != "32"
+def rate_teacher(model: nn.Module, job: Job, rate: RateTraining, resumed: Mapping[str, Any] | None) -> nn.Module | None:
+    """Return the float network whose answers are learned, or None for labels; see `RateTraining`."""
+    if resumed is not None:
+        if "teacher" not in resumed["extra"]:
+            return None
+        teacher = models.build(job.architecture, initialised=False)
+        teacher.load_state_dict(resumed["extra"]["teacher"])
+    elif rate.teacher == LABELS or (rate.teacher is None and job.mode == "retrain"):
+        return None
+    elif rate.teacher is None:
+        teacher = copy.deepcopy(model)
+    else:
+        teacher, _ = open_network(find_file(rate.teacher, job.architecture, job.checkpoints), job.architecture)
+    return teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def loss(logits_NC: Tensor, images_NCHW: Tensor, labels_N: Tensor) -> Tensor:
+
+def _following(teacher: nn.Module, precision: str) -> Any:
+    """Return the loss against the answers of a float network, in place of labels.
+
+    With labels, gradients say so little about a single number in an epoch that integers wander, and wandering integers
+    cost bits. A network's answers give gradients that vanish where the stored one agrees.
+    """
+
+    def loss(logits_NC: Tensor, images_NCHW: Tensor, _labels_N: Tensor) -> Tensor:
         device = images_NCHW.device
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=low):
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision != "32"):
             taught_NC = teacher.to(device)(images_NCHW).float().log_softmax(1)
-        follows = F.kl_div(logits_NC.float().log_softmax(1), taught_NC, log_target=True, reduction="sum")
-        labelled = summed_cross_entropy(logits_NC, labels_N, job.options.label_smoothing)
-        return TEACHING * follows + (1 - TEACHING) * labelled
+        return F.kl_div(logits_NC.float().log_softmax(1), taught_NC, log_target=True, reduction="sum")
 
     return loss

@@ -1,0 +1,191 @@
+"""What each ingredient of version 4 is worth: one switched off at a time, bytes at an equal distance from the float one.
+
+    python benchmarks/ablation.py --datapath ../data --weights resnet20.th
+
+The distance is the Kullback-Leibler divergence of predictions on all 10,000 test images, which is far less noisy than
+accuracy. Every variant is stored at several rates; its bytes at the distance that the whole method has at its default
+rate are read off between them (both as logarithms). Rows that docs/results/ablation.json has already are not measured
+again. Writes docs/results/ablation.md too. The network is one for CIFAR-10, trained with ImageNet's mean and std.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import mess
+from common import described, read_rows, setting, write_page, write_rows
+from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
+from mess.devices import open_devices
+from mess.recipes import DataChoice, calibration_inputs
+from mess.recipes.sources import open_batches
+from mess.storing import compress_learned
+from mess.training import load_weights
+
+RATES = (0.004, 0.008, 0.016)  # nats; the middle one is the default
+DEFAULT = RATES[1]
+LEARNED = "mess.scheme.learned.storing"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datapath", type=Path, default=Path("../data"))
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    args = parser.parse_args()
+    data = DataChoice("cifar10", args.datapath, 0, IMAGENET_MEAN, IMAGENET_STD)
+    weights = load_weights(args.weights)[0]
+    rows = read_rows("ablation")
+    inputs, answers = calibration_inputs(data), Answers(data)
+    for variant in args.variants:
+        for nats in RATES:
+            key = f"{variant}|{nats:g}"
+            if key not in rows:
+                rows[key] = {**measured(weights, inputs, answers, variant, nats), **setting()}
+                write_rows("ablation", rows)
+                print(key, rows[key], flush=True)
+    write_page("ablation", page(rows))
+
+
+class Answers:
+    """The test images, and what the float network says about them."""
+
+    def __init__(self, data: DataChoice) -> None:
+        batches = open_batches(data, open_devices(False, ()), train=False, batch_size=500)
+        self.batches = list(batches.epoch(0))
+        self.wanted: list[Tensor] | None = None
+
+    @torch.inference_mode()
+    def compared(self, original: nn.Module, stored: nn.Module) -> tuple[float, float]:
+        """Return the mean divergence in nats, and top-1 in percent."""
+        if self.wanted is None:
+            self.wanted = [original.eval()(images).log_softmax(1) for images, _ in self.batches]
+        far = right = 0.0
+        for (images, labels), wanted in zip(self.batches, self.wanted, strict=True):
+            answers = stored(images).log_softmax(1)
+            far += float((wanted.exp() * (wanted - answers)).sum())
+            right += float((answers.argmax(1) == labels).sum())
+        count = sum(len(labels) for _, labels in self.batches)
+        return far / count, 100 * right / count
+
+
+def measured(weights: dict[str, Tensor], inputs: Tensor, answers: Answers, variant: str, nats: float) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.mess"
+        with VARIANTS[variant]() as options:
+            compress_learned(weights, file, inputs, divergence=nats, **options)
+            stored = mess.load(file).eval()
+        original = mess.load_into(mess.load(file), file)  # its module, to fill with the float weights
+        original.load_state_dict(weights, strict=False)
+        far, top1 = answers.compared(original, stored)
+        return {"bytes": file.stat().st_size, "nats": far, "top1": top1}
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[dict[str, Any]]:
+    yield {}
+
+
+@contextlib.contextmanager
+def without_distilling() -> Iterator[dict[str, Any]]:
+    yield {"steps": 0}
+
+
+def replaced(target: str, function: Callable[..., Any]) -> Callable[[], Any]:
+    """Return a context in which one function of the library is another."""
+
+    @contextlib.contextmanager
+    def variant() -> Iterator[dict[str, Any]]:
+        with mock.patch(target, function):
+            yield {}
+
+    return variant
+
+
+def identity_bases(layers: list[Any]) -> dict[Any, Tensor]:
+    """Kernels stay as they are: the references are single pixels."""
+    return {layer.basis: torch.eye(layer.terms, dtype=torch.float64) for layer in layers if layer.basis is not None}
+
+
+def no_feedback(moment_Gnn: Tensor) -> Tensor:
+    """A number's error is weighted, and not made up for by others."""
+    diagonal = moment_Gnn.diagonal(dim1=1, dim2=2)
+    floor = 1e-3 * diagonal.mean(1, keepdim=True).clamp_min(1e-12)
+    return torch.diag_embed((diagonal + floor).rsqrt())
+
+
+def equal_channels(model: nn.Module, layers: list[Any], inputs: Tensor, *, seed: int = 0) -> Any:
+    """Each layer's output channels count alike."""
+    from mess.scheme.learned.sensitivity import output_sensitivity
+
+    each, calls = output_sensitivity(model, layers, inputs, seed=seed)
+    return {name: torch.full_like(g, float(g.mean())) for name, g in each.items()}, calls
+
+
+def free_bits(integers_GRIT: Tensor, largest: int) -> Tensor:
+    """Every integer costs the same: plain rounding to the nearest."""
+    return torch.zeros(integers_GRIT.shape[-1], 2 * largest + 1, dtype=torch.float64)
+
+
+def one_size(sums_N: np.ndarray, _each: int, _seen: int) -> np.ndarray:
+    """Rows and columns say nothing: a table a term."""
+    from mess.codec import contexts
+
+    return np.full(len(sums_N), -contexts.LOWEST)
+
+
+VARIANTS: dict[str, Callable[[], Any]] = {
+    "everything": whole,
+    "no basis: pixels as references": replaced(f"{LEARNED}.shared_bases", identity_bases),
+    "no error feedback": replaced(f"{LEARNED}.feedback", no_feedback),
+    "no target beside the float network": replaced(f"{LEARNED}.asymmetric_target", lambda weight, *_: weight),
+    "channels count alike": replaced(f"{LEARNED}.output_sensitivity", equal_channels),
+    "no price on bits in rounding": replaced("mess.scheme.learned.rounding.code_lengths", free_bits),
+    "no distilling": without_distilling,
+    "no contexts: one table a level of terms": replaced("mess.codec.contexts._octaves", one_size),
+}
+
+
+def page(rows: dict[str, Any]) -> list[str]:
+    """Return the results page."""
+    names = [name for name in VARIANTS if all(f"{name}|{nats:g}" in rows for nats in RATES)]
+    level = rows[f"everything|{DEFAULT:g}"]["nats"]
+    least = at(rows, "everything", level)
+    lines = [
+        "# What each ingredient of version 4 is worth",
+        "",
+        "`python benchmarks/ablation.py`, its docstring says how: one ingredient switched off at a time, calibrated on",
+        f"1,024 training images; bytes of files whose predictions are {level:.4f} nats from the float network's on all",
+        "10,000 test images, read off between three rates. n = 1, seed 0.",
+        described(rows[f"everything|{DEFAULT:g}"]),
+        "",
+        "| | bytes | more by | at the three rates: bytes → nats (top-1 %) |",
+        "|---|---:|---:|---|",
+    ]
+    for name in names:
+        size = at(rows, name, level)
+        points = [rows[f"{name}|{nats:g}"] for nats in RATES]
+        each = "; ".join(f"{p['bytes']:,} → {p['nats']:.4f} ({p['top1']:.2f})" for p in points)
+        lines.append(f"| {name} | {size:,.0f} | {100 * (size / least - 1):+.1f} % | {each} |")
+    return lines
+
+
+def at(rows: dict[str, Any], name: str, level: float) -> float:
+    """Return the bytes of a variant at a distance, on a straight line through the logarithms of its points."""
+    points = [rows[f"{name}|{nats:g}"] for nats in RATES]
+    slope, start = np.polyfit([math.log(p["nats"]) for p in points], [math.log(p["bytes"]) for p in points], 1)
+    return math.exp(start + slope * math.log(level))
+
+
+if __name__ == "__main__":
+    main()
