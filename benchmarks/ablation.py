@@ -1,4 +1,4 @@
-"""What each ingredient of version 4 is worth: one switched off at a time, bytes at an equal distance from the float one.
+"""What each ingredient of version 4 is worth: without it, how many bytes for the same distance from the float network?
 
     python benchmarks/ablation.py --datapath ../data --weights resnet20.th
 

@@ -117,7 +117,7 @@ def calibration_images(args: argparse.Namespace, facts: dict[str, list[float]]) 
     """Return the first training pictures of the dataset that was named, normalised as `facts` say."""
     if args.calibration is None:
         return None
-    return [calibration_inputs(DataChoice(args.calibration, args.datapath, 0, **facts))]
+    return [calibration_inputs(DataChoice(args.calibration, args.datapath, 0, facts.get("mean"), facts.get("std")))]
 
 
 def _told(told: tuple[object, ...]) -> str:
