@@ -29,6 +29,13 @@ test-slow: .venv/installed  ## run the tests that take minutes
 test-network: .venv/installed  ## ask the real servers of all downloads for their headers
 	MESS_NETWORK_TESTS=1 $(PY) -m pytest -q tests/test_fetch.py -k real_addresses
 
+dist: .venv/installed  ## build sdist and wheel in dist/, after trying both in clean environments (minutes)
+	$(PY) -m pytest -m slow tests/test_packaging.py
+	rm -rf dist
+	$(PY) -c "from setuptools import build_meta; build_meta.build_sdist('dist')"
+	$(PY) -m pip wheel --quiet --no-deps --no-build-isolation -w dist dist/*.tar.gz  # so nothing but the sdist is in it
+	@ls -l dist
+
 check: .venv/installed  ## formatting, lint, types, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -60,4 +67,4 @@ clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network check fuzz peers bench bench-size clean
+.PHONY: help install demo test test-slow test-network dist check fuzz peers bench bench-size clean
