@@ -10,7 +10,9 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from web_server import Server
 
@@ -38,3 +40,17 @@ def server() -> Iterator[Server]:
     yield made
     made.http.shutdown()
     made.http.server_close()
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Return a folder of pictures: train and val, of two classes."""
+    random = np.random.default_rng(1)
+    for split, count in (("train", 6), ("val", 3)):
+        for label in ("b_dog", "a_cat"):
+            folder = tmp_path / "own" / split / label
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (40 + i, 50 - i, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.{'jpg' if i % 2 else 'png'}")
+    return tmp_path / "own"

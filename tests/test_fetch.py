@@ -111,6 +111,24 @@ def test_a_server_that_says_when_is_asked_again_then(
     assert slept[4:] == [60, 60, 2, 4, 0, 0]  # no longer than a minute; without a word, twice as long each time
 
 
+def test_a_line_that_breaks_again_and_again_gets_there(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MUCH", 30_000)
+    server.answers["/a"] = serve(cut=60_000)
+    assert fetch(Remote("a", (server.url + "/a",), SHA), tmp_path / "a", **QUICK).read_bytes() == CONTENT
+    assert len(server.seen) > 2 * download.TRIES
+
+
+def test_what_had_arrived_whole_before_a_kill_is_not_fetched_again(server: Server, tmp_path: Path) -> None:
+    server.answers["/a"] = GOOD
+    (tmp_path / ".a.part").write_bytes(CONTENT)
+    assert fetch(Remote("a", (server.url + "/a",), SHA), tmp_path / "a", **QUICK).read_bytes() == CONTENT
+    assert server.seen == [("/a", f"bytes={len(CONTENT)}-")]
+    (tmp_path / ".b.part").write_bytes(CONTENT + b"and more")  # of another file: it starts over
+    assert fetch(Remote("b", (server.url + "/a",), SHA), tmp_path / "b", **QUICK).read_bytes() == CONTENT
+
+
 def test_the_proxy_of_the_environment_is_asked(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server.url)
     monkeypatch.delenv("no_proxy", raising=False)

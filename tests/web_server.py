@@ -61,7 +61,7 @@ def serve(content: bytes = CONTENT, *, cut: int = 0, ranges: bool = True, stall:
         asked = handler.headers.get("Range")
         start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and ranges else 0
         if start >= len(content):
-            return status(416, {"Content-Range": f"bytes */{len(content)}"})(handler, 0)
+            return status(416, {"Content-Range": f"bytes */{len(content)}"}, b"no such range")(handler, 0)
         handler.send_response(206 if start else 200)
         if start:
             handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")

@@ -20,7 +20,7 @@ TEST_SHARE = 10  # percent, where a folder has no test pictures of its own
 
 
 class Paths(Sequence[Path]):
-    """Many paths as one array of bytes: ImageNet's take 100 MB, not 600, and worker processes share them.
+    """Many paths as one array of bytes: ImageNet's take 75 MB, not 600, and worker processes share them.
 
     (Each look at a Python object writes to it, its count of references, so forked workers come to copy a list.)
     """

@@ -28,7 +28,8 @@ Progress = Callable[[str, int, "int | None"], None]  # what, bytes so far, bytes
 
 CHUNK = 1 << 18  # of a file on disk
 PIECE = 1 << 14  # of a connection: what is lost at most where it breaks
-TRIES = 5  # of each mirror
+TRIES = 5  # of each mirror, not counting those that brought much
+MUCH = 1 << 20  # bytes: a line that breaks every so often gets there all the same
 LONGEST_WAIT = 60.0  # seconds that a server may ask us to wait
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces
 
@@ -176,14 +177,16 @@ def _from_mirror(
     timeout: tuple[float, float],
 ) -> None:
     """Complete `part` from one mirror, or say why not."""
-    reason = ""
-    for attempt in range(TRIES):
+    reason, failed, wrong = "", 0, 0
+    while failed < TRIES and wrong < 2:  # a second whole copy that is wrong is what this mirror has
+        before = part.size
         try:
             _one_try(url, part, headers, name, progress, timeout)
         except _Passing as passing:
             reason = str(passing)
-            if attempt + 1 < TRIES:
-                wait = min(LONGEST_WAIT, passing.wait if passing.wait is not None else pause * 2**attempt)
+            failed = 0 if part.size - before >= MUCH else failed + 1
+            if failed < TRIES:
+                wait = min(LONGEST_WAIT, passing.wait if passing.wait is not None else pause * 2 ** max(0, failed - 1))
                 if progress is not None:
                     progress(f"{name}: {reason}, again in {wait:.0f} s", part.size, None)
                 time.sleep(wait)
@@ -192,9 +195,8 @@ def _from_mirror(
         if found.startswith(wanted):
             return
         part.drop()
+        wrong += 1
         reason = f"hash {found[: len(wanted)]} in place of {wanted}"
-        if attempt:  # a second whole copy was wrong as well
-            break
     raise _Final(reason)
 
 
@@ -211,6 +213,8 @@ def _one_try(
         wanted["Range"] = f"bytes={part.size}-"
     with _transient(), requests.get(url, headers=wanted, stream=True, timeout=timeout) as answer:
         total = _checked(answer, part)
+        if 0 < part.size == total:  # it was all there; the answer is an error page
+            return
         with part.path.open("ab") as file:
             for piece in answer.iter_content(PIECE):
                 file.write(piece)
