@@ -2,6 +2,9 @@
 """The specification's command: put ImageNet where `main.py` looks for it. The same as `mess fetch imagenet`."""
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # this checkout, installed or not
 
 from mess.cli import down_imagenet_main
 

@@ -2,6 +2,9 @@
 """The specification's command: train, test, resume or retrain a network. The same as `mess train`."""
 
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # this checkout, installed or not
 
 from mess.cli import specified_main
 

@@ -145,15 +145,15 @@ def test_epochs_are_ordered_as_numbers(tmp_path: Path) -> None:
 def test_a_checkpoint_is_found_by_path_or_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "resnet" / "digits"
     files.save(folder / "ckpt_epoch_5.pth", content(5))
-    assert files.find("ckpt_epoch_5.pth", "resnet", "digits", tmp_path) == folder / "ckpt_epoch_5.pth"
-    assert files.find(folder / "ckpt_epoch_5.pth", "other", "set", tmp_path).is_file()
+    assert files.find("ckpt_epoch_5.pth", folder) == folder / "ckpt_epoch_5.pth"
+    assert files.find(folder / "ckpt_epoch_5.pth", tmp_path / "other").is_file()
     with pytest.raises(CheckpointError, match=r"ckpt_epoch_7.pth: .*digits, found none. There: ckpt_epoch_5.pth"):
-        files.find("ckpt_epoch_7.pth", "resnet", "digits", tmp_path)
+        files.find("ckpt_epoch_7.pth", folder)
     with pytest.raises(CheckpointError, match="expected a checkpoint to resume, found none"):
-        files.open_checkpoint(None, "resnet", "cifar10", tmp_path, pytest.fail)
+        files.open_checkpoint(None, tmp_path / "resnet" / "cifar10", pytest.fail)
     damage(folder / "ckpt_epoch_5.pth")
     with pytest.raises(CheckpointError, match="cut short"):  # what was named is not silently replaced
-        files.open_checkpoint("ckpt_epoch_5.pth", "resnet", "digits", tmp_path, pytest.fail)
+        files.open_checkpoint("ckpt_epoch_5.pth", folder, pytest.fail)
 
 
 def test_another_network_is_refused_with_both_named() -> None:

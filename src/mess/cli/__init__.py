@@ -1,40 +1,49 @@
 """The command line: arguments in, calls out, and the only place that prints. One file a verb.
 
-`main` is `mess VERB …`; `specified_main` is the specification's `main.py DATA …`, which trains, or with -E tests.
+`main` is `mess VERB …`; the others are the specification's programs, each a verb under another name.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from mess.errors import MessError, OptionError, one_of
 from mess.version import __version__
+
+if TYPE_CHECKING:
+    from mess.cli.parser import Parser
 
 __all__ = ["down_ckpt_main", "down_imagenet_main", "main", "specified_main"]
 
 # verb -> what it does, in the order a newcomer meets them; each is a module here with `add_arguments` and `run`.
 VERBS = {
-    "demo": "see it all once: train, store, test from the file, retrain (offline, about 3 minutes)",
+    "demo": "see it all once: train, store, test, retrain (offline, 3 minutes)",
     "train": "train a network, plainly or with the scheme; retrain a stored one",
+    "train-all": "train every network on every dataset, one after the other",
     "test": "test a network from a checkpoint or a .mess file",
     "compress": "store a checkpoint, or any weights file, as a .mess file",
     "decompress": "turn a .mess file back into ordinary weights",
     "inspect": "show what a .mess file holds, byte for byte",
     "fetch": "fetch datasets and public weights, checked",
+    "clean": "delete the checkpoints of single epochs",
+    "completion": "print what makes the shell complete verbs, flags and names",
 }
 EXIT_BAD_INPUT = 2
 
 WELCOME = """MESS stores convolutional networks in very few bytes.
 
-  [bold]mess demo[/]                                   see it all once
-  [bold]mess train[/] digits -a resnet --epochs 10     train
-  [bold]mess compress[/] CKPT -v v2                    store
-  [bold]mess test[/] digits -a resnet --ckpt X.mess    test from the file
-"""
+[bold]Start here[/]
+  [cyan]mess demo[/]                                            see it all once
+  [cyan]mess train digits -a resnet --layers 20 --epochs 10[/]  train
+  [cyan]mess compress checkpoint/resnet/digits/ckpt_best.pth[/] store, as scheme v2
+  [cyan]mess test digits -a resnet --ckpt ckpt_best_v2.mess[/]  test the file itself
+
+[bold]Verbs[/]"""
 
 
 # Waiting threads sleep instead of spinning (read by OpenMP when torch is imported). On a machine that has anything else
@@ -44,69 +53,97 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mess VERB …` and return its exit code: 0, 2 for bad input, 130 or 143 after a signal."""
-    return _guarded(_mess, sys.argv[1:] if argv is None else list(argv))
+    return _guarded(_mess, argv)
 
 
 def specified_main(argv: Sequence[str] | None = None) -> int:
     """Run the specification's `main.py DATA …`: every flag of `mess train`."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    return _guarded(lambda a: _verb("train", "main.py", a), arguments)
+    return _guarded(lambda arguments: _run("train", arguments, "main.py"), argv)
 
 
 def down_imagenet_main(argv: Sequence[str] | None = None) -> int:
-    """Run the specification's `down_imagenet.py`."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    return _guarded(lambda a: _verb("fetch", "down_imagenet.py", a, "add_imagenet_arguments"), arguments)
+    """Run the specification's `down_imagenet.py`: `mess fetch imagenet`."""
+    return _guarded(lambda arguments: _run("fetch", arguments, "down_imagenet.py", "add_imagenet_arguments"), argv)
 
 
 def down_ckpt_main(argv: Sequence[str] | None = None) -> int:
-    """Run the specification's `down_ckpt.py DATA …`."""
-    arguments = sys.argv[1:] if argv is None else list(argv)
-    return _guarded(lambda a: _verb("fetch", "down_ckpt.py", a, "add_ckpt_arguments"), arguments)
+    """Run the specification's `down_ckpt.py DATA …`: `mess fetch weights`."""
+    return _guarded(lambda arguments: _run("fetch", arguments, "down_ckpt.py", "add_ckpt_arguments"), argv)
+
+
+def module_of(verb: str) -> ModuleType:
+    """Import only the verb that is asked for: `mess inspect` needs no torch."""
+    return import_module(f"mess.cli.{verb.replace('-', '_')}")
+
+
+def make_parser(verb: str, program: str = "", flags: str = "add_arguments") -> Parser:
+    """Return the parser of a verb.
+
+    Args:
+        program: what stands in place of `mess VERB`: a program of the specification.
+        flags: the function of the verb's module that adds the flags.
+    """
+    from mess.cli.parser import Parser
+
+    module = module_of(verb)
+    description, examples = f"{VERBS[verb][0].upper()}{VERBS[verb][1:]}.", module.EXAMPLES
+    if program:
+        description, examples = f"{description[:-1]}: `mess {verb}` under another name.", SPECIFIED_EXAMPLES[program]
+    parser = Parser(program or f"mess {verb}", description, examples)
+    getattr(module, flags)(parser)
+    return parser
+
+
+SPECIFIED_EXAMPLES = {
+    "main.py": """examples:
+  python main.py cifar10 -a mobilenet -C -g 0 1 2 3 -b 256
+  python main.py cifar10 -a mobilenet -C -g 0 1 2 3 -b 256 -R --ckpt ckpt_epoch_50.pth
+  python main.py cifar10 -a mobilenet -C -g 0 1 2 3 -b 256 -E --ckpt ckpt_best.pth
+  python main.py cifar10 -a resnet --layers 20 -N -v v2 -s 5""",
+    "down_imagenet.py": """examples:
+  python3 down_imagenet.py --source tar --archives ~/downloads
+  python3 down_imagenet.py --source hf          (with a token in HF_TOKEN)""",
+    "down_ckpt.py": """examples:
+  python down_ckpt.py imagenet -a mobilenet -o pretrained_model.pth
+  python down_ckpt.py --list
+  python down_ckpt.py --all -o pretrained""",
+}
 
 
 def _mess(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help"):
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        console.print(WELCOME)
-        console.print("\n".join(f"  [bold]{verb:<11}[/] {text}" for verb, text in VERBS.items()))
-        console.print("\n`mess VERB --help` shows a verb's flags and examples.")
+        _welcome()
         return 0
     if argv[0] in ("-V", "--version"):
         print(f"mess {__version__}")
         return 0
     if argv[0] not in VERBS:
-        raise OptionError("mess", one_of(VERBS, argv[0]), argv[0])
-    return _verb(argv[0], f"mess {argv[0]}", argv[1:])
+        raise OptionError("mess", one_of(VERBS, argv[0]), argv[0], "`mess` alone shows what to do first")
+    return _run(argv[0], argv[1:])
 
 
-def _verb(verb: str, program: str, argv: list[str], flags: str = "add_arguments") -> int:
-    """Import only the verb that is asked for: `mess inspect` needs no torch."""
-    from rich_argparse import RawDescriptionRichHelpFormatter
+def _welcome() -> None:
+    from rich.console import Console
+    from rich.table import Table
 
-    module = import_module(f"mess.cli.{verb}")
-    RawDescriptionRichHelpFormatter.group_name_formatter = lambda name: name[:1].upper() + name[1:]
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=f"{VERBS[verb][0].upper()}{VERBS[verb][1:]}.",
-        epilog=module.EXAMPLES,
-        formatter_class=RawDescriptionRichHelpFormatter,
-        allow_abbrev=False,
-    )
-    getattr(module, flags)(parser)
-    args = parser.parse_args(argv)
-    # what was typed, as against what is a default: on a resume only the former overrules the checkpoint
-    untouched = argparse.Namespace(**dict.fromkeys(vars(args), ...))
-    args.explicit = {name for name, value in vars(parser.parse_args(argv, untouched)).items() if value is not ...}
-    return module.run(args)
+    console = Console(highlight=False)
+    console.print(WELCOME, soft_wrap=True)
+    verbs = Table.grid(padding=(0, 2))
+    for verb, text in VERBS.items():
+        verbs.add_row(f"  [cyan]{verb}[/]", text)
+    console.print(verbs)
+    console.print("\n`mess VERB --help` shows its flags and examples; docs/GUIDE.md shows the whole way.")
 
 
-def _guarded(command: object, argv: list[str]) -> int:
+def _run(verb: str, argv: list[str], program: str = "", flags: str = "add_arguments") -> int:
+    args = make_parser(verb, program, flags).parse(argv)
+    return module_of(verb).run(args)
+
+
+def _guarded(command: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
     """Turn what can go wrong outside the program into one line and an exit code."""
     try:
-        return command(argv)  # type: ignore[operator]
+        return command(sys.argv[1:] if argv is None else list(argv))
     except MessError as error:
         _complain(str(error))
         return EXIT_BAD_INPUT
@@ -123,11 +160,6 @@ def _guarded(command: object, argv: list[str]) -> int:
 
 def _complain(message: str) -> None:
     from rich.console import Console
-
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]mess:[/] {_escaped(message)}")
-
-
-def _escaped(message: str) -> str:
     from rich.markup import escape
 
-    return escape(message)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]mess:[/] {escape(message)}")

@@ -9,11 +9,15 @@ from mess.data import dataset_names
 from mess.errors import OptionError, one_of
 from mess.models import ARCHITECTURES
 
+SPECIFIED_DATASETS = ("cifar10", "cifar100", "imagenet")
 VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")
 
 
-def add_specified_flags(parser: argparse.ArgumentParser) -> None:
+def add_specified_flags(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
     """Add every flag of the specification's `main.py`, with its letters, names and defaults.
+
+    Args:
+        several: DATA and ARCH take several names, and none means all (`mess train-all`).
 
     A default shown as text but stored as None (``--layers``, ``--groups``) lets a family put its own in its place.
     """
@@ -21,19 +25,21 @@ def add_specified_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        nargs="?",
-        default="cifar10",
+        nargs="*" if several else "?",
+        default=list(SPECIFIED_DATASETS) if several else "cifar10",
         type=_dataset,
-        help=f"dataset: {names}, or a folder of class folders (default: cifar10)",
+        help=f"dataset: {names}, or a folder of class folders (default: "
+        f"{', '.join(SPECIFIED_DATASETS) if several else 'cifar10'})",
     )
     network = parser.add_argument_group("network")
     network.add_argument(
         "-a",
         "--arch",
         metavar="ARCH",
-        default="mobilenet",
+        nargs="+" if several else None,
+        default=sorted(ARCHITECTURES) if several else "mobilenet",
         type=_architecture,
-        help=f"model architecture: {' | '.join(sorted(ARCHITECTURES))} (default: mobilenet)",
+        help=f"model architecture: {' | '.join(sorted(ARCHITECTURES))} (default: {'all' if several else 'mobilenet'})",
     )
     network.add_argument(
         "--layers",
@@ -242,6 +248,11 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("checkpoint"),
         help="where checkpoints go, in ARCH/DATA (default: checkpoint)",
+    )
+    more.add_argument(
+        "--name",
+        metavar="NAME",
+        help="folder of this run in place of ARCH, so that two sizes of a family do not share one (default: ARCH)",
     )
     more.add_argument(
         "--project",

@@ -10,7 +10,7 @@ from mess.cli.choices import architecture, data_choice, device_choice
 from mess.cli.flags import add_more_flags, add_specified_flags
 from mess.cli.progress import ConsoleReporter, clock
 from mess.errors import OptionError
-from mess.recipes import score_network
+from mess.recipes import run_folder, score_network
 
 EXAMPLES = """examples:
   mess test digits -a resnet --ckpt ckpt_best.pth
@@ -31,10 +31,10 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     reporter = ConsoleReporter(console)
     try:
+        network = architecture(args)
         tested = score_network(
-            data_choice(args), architecture(args), args.ckpt, batch_size=args.batch_size, precision=args.precision,
-            devices=device_choice(args), checkpoints=args.checkpoints,
-            reporter=reporter,
+            data_choice(args), network, args.ckpt, batch_size=args.batch_size, precision=args.precision,
+            devices=device_choice(args), folder=run_folder(args.checkpoints, network, args.name), reporter=reporter,
         )  # fmt: skip
     finally:
         reporter.close()

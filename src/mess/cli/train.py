@@ -94,6 +94,7 @@ def to_job(args: argparse.Namespace) -> Job:
         ckpt=args.ckpt,
         mode="resume" if args.resume else "retrain" if args.retrain else "train",
         checkpoints=args.checkpoints,
+        name=args.name,
         pretrained=args.pretrained,
         explicit=frozenset(option for flag, option in OPTIONS.items() if flag in args.explicit),
     )  # fmt: skip

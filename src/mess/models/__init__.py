@@ -4,8 +4,8 @@
 names and shapes of its weights: what a `.mess` file of a network of the zoo need not store.
 """
 
-from mess.models.architecture import Architecture, resolve
+from mess.models.architecture import Architecture, networks, resolve
 from mess.models.recognise import recognise
 from mess.models.zoo import ARCHITECTURES, build, create_model, layout
 
-__all__ = ["ARCHITECTURES", "Architecture", "build", "create_model", "layout", "recognise", "resolve"]
+__all__ = ["ARCHITECTURES", "Architecture", "build", "create_model", "layout", "networks", "recognise", "resolve"]

@@ -18,6 +18,7 @@ SPECIFIED_GROUPS = 2  # and of --groups
 
 SHUFFLENET_GROUPS = (1, 2, 3, 4, 8)
 SHUFFLENETV2_WIDTHS = (0.5, 1.0, 1.5, 2.0)
+RESNET_CIFAR_LAYERS = (20, 32, 44, 56, 110)  # of the paper and of the specification's table; any 6n+2 can be built
 RESNET_IMAGENET_LAYERS = (18, 34, 50, 101, 152)
 RESNEXT_IMAGENET_LAYERS = (50, 101)
 WIDERESNET_IMAGENET_LAYERS = (50, 101)
@@ -90,6 +91,22 @@ class Architecture:
             width_mult=float(values["width_mult"]),
             groups=values["groups"],
         )
+
+
+def networks(dataset: str) -> list[Architecture]:
+    """Return every family in the sizes that people compare: those of the specification's tables and of the papers."""
+    cifar = dataset in CIFAR_FORM
+    layers: dict[str, tuple[int, ...]] = {
+        "resnet": RESNET_CIFAR_LAYERS if cifar else RESNET_IMAGENET_LAYERS,
+        "resnext": (29,) if cifar else RESNEXT_IMAGENET_LAYERS,
+        "wideresnet": (28,) if cifar else WIDERESNET_IMAGENET_LAYERS,
+    }
+    widths = {"wideresnet": 10.0 if cifar else 2.0}
+    return [
+        resolve(arch, dataset, layers=depth, width_mult=widths.get(arch, 1.0))
+        for arch in FAMILIES
+        for depth in layers.get(arch, (None,))
+    ]
 
 
 def resolve(
@@ -191,6 +208,6 @@ def _classes_of_folder(dataset: str) -> int:
     count = sum(1 for entry in inner.iterdir() if entry.is_dir()) if inner.is_dir() else 0
     if not count:
         raise OptionError(
-            "dataset", f"one of {', '.join([*CIFAR_FORM, 'imagenet'])} or a folder of class folders", dataset
+            "dataset", one_of([*CIFAR_FORM, "imagenet"], dataset) + " or a folder of class folders", dataset
         )
     return count

@@ -5,7 +5,7 @@ the scheme (-N), retraining (-T) and rounded kernels (-Q) differ only in the hoo
 for version 4.
 """
 
-from mess.recipes.job import DataChoice, DeviceChoice, Job, RateTraining, SchemeTraining
+from mess.recipes.job import DataChoice, DeviceChoice, Job, RateTraining, SchemeTraining, run_folder
 from mess.recipes.run import RunResult, Tested, run_job, score_network
 from mess.recipes.sources import calibration_inputs
 
@@ -18,6 +18,7 @@ __all__ = [
     "SchemeTraining",
     "Tested",
     "calibration_inputs",
+    "run_folder",
     "run_job",
     "score_network",
 ]

@@ -118,6 +118,7 @@ class Job:
         ckpt: a path or a name in the run's folder: what to resume, to retrain, or to start from.
         mode: "train", "resume" or "retrain".
         checkpoints: folder that holds ARCH/DATA/ckpt_….
+        name: of the run's folder, in place of ARCH: two sizes of one family do not share one.
         pretrained: start from public weights.
         explicit: names of options that the user gave in so many words; on a resume only these overrule the checkpoint.
     """
@@ -130,10 +131,12 @@ class Job:
     ckpt: str | None = None
     mode: str = "train"
     checkpoints: Path = Path("checkpoint")
+    name: str | None = None
     pretrained: bool = False
     explicit: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        run_folder(self.checkpoints, self.architecture, self.name)  # refuses a name that would lead elsewhere
         if self.mode == "retrain" and self.ckpt is None:
             raise OptionError("--retrain", "--ckpt with what to retrain", "none")
         if self.pretrained and (self.ckpt is not None or self.mode != "train"):
@@ -145,5 +148,16 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where this run's checkpoints go: `checkpoint/ARCH/DATA`."""
-        return self.checkpoints / self.architecture.arch / Path(self.architecture.dataset).name
+        """Where this run's checkpoints go."""
+        return run_folder(self.checkpoints, self.architecture, self.name)
+
+
+def run_folder(checkpoints: Path, architecture: Architecture, name: str | None = None) -> Path:
+    """Return a run's folder: `checkpoint/ARCH/DATA`, or `checkpoint/NAME/DATA`.
+
+    Raises:
+        OptionError: a name that is no name of one folder.
+    """
+    if name is not None and (name in ("", "..") or Path(name).name != name):
+        raise OptionError("--name", "a name of one folder", repr(name))
+    return checkpoints / (name or architecture.arch) / Path(architecture.dataset).name

@@ -12,11 +12,11 @@ from mess.devices import Devices, open_devices, restarted
 from mess.errors import MessError, OptionError
 from mess.models import Architecture
 from mess.recipes.job import DataChoice, DeviceChoice, Job
-from mess.recipes.sources import check_version, find_file, open_batches, open_network, start_network
+from mess.recipes.sources import check_version, open_batches, open_network, start_network
 from mess.recipes.with_rate import rate_hooks, rate_start, rate_teacher
 from mess.recipes.with_scheme import scheme_hooks
 from mess.training import FitResult, Reporter, Scores, TrainOptions, evaluate, fit, refresh_statistics
-from mess.training.checkpoint import open_checkpoint
+from mess.training.checkpoint import find, open_checkpoint
 
 STATISTICS_BATCHES = 20  # training batches that BatchNorm is measured on before a stored network is retrained
 
@@ -56,12 +56,16 @@ def score_network(
     batch_size: int = 128,
     precision: str = "32",
     devices: DeviceChoice | None = None,
-    checkpoints: Path = Path("checkpoint"),
+    folder: Path = Path(),
     reporter: Reporter | None = None,
 ) -> Tested:
-    """Test the network of a checkpoint, a weights file or a `.mess` file, every test image once."""
+    """Test the network of a checkpoint, a weights file or a `.mess` file, every test image once.
+
+    Args:
+        ckpt: a path, or a name in `folder`.
+    """
     choice = devices or DeviceChoice()
-    path = find_file(ckpt, architecture, checkpoints)
+    path = find(ckpt, folder)
     model, about = open_network(path, architecture)
     opened = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=precision)
     return opened.launch(_test, data_of(data, about), model, path, batch_size, opened, reporter)
@@ -120,13 +124,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
 def _checkpoint_to_resume(job: Job, reporter: Reporter) -> dict | None:
     """Return the checkpoint `-R` means; after an elastic restart before the first save there is none."""
     try:
-        _, checkpoint = open_checkpoint(
-            job.ckpt,
-            job.architecture.arch,
-            job.folder.name,
-            job.checkpoints,
-            lambda text: reporter.message(text, "warning"),
-        )
+        _, checkpoint = open_checkpoint(job.ckpt, job.folder, lambda text: reporter.message(text, "warning"))
     except MessError:
         if job.mode != "resume" and restarted():
             return None

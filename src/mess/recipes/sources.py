@@ -54,11 +54,6 @@ def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
     return next(iter(batches.epoch(0)))[0]
 
 
-def find_file(name: str, architecture: Architecture, checkpoints: Path) -> Path:
-    """Return what `--ckpt` means: a path, or a name in `checkpoint/ARCH/DATA`."""
-    return find(name, architecture.arch, Path(architecture.dataset).name, checkpoints)
-
-
 def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str, Any]]:
     """Read a network from a checkpoint, any weights file or a `.mess` file, and what the file says beside it.
 
@@ -88,7 +83,7 @@ def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str,
 def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, Any], Path | None]:
     """Return the network a run starts from, what its file says, and that file."""
     if job.ckpt is not None and job.mode != "resume":
-        path = find_file(job.ckpt, job.architecture, job.checkpoints)
+        path = find(job.ckpt, job.folder)
         model, about = open_network(path, job.architecture)
         return model, about, path
     torch.manual_seed(job.options.seed)  # the first weights are a draw like any other

@@ -16,9 +16,10 @@ from mess import codec, models
 from mess.conversion import layout_of
 from mess.conversion_v4 import as_learned, as_stored
 from mess.recipes.job import LABELS, DataChoice, Job, RateTraining
-from mess.recipes.sources import calibration_inputs, find_file, open_network
+from mess.recipes.sources import calibration_inputs, open_network
 from mess.scheme.learned import Learned, LearnOptions, Priced, learn, resumed_start
 from mess.training import Hooks, TrainOptions
+from mess.training.checkpoint import find
 
 FINER = 3.0  # how much less divergence a float network is rounded with, to begin with, than its price asks for
 
@@ -99,7 +100,7 @@ def rate_teacher(model: nn.Module, job: Job, rate: RateTraining, resumed: Mappin
     elif rate.teacher is None:
         teacher = copy.deepcopy(model)
     else:
-        teacher, _ = open_network(find_file(rate.teacher, job.architecture, job.checkpoints), job.architecture)
+        teacher, _ = open_network(find(rate.teacher, job.folder), job.architecture)
     return teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

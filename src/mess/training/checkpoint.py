@@ -153,18 +153,22 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def find(name: str | os.PathLike[str], arch: str, dataset: str, root: str | os.PathLike[str]) -> Path:
-    """Return the file that `name` means: a path, or a name in ``root/arch/dataset``.
+def find(name: str | os.PathLike[str], folder: Path) -> Path:
+    """Return the file that `name` means: a path, or a name in a run's folder.
 
     Raises:
         CheckpointError: neither is there; the message says where was looked and what is there.
     """
-    inside = Path(root) / arch / dataset
-    for candidate in (Path(name), inside / name):
+    for candidate in (Path(name), folder / name):
         if candidate.is_file():
             return candidate
-    there = sorted(path.name for path in inside.glob("*.pth")) if inside.is_dir() else []
-    raise CheckpointError(name, f"a file there or in {inside}", "none", f"There: {', '.join(there)}" if there else "")
+    there = sorted(path.name for path in folder.glob("*.pth")) if folder.is_dir() else []
+    raise CheckpointError(name, f"a file there or in {folder}", "none", f"There: {', '.join(there)}" if there else "")
+
+
+def epoch_checkpoints(folder: Path) -> dict[int, Path]:
+    """Return the `ckpt_epoch_N.pth` of a folder by N."""
+    return {int(m[1]): p for p in folder.glob("ckpt_epoch_*.pth") if (m := re.fullmatch(r"ckpt_epoch_(\d+)", p.stem))}
 
 
 def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
@@ -175,9 +179,7 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, dict[s
     Raises:
         CheckpointError: there is none.
     """
-    numbered = {
-        int(m[1]): p for p in folder.glob("ckpt_epoch_*.pth") if (m := re.fullmatch(r"ckpt_epoch_(\d+)", p.stem))
-    }
+    numbered = epoch_checkpoints(folder)
     kept = [numbered[epoch] for epoch in sorted(numbered, reverse=True)]
     tried = []
     for path in [folder / LAST, folder / PREVIOUS, *kept, folder / BEST]:
@@ -196,17 +198,15 @@ def load_newest(folder: Path, warn: Callable[[str], None]) -> tuple[Path, dict[s
     )
 
 
-def open_checkpoint(
-    name: str | None, arch: str, dataset: str, root: str | os.PathLike[str], warn: Callable[[str], None]
-) -> tuple[Path, dict[str, Any]]:
+def open_checkpoint(name: str | None, folder: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
     """Return the checkpoint to resume from: the one called `name` (see `find`), or the newest if None.
 
     A damaged `ckpt_last.pth` falls back to the newest whole one, with a warning; a checkpoint that was named otherwise
     is what the user wants, and nothing else takes its place.
     """
     if name is None:
-        return load_newest(Path(root) / arch / dataset, warn)
-    path = find(name, arch, dataset, root)
+        return load_newest(folder, warn)
+    path = find(name, folder)
     if path.name == LAST:
         return load_newest(path.parent, warn)
     return path, load(path)

@@ -1,0 +1,95 @@
+"""The argument parser of every verb: help that is read, and one line instead of a page where a flag is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from rich_argparse import RawDescriptionRichHelpFormatter
+
+from mess.errors import OptionError, one_of
+
+WIDTH = 80
+KINDS = {"int": "a whole number", "float": "a number", "Path": "a path"}
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose mistakes are `OptionError`s that suggest the nearest flag or value."""
+
+    def __init__(self, program: str, description: str, examples: str) -> None:
+        RawDescriptionRichHelpFormatter.group_name_formatter = lambda name: name[:1].upper() + name[1:]
+        super().__init__(
+            prog=program,
+            description=description,
+            epilog="\n".join(map(_folded, examples.splitlines())),
+            formatter_class=RawDescriptionRichHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Return the flags, and in `explicit` those that were typed: their names, and how they are typed again.
+
+        Raises:
+            OptionError: a flag or a value that is none.
+        """
+        args, unknown = argparse.Namespace(), [word for word in argv if self._is_unknown(word)]
+        if not unknown:  # else the value of a mistyped flag would be taken for DATA, and complained of first
+            args, unknown = self.parse_known_args(argv)
+        if unknown:
+            self._refuse(unknown[0])
+        # what was typed, as against what is a default: on a resume only the former overrules the checkpoint
+        untouched = argparse.Namespace(**dict.fromkeys(vars(args), ...))
+        typed = {name: value for name, value in vars(self.parse_args(argv, untouched)).items() if value is not ...}
+        args.explicit = {a.dest: _words(a, typed[a.dest]) for a in self._actions if a.dest in typed}
+        return args
+
+    def flags(self) -> list[str]:
+        """Return every flag there is, long ones last."""
+        return [flag for action in self._actions for flag in action.option_strings]
+
+    def error(self, message: str) -> NoReturn:
+        """Say argparse's message in our words; the page of usage it would print hides what is wrong."""
+        known: list[tuple[str, Callable[[re.Match[str]], tuple[str, str, str]]]] = [
+            (r"argument (\S+): invalid (\w+) value: '(.*)'", lambda m: (m[1], KINDS.get(m[2], m[2]), repr(m[3]))),
+            (r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", _choice),
+            (r"argument (\S+): expected (.*)", lambda m: (m[1], m[2].replace("argument", "value"), "none")),
+            (r"the following arguments are required: (.*)", lambda m: (self.prog, m[1], "nothing")),
+        ]
+        for pattern, said in known:
+            if found := re.fullmatch(pattern, message, re.DOTALL):
+                where, expected, value = said(found)
+                raise OptionError(where, expected, value, self._hint())
+        raise OptionError(self.prog, "other arguments", message, self._hint())
+
+    def _is_unknown(self, word: str) -> bool:
+        return word.startswith("--") and word.partition("=")[0] not in (*self.flags(), "--")
+
+    def _refuse(self, argument: str) -> NoReturn:
+        if not argument.startswith("-"):
+            raise OptionError(self.prog, "nothing more", repr(argument), self._hint())
+        near = one_of(self.flags(), argument.partition("=")[0]).partition(" (")[2]
+        raise OptionError(self.prog, "one of its flags" + (f" ({near}" if near else ""), argument, self._hint())
+
+    def _hint(self) -> str:
+        return f"`{self.prog} --help` shows what there is"
+
+
+def _folded(example: str) -> str:
+    """Return a command as it is typed over several lines, where one of 80 columns is too short for it."""
+    if len(example) <= WIDTH:
+        return example
+    at = example.rindex(" ", 0, WIDTH - 1)
+    return f"{example[:at]} \\\n{_folded('    ' + example[at + 1 :])}"
+
+
+def _words(action: argparse.Action, value: Any) -> list[str]:
+    """Return the words on a command line that give a flag a value."""
+    values = [] if action.nargs == 0 else value if isinstance(value, list) else [value]
+    return [*action.option_strings[-1:], *map(str, values)]
+
+
+def _choice(found: re.Match[str]) -> tuple[str, str, str]:
+    choices = [choice.strip().strip("'") for choice in found[3].split(",")]
+    return found[1], one_of(choices, found[2]), repr(found[2])
