@@ -78,6 +78,7 @@ def test_a_run_that_fails_does_not_stop_the_others_and_what_is_finished_is_skipp
     assert last == "all 1 runs are finished"
 
 
+@pytest.mark.slow
 def test_a_signal_stops_all_and_the_next_call_goes_on(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_cifar(in_folder, "cifar10", python=False)
     write_cifar(in_folder, "cifar100", python=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mess.cli.fetch import WHAT
 from mess.cli.flags import VERSIONS
 from mess.data import dataset_names
 from mess.errors import OptionError
@@ -20,7 +21,7 @@ VALUES = {
     "data": dataset_names(),
     "calibration": dataset_names(),
     "version": (*VERSIONS, "v4"),
-    "what": ("cifar10", "cifar100", "imagenet", "weights"),
+    "what": WHAT,
     "shell": SHELLS,
 }
 FILES = ("CKPT", "FILE", "FILE.mess")
