@@ -42,6 +42,13 @@ check: .venv/installed  ## formatting, lint, types, import rules
 	$(BIN)/mypy
 	$(PY) -m pytest -q tests/test_house.py
 
+.venv/docs: .venv/installed
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[docs]'
+	@touch $@
+
+docs: .venv/docs  ## build the documentation into site/ (a broken link is an error)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
 	$(PY) tests/fuzz_format.py --n 100000
 
@@ -64,7 +71,7 @@ bench-size: .venv/installed .venv-peers/installed  ## measure bytes against accu
 	$(PY) benchmarks/size.py --datapath $(DATAPATH) $(NETWORKS:%=--network %) $(RETRAINED:%=--retrained %)
 
 clean:  ## remove what make and the demo made (not checkpoints, not datasets)
-	rm -rf .venv .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check fuzz peers bench bench-size clean
+.PHONY: help install demo test test-slow test-network dist check docs fuzz peers bench bench-size clean

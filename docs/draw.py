@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 
 HERE = Path(__file__).parent / "images"
 FIRST, LAYER = "conv1.weight", "layer2.1.conv1.weight"
-SHOWN = (1, 40, 333, 512, 700)  # kernels of LAYER: of common and of rare shapes
+SHARES = (0.4, 0.55, 0.7, 0.85, 0.95)  # which kernels of LAYER are shown: larger than this share of them
 FITTING = 259  # a kernel of LAYER that its reference fits well: what is lost of others, versions.png shows
 VERSIONS: dict[str, dict] = {
     "v1": {}, "v2": {}, "v2a": {}, "v2q": {"quant_bits": 4}, "v3": {"bind": 2}, "v3a": {"bind": 2}, "v4": {},
@@ -66,11 +66,13 @@ def draw_kernel(kernels: np.ndarray, refs_KU: np.ndarray) -> None:
 
 def draw_versions(weights: dict, kernels: np.ndarray) -> None:
     """Draw some kernels as they are, and as each version gives them back, with what the whole file weighs."""
+    by_size = np.argsort(np.linalg.norm(kernels.reshape(-1, 9), axis=1))
+    shown = [int(by_size[int(share * len(kernels))]) for share in SHARES]
     figure, places = pyplot.subplots(
-        len(SHOWN), 1 + len(VERSIONS), figsize=(9, 6.4), layout="constrained", gridspec_kw={"hspace": 0.02}
+        len(shown), 1 + len(VERSIONS), figsize=(9, 6.4), layout="constrained", gridspec_kw={"hspace": 0.02}
     )
     count = sum(tensor.numel() for tensor in weights.values())
-    column(places[:, 0], kernels, kernels, f"float\n32 bits\n{4 * count / 1000:.0f} KB")
+    column(places[:, 0], kernels[shown], kernels[shown], f"float\n32 bits\n{4 * count / 1000:.0f} KB")
     with tempfile.TemporaryDirectory() as folder:
         for place, (version, options) in enumerate(VERSIONS.items(), start=1):
             file = Path(folder) / f"{version}.mess"
@@ -79,14 +81,14 @@ def draw_versions(weights: dict, kernels: np.ndarray) -> None:
             stored = mess.load_state_dict(file, names=[LAYER])[LAYER].numpy().reshape(-1, 3, 3)
             lost = np.linalg.norm(stored - kernels) / np.linalg.norm(kernels)
             heading = f"{version}\n{8 * report.bytes / count:.1f} bits\n{report.bytes / 1000:.0f} KB\nerror {lost:.0%}"
-            column(places[:, place], stored, kernels, heading)
+            column(places[:, place], stored[shown], kernels[shown], heading)
     save(figure, "versions.png")
 
 
 def column(places: np.ndarray, kernels: np.ndarray, originals: np.ndarray, title: str) -> None:
-    """Draw the kernels that are shown, one below the other, each in its original's range."""
-    for axes, number in zip(places, SHOWN, strict=True):
-        tile(axes, kernels[number], float(np.abs(originals[number]).max()))
+    """Draw kernels one below the other, each in its original's range."""
+    for axes, kernel, original in zip(places, kernels, originals, strict=True):
+        tile(axes, kernel, float(np.abs(original).max()))
     places[0].set_title(title, fontsize=9)
 
 

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -174,6 +175,17 @@ def test_every_block_says_what_it_is_and_every_command_is_understood(page: str, 
     for block in found:
         for words in block.commands() if block.language == "shell" else ():
             understood(words)
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="`make docs` installs what builds the site")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]
+    run = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    assert "https://fonts" not in page
+    assert "images/kernel.png" in page
 
 
 def test_the_checks_themselves_see_what_is_wrong() -> None:
