@@ -28,6 +28,15 @@ def test_own_folders_are_classes_in_sorted_order_for_any_number_of_workers(pictu
         assert torch.equal(b, d)
 
 
+def test_imagenet_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"imagenet: expected a folder with train and val.*`mess fetch imagenet "):
+        open_dataset("imagenet", tmp_path, train=True)
+    for split in ("train", "val"):
+        (tmp_path / "imagenet" / split / "n01440764").mkdir(parents=True)
+    with pytest.raises(DataError, match="train: expected 1000 class folders, found 1"):
+        open_dataset("imagenet", tmp_path, train=True)
+
+
 def test_what_other_programs_leave_in_folders_is_no_class_and_no_picture(pictures: Path) -> None:
     train = pictures / "train"
     for hidden in (

@@ -73,7 +73,8 @@ def load_cifar(name: str, datapath: Path, *, train: bool) -> ImageSet:
 
 def _how_to_get(name: str, datapath: Path) -> str:
     archive = {"cifar10": "cifar-10-binary.tar.gz", "cifar100": "cifar-100-binary.tar.gz"}[name]
-    return f"Unpack {archive} from https://www.cs.toronto.edu/~kriz/cifar.html in {datapath}"
+    by_hand = f"unpack {archive} from https://www.cs.toronto.edu/~kriz/cifar.html in {datapath}"
+    return f"`mess fetch {name} --datapath {datapath}` fetches it; or {by_hand}"
 
 
 def _present(path: Path, name: str) -> Path:

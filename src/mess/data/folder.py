@@ -79,6 +79,9 @@ def open_folder(root: Path, known: DatasetInfo | None, *, train: bool, resize: i
     Raises:
         DataError: no such folder, no classes, or a class without pictures.
     """
+    if known is not None and not root.is_dir():
+        hint = f"`mess fetch {known.name} --datapath {root.parent}` says how to get it, and unpacks it"
+        raise DataError(root, "a folder with train and val", "none", hint)
     split, own = _split_folder(root, train)
     classes = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
     if known is not None and len(classes) != known.num_classes:
@@ -113,7 +116,7 @@ def _pictures(folder: Path) -> Iterator[str]:
 def _split_folder(root: Path, train: bool) -> tuple[Path, bool]:
     """Return the folder of a split, and whether the split has it for itself."""
     if not root.is_dir():
-        raise DataError(root, "a folder with train and val", "none", "Give the folder with --datapath or as DATA")
+        raise DataError(root, "a folder with train and val, or with class folders", "none")
     if not (root / "train").is_dir():
         tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
         if tests and not train:
