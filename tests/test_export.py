@@ -17,16 +17,18 @@ from test_storing import SMALL
 
 GOLDEN = Path(__file__).parent / "golden"
 STD = [0.2, 0.3, 0.4]
+SIDE = {"imagenet": 224}
 
 
 def stored(path: Path, arch: str = "resnet", dataset: str = "cifar10", **options: object) -> Path:
-    """Store a small network whose BatchNorm layers are not what a fresh one's are."""
+    """Store a small network whose BatchNorm layers have seen pictures, so that its answers depend on them."""
     torch.manual_seed(0)
     model = mess.create_model(arch, dataset, **{**SMALL[arch], **options})
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(layer.running_mean, std=0.2)
-            torch.nn.init.uniform_(layer.running_var, 0.5, 2)
+            layer.momentum = 1.0
+    with torch.no_grad():
+        model.train()(torch.randn(8, 3, *[SIDE.get(dataset, 32)] * 2))
     mess.compress(model, path, "v2", rest_bits=16, about={"std": STD})
     return path
 
@@ -50,10 +52,12 @@ def test_onnx_answers_as_the_network_for_any_number_of_pictures(arch: str, tmp_p
     written = export(source, tmp_path / "net.onnx")
     assert "tolerance 1e-04" in written.notes[0]
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
-    side = 224 if dataset == "imagenet" else 32
-    images = torch.rand(5, 3, side, side)
+    side = SIDE.get(dataset, 32)
+    images = torch.randn(5, 3, side, side)
     with torch.inference_mode():
         expected = mess.load(source)(images).numpy()
+    depends_on_picture = expected.std(axis=0).mean() / np.abs(expected).max()
+    assert depends_on_picture > 50 * onnx_model.TOLERANCE
     for size in (1, 5):
         (found,) = session.run(["logits"], {"images": images[:size].numpy()})
         np.testing.assert_allclose(found, expected[:size], rtol=0, atol=1e-4 * np.abs(expected).max())
