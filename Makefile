@@ -64,7 +64,14 @@ peers: .venv-peers/installed  ## install what we are compared with, NNCodec and 
 DATAPATH ?= ../data
 NETWORKS ?= resnet20=resnet20-12fca82f.th
 RETRAINED ?=
-bench: .venv/installed  ## measure bytes and accuracy of every version: make bench NETWORKS="resnet20=FILE" DATAPATH=...
+bench: .venv/installed  ## measure speed of training and storing, beside baselines: make bench DATAPATH=... (an hour)
+	$(PY) benchmarks/training.py --datapath $(DATAPATH)
+	$(PY) benchmarks/storing.py
+
+bench-check: .venv/installed  ## measure again, and fail where a ratio is 20 % worse than in docs/results (minutes)
+	$(PY) benchmarks/check.py --datapath $(DATAPATH)
+
+bench-schemes: .venv/installed  ## measure bytes and accuracy of every version: make bench-schemes NETWORKS="resnet20=FILE"
 	$(PY) benchmarks/schemes.py --datapath $(DATAPATH) --label public --imagenet-normalised $(NETWORKS:%=--network %)
 
 bench-size: .venv/installed .venv-peers/installed  ## measure bytes against accuracy beside NNCodec and others, on NETWORKS
@@ -74,4 +81,4 @@ clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check docs fuzz peers bench bench-size clean
+.PHONY: help install demo test test-slow test-network dist check docs fuzz peers bench bench-check bench-schemes bench-size clean

@@ -10,6 +10,7 @@ import torch
 
 from mess.errors import OptionError
 from mess.models import ARCHITECTURES, Architecture, build, create_model, layout, recognise, resolve
+from mess.models.layers import channel_shuffle
 
 DEPTHWISE = {
     "mobilenet": [32, 64, 128, 128, 256, 256, *[512] * 6, 1024],
@@ -134,3 +135,12 @@ def test_public_weights_are_recognised(shared: Path) -> None:
         state = torch.load(shared / "weights" / name, map_location="cpu", weights_only=True)["state_dict"]
         shapes = {key.removeprefix("module."): tuple(tensor.shape) for key, tensor in state.items()}
         assert recognise(shapes) == resolve("resnet", "cifar10", layers=layers)
+
+
+def test_shuffling_is_the_same_in_either_order_of_memory_and_keeps_it() -> None:
+    x = torch.arange(2 * 6 * 3 * 5.0).view(2, 6, 3, 5)
+    plain, last = channel_shuffle(x, 2), channel_shuffle(x.contiguous(memory_format=torch.channels_last), 2)
+    assert plain[0, :, 0, 0].tolist() == [x[0, c, 0, 0] for c in (0, 3, 1, 4, 2, 5)]
+    assert torch.equal(plain, last)
+    assert plain.is_contiguous()
+    assert last.is_contiguous(memory_format=torch.channels_last)

@@ -26,6 +26,7 @@ from mess.conversion import INPUT_FACTS, Conversion, Precision, architecture_of,
 from mess.errors import OptionError, WeightsError
 from mess.models import Architecture
 from mess.scheme import Scheme, file_tag, get_scheme
+from mess.scheme.learned.passes import Progress, silent
 from mess.storing_v4 import convert_v4, v4_options
 from mess.verification import write_verified
 
@@ -180,7 +181,7 @@ def compress_learned(
     about: Mapping[str, Any] | None = None,
     overwrite: bool = True,
     verify: bool = False,
-    progress: Any = None,
+    progress: Progress = silent,
     **options: Any,
 ) -> SizeReport:
     """Store a network as `compress` does under v4; `max_drop` is in points of accuracy, see `storing_v4.convert_v4`."""

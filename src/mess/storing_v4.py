@@ -32,7 +32,7 @@ from mess.scheme.learned import (
     synthetic_inputs,
     trimmed,
 )
-from mess.scheme.learned.storing import Progress
+from mess.scheme.learned.passes import Progress, silent
 
 REST_BITS = 8
 IMAGE_SIZES = {"imagenet": 224}
@@ -109,7 +109,7 @@ def convert_v4(
     options: V4Options | None = None,
     architecture: Architecture | None = None,
     about: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Conversion:
     """Store a network by learned references.
 
@@ -135,7 +135,10 @@ def convert_v4(
     if target_size is not None and max_drop is not None:
         raise OptionError("--target-size", "one target", "--max-drop as well")
     check_weights(weights)
-    inputs, labels = gather_inputs(calibration) if calibration is not None else (_made_up(module, architecture), None)
+    if calibration is not None:
+        inputs, labels = gather_inputs(calibration)
+    else:
+        inputs, labels = _made_up(module, architecture, progress), None
     run = _Run(module, weights, inputs, labels, options, architecture, dict(about or {}), progress)
     if target_size is not None:
         stored = run.to_size(target_size)
@@ -155,7 +158,7 @@ class _Run:
     options: V4Options
     architecture: Architecture | None
     about: dict[str, Any]
-    progress: Progress | None
+    progress: Progress
 
     def learned(self, divergence: float, *, draft: bool = False) -> Learned:
         options = replace(self.options.learning, divergence=divergence)
@@ -265,11 +268,11 @@ def accuracy_lost(original: nn.Module, stored: nn.Module, inputs: Tensor, labels
     return 100 * lost / len(inputs)
 
 
-def _made_up(module: nn.Module, architecture: Architecture | None) -> Tensor:
+def _made_up(module: nn.Module, architecture: Architecture | None, progress: Progress) -> Tensor:
     if architecture is None:
         raise OptionError("calibration", "inputs, for a network that is not in the zoo", "none")
     small = architecture.dataset in ("cifar10", "cifar100", "digits")
-    return synthetic_inputs(module, CIFAR_SIZE if small else IMAGE_SIZES["imagenet"])
+    return synthetic_inputs(module, CIFAR_SIZE if small else IMAGE_SIZES["imagenet"], progress=progress)
 
 
 def _next_divergence(points: list[Point], target: float, usual: float = USUAL_POWER) -> float:

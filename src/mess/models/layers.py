@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -23,8 +24,9 @@ def scaled(channels: int, width_mult: float) -> int:
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """Interleave the channels of `groups` groups: (N, g·c, H, W) → the same (ShuffleNet, arXiv 1707.01083, fig. 1)."""
-    n, channels, height, width = x.shape
-    return x.view(n, groups, channels // groups, height, width).transpose(1, 2).reshape(n, channels, height, width)
+    if x.is_contiguous(memory_format=torch.channels_last):  # stay so: other layers are slower on what they find else
+        return x.permute(0, 2, 3, 1).unflatten(3, (groups, -1)).transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
+    return x.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 def init_kaiming(module: nn.Module, linear_std: float | None = None) -> None:

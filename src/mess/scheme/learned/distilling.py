@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mess.scheme.learned.latent import Latent
+from mess.scheme.learned.passes import Progress, silent
 
 REFRESH = 20  # steps between two looks at how long the integers' codes are
 WARM_UP = 10  # steps
@@ -32,6 +33,7 @@ def distil(
     batch_size: int = 128,
     rate: float = 5e-3,
     seed: int = 0,
+    progress: Progress = silent,
 ) -> None:
     """Train latents and the vectors of `stored` (BatchNorm, biases) in place.
 
@@ -58,6 +60,7 @@ def distil(
     )
     with torch.enable_grad():
         for i in range(steps):
+            progress("distilling", i, steps)
             if i % REFRESH == 0:
                 for latent in latents.values():
                     latent.refresh()
@@ -94,4 +97,4 @@ def _varied(batch: Tensor, draw: torch.Generator) -> Tensor:
     top = torch.randint(0, 2 * down + 1, (count, 1), generator=draw) + torch.arange(height)
     left = torch.randint(0, 2 * across + 1, (count, 1), generator=draw) + torch.arange(width)
     place = torch.arange(count)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[place, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    return padded.permute(0, 2, 3, 1)[place, top[:, :, None], left[:, None, :]].permute(0, 3, 1, 2)

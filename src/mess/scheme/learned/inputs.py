@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import DataError
+from mess.scheme.learned.passes import Progress, batched, silent
 
 MOST = 1024  # inputs looked at
-SYNTHETIC = 256
-BATCH = 128
+SYNTHETIC = 256  # pictures that are made up at most
+SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer pictures where they are large
 STEPS = 40
 RATE = 0.1
 COLOUR = 0.9  # correlation of the three colours in the pictures that synthesis starts from
@@ -54,13 +55,19 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST) -> tupl
     return joined, known if known is not None and len(known) == len(joined) else None
 
 
-def synthetic_inputs(model: nn.Module, image_size: int, count: int = SYNTHETIC, *, seed: int = 0) -> Tensor:
+def synthetic_inputs(
+    model: nn.Module, image_size: int, count: int | None = None, *, seed: int = 0, progress: Progress = silent
+) -> Tensor:
     """Return pictures, (count, 3, S, S), that the network finds ordinary; no data is needed.
+
+    256 small ones unless `count` says otherwise, 16 of ImageNet's size: these show as many places as there are numbers.
 
     Noise with the spectrum of natural images is changed by gradient descent until each BatchNorm layer sees the means
     and variances it has stored (Cai et al. 2020, arXiv 2001.00281). Without BatchNorm the noise is what is returned.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    count = count or min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
     pictures = natural_noise(count, image_size, seed=seed)
     norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
     if not norms:
@@ -68,12 +75,15 @@ def synthetic_inputs(model: nn.Module, image_size: int, count: int = SYNTHETIC, 
     misfits: list[Tensor] = []
     for norm in norms:
         norm.register_forward_pre_hook(partial(_note_misfit, misfits))
-    made = []
+    made: list[Tensor] = []
     with torch.enable_grad():
-        for start in pictures.split(BATCH):
+        for start in batched(pictures.contiguous(memory_format=torch.channels_last)):
             batch = start.clone().requires_grad_(True)
             optimizer = torch.optim.Adam([batch], lr=RATE)
-            for _ in range(STEPS):
+            for step in range(STEPS):
+                progress(
+                    "making up pictures", STEPS * sum(len(done) for done in made) + step * len(batch), STEPS * count
+                )
                 misfits.clear()
                 model(batch)
                 optimizer.zero_grad()

@@ -42,9 +42,11 @@ def asymmetric_target(weight_GRn: Tensor, moment_Gnn: Tensor, cross_Gnn: Tensor)
 
     V = W·(C + δI)ᵀ(H + δI)⁻¹, so V = W where the inputs have not changed.
     """
-    damp = DAMPING * moment_Gnn.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12) * torch.eye(moment_Gnn.shape[-1])
-    right = (cross_Gnn + damp) @ weight_GRn.mT
-    return torch.linalg.solve(moment_Gnn + damp, right).mT
+    damp = DAMPING * moment_Gnn.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
+    right = cross_Gnn @ weight_GRn.mT + damp * weight_GRn.mT
+    left = moment_Gnn.clone()
+    left.diagonal(dim1=1, dim2=2).add_(damp)
+    return torch.linalg.solve(left, right).mT
 
 
 class _Sum:

@@ -6,6 +6,7 @@ of L layers about L/2 forward passes over all inputs. Here a pass goes on from w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -19,12 +20,17 @@ from torch import Tensor, nn
 
 from mess.scheme.learned.layers import WeightLayer
 
+Progress = Callable[[str, int, int], None]  # what is being done, done so far, in all
 BATCH = 128  # inputs a pass of a small image
 BATCH_NUMBERS = 1 << 20  # input numbers a pass at most: fewer inputs where they are large
 WAITING_BYTES = 1 << 29  # that waiting passes may keep; others are run anew when they are needed
 KEPT_A_BYTE = (
     4  # what a waiting pass keeps for each byte of the input that it shows: what goes round the layer, buffers
 )
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Be the `Progress` that nobody is told of."""
 
 
 class _LeftError(Exception):

@@ -25,10 +25,10 @@ SMOOTHING = 0.3  # added to counts: an integer that has not been seen can be cho
 
 def feedback(moment_Gnn: Tensor) -> Tensor:
     """Return U, upper triangular with Uᵀ U = H⁻¹, (G, n, n)."""
-    mean = moment_Gnn.diagonal(dim1=1, dim2=2).mean(1)[:, None, None].clamp_min(1e-12)
-    damped = moment_Gnn + DAMPING * mean * torch.eye(moment_Gnn.shape[-1], dtype=moment_Gnn.dtype)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    return torch.linalg.cholesky(inverse, upper=True)
+    mean = moment_Gnn.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-12)
+    damped = moment_Gnn.clone()
+    damped.diagonal(dim1=1, dim2=2).add_(DAMPING * mean)
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
 
 
 def layer_step(feedback_Gnn: Tensor, sensitivity_GR: Tensor, price: float) -> float:

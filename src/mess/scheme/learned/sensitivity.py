@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from mess.scheme.learned.layers import WeightLayer
-from mess.scheme.learned.passes import batched
+from mess.scheme.learned.passes import Progress, batched, silent
 
 DRAWS = 4  # of labels for each input: sampling noise would else misjudge channels
 FLOOR = 1e-3  # of the mean sensitivity: a channel that seems dead still counts for something
 
 
 def output_sensitivity(
-    model: nn.Module, layers: list[WeightLayer], inputs: Tensor, *, seed: int = 0
+    model: nn.Module, layers: list[WeightLayer], inputs: Tensor, *, seed: int = 0, progress: Progress = silent
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Return for each layer that runs its sensitivity, (O,) float64, and how often it runs in a forward pass.
 
@@ -32,7 +32,8 @@ def output_sensitivity(
     draws: list[torch.Generator] = []
     try:
         with torch.enable_grad():
-            for batch in batches:
+            for place, batch in enumerate(batches):
+                progress("weighing channels", place, len(batches))
                 # the inputs need gradients so that frozen weights still pass them on
                 batch = batch.detach().requires_grad_(True)
                 output = model(batch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,11 +15,9 @@ from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
 from mess.scheme.learned.moments import asymmetric_target, input_moments
-from mess.scheme.learned.passes import Passes, batched
+from mess.scheme.learned.passes import Passes, Progress, batched, silent
 from mess.scheme.learned.rounding import LARGEST, feedback, layer_step, round_layer
 from mess.scheme.learned.sensitivity import output_sensitivity
-
-Progress = Callable[[str, int, int], None]  # what is being done, done so far, in all
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Learned:
 
 
 def learn(
-    model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: Progress | None = None, draft: bool = False
+    model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: Progress = silent, draft: bool = False
 ) -> Learned:
     """Round a network.
 
@@ -97,8 +94,12 @@ def learn(
     stored = copy.deepcopy(original)
     # given images may come class by class; some layers look at the first of them only
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
+    if inputs.dim() == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
     layers, twins = weight_layers(stored), {x.name: x for x in weight_layers(original)}
-    sensitivity, calls = output_sensitivity(original, list(twins.values()), inputs, seed=options.seed)
+    sensitivity, calls = output_sensitivity(
+        original, list(twins.values()), inputs, seed=options.seed, progress=progress
+    )
     running = [layer for layer in layers if layer.name in sensitivity]
     if not running:
         raise OptionError(
@@ -113,8 +114,7 @@ def learn(
         Passes(original, [twins[layer.name] for layer in running], calls, batches) as original_passes,
     ):
         for number, layer in enumerate(running):
-            if progress is not None:
-                progress("rounding", number, len(running))
+            progress("rounding", number, len(running))
             basis = bases[layer.basis] if layer.basis else None
             moment, cross = input_moments(stored_passes, original_passes, layer)
             target = asymmetric_target(layer.matrix(layer.module.weight.detach().double()), moment, cross)
@@ -123,9 +123,10 @@ def learn(
             stored_passes.settle(layer.name)
             original_passes.settle(layer.name)
     if options.steps and not draft:
-        if progress is not None:
-            progress("distilling", len(running), len(running))
-        distil(stored, original, latents, inputs, steps=options.steps, price=price, seed=options.seed)
+        distil(
+            stored, original, latents, inputs,
+            steps=options.steps, price=price, seed=options.seed, progress=progress,
+        )  # fmt: skip
     return _finished(stored, running, latents, bases)
 
 
