@@ -132,7 +132,7 @@ def _welcome() -> None:
     for verb, text in VERBS.items():
         verbs.add_row(f"  [cyan]{verb}[/]", text)
     console.print(verbs)
-    console.print("\n`mess VERB --help` shows its flags and examples; docs/GUIDE.md shows the whole way.")
+    console.print("\n`mess VERB --help` shows flags and examples, docs/GUIDE.md the whole way.")
 
 
 def _run(verb: str, argv: list[str], program: str = "", flags: str = "add_arguments") -> int:
