@@ -9,7 +9,7 @@ import argparse
 import resource
 import time
 
-from format_helpers import example, mutants
+from format_helpers import example, example_v4, mutants
 from mess import codec
 from mess.errors import FormatError
 
@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     originals = [codec.encode_model(example(version, bits=bits)) for version in ("v1", "v2", "v3") for bits in (8, 32)]
+    originals += [codec.encode_model(example_v4())] * 2
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     refused = read = 0
     slowest = 0.0

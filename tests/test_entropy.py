@@ -61,10 +61,10 @@ def test_numpy_decodes_what_constriction_does(counts_A: np.ndarray, count: int, 
     lanes = ans.encode(symbols_N, frequency_A)
     assert np.array_equal(ans.decode(lanes, count, frequency_A), symbols_N)
     assert np.array_equal(ans.decode_with_numpy(lanes, ans.lane_bounds(count, len(lanes)), frequency_A), symbols_N)
-    words = grouped.encode_groups([(symbols_N, frequency_A)])
+    lane = grouped.encode_groups([(symbols_N, 0)], grouped.Tables([frequency_A]))
     for numpy_only in (False, True):
-        decoder = grouped.GroupDecoder(words, [frequency_A], numpy_only=numpy_only)
-        assert np.array_equal(decoder.decode(count, 0), symbols_N)
+        decoder = grouped.LaneDecoder(lane, grouped.Tables([frequency_A], numpy_only=numpy_only))
+        assert np.array_equal(np.concatenate([*decoder.decode([count]), []]), symbols_N)
         decoder.finish()
 
 

@@ -251,7 +251,7 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
 
 
 def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
-    tensor = torch.from_numpy(np.array(array, copy=True, order="C"))
+    tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
     return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor.to(DTYPES[dtype])
 
 

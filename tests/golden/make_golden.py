@@ -10,15 +10,15 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
-from format_helpers import example  # noqa: E402
+from format_helpers import example, example_v4  # noqa: E402
 from mess import codec  # noqa: E402
 
 if __name__ == "__main__":
     expected = {}
-    for version in ("v1", "v2", "v2a", "v2q", "v3", "v3a"):
+    for version in ("v1", "v2", "v2a", "v2q", "v3", "v3a", "v4"):
         path = HERE / f"{version}.mess"
         if not path.exists():
-            codec.write_model(path, example(version))
+            codec.write_model(path, example_v4() if version == "v4" else example(version))
         found = codec.reconstruct(codec.read_model(path))
         expected[version] = {
             n: hashlib.sha256(f"{d}{list(a.shape)}".encode() + a.tobytes()).hexdigest() for n, (a, d) in found.items()

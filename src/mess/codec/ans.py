@@ -44,14 +44,14 @@ def encode(symbols_N: np.ndarray, frequency_A: np.ndarray) -> list[np.ndarray]:
     """
     if constriction is None:
         raise MessError("constriction", "the package, which writing needs", "none", "pip install constriction")
-    model = _model(frequency_A)
+    model_ = model(frequency_A)
     counts_A = np.bincount(symbols_N, minlength=len(frequency_A))
     size = -float((counts_A * np.log2(frequency_A / TOTAL)).sum()) / 8
     bounds = lane_bounds(len(symbols_N), max(1, min(most_lanes(len(symbols_N)), int(size) // LANE_BYTES)))
     lanes = []
     for start, end in pairwise(bounds):
         coder = constriction.stream.stack.AnsCoder()
-        coder.encode_reverse(symbols_N[start:end].astype(np.int32), model)
+        coder.encode_reverse(symbols_N[start:end].astype(np.int32), model_)
         lanes.append(coder.get_compressed())
     return lanes
 
@@ -72,11 +72,11 @@ def decode(lanes: list[np.ndarray], count: int, frequency_A: np.ndarray) -> np.n
         return np.zeros(count, dtype=np.int32)
     if constriction is None:
         return decode_with_numpy(lanes, bounds, frequency_A)
-    model = _model(frequency_A)
+    model_ = model(frequency_A)
     out_N = np.empty(count, dtype=np.int32)
     for words, start, end in zip(lanes, bounds[:-1], bounds[1:], strict=True):
         coder = constriction.stream.stack.AnsCoder(words)
-        out_N[start:end] = coder.decode(model, end - start)
+        out_N[start:end] = coder.decode(model_, end - start)
         if not coder.is_empty():
             raise FormatError("entropy-coded stream", "a coder that ends empty", "words left over")
     return out_N
@@ -114,6 +114,7 @@ def decode_with_numpy(lanes: list[np.ndarray], bounds: list[int], frequency_A: n
     return np.concatenate([row[:size] for row, size in zip(out_LS, sizes_L, strict=True)])
 
 
-def _model(frequency_A: np.ndarray) -> object:
+def model(frequency_A: np.ndarray) -> object:
+    """Return constriction's model of exactly these frequencies, of which there must be two at least."""
     # weights (f − 1) in float64 are taken as they are: the model's frequencies are exactly f (tested)
     return constriction.stream.model.Categorical((frequency_A - 1).astype(np.float64), perfect=False)

@@ -62,8 +62,8 @@ def packed_size(count: int, width: int) -> int:
 class Reader:
     """Reads a section from front to back; everything it is asked for is there, or the file is refused."""
 
-    def __init__(self, content: bytes | memoryview, where: str) -> None:
-        self.content, self.where, self.at = memoryview(content), where, 0
+    def __init__(self, content: bytes, where: str) -> None:
+        self.content, self.where, self.at = content, where, 0
 
     @property
     def left(self) -> int:
@@ -76,14 +76,18 @@ class Reader:
         Raises:
             FormatError: there are not so many.
         """
-        if not 0 <= count <= self.left:
+        start, end = self.at, self.at + count
+        if not start <= end <= len(self.content):
             raise FormatError(self.where, f"{count} more bytes", self.left)
-        self.at += count
-        return self.content[self.at - count : self.at].tobytes()
+        self.at = end
+        return self.content[start:end]
 
     def byte(self) -> int:
         """Return the next byte."""
-        return self.take(1)[0]
+        if self.at >= len(self.content):
+            raise FormatError(self.where, "1 more byte", 0)
+        self.at += 1
+        return self.content[self.at - 1]
 
     def varint(self, below: int = 1 << 63) -> int:
         """Return the next variable-length integer; only its shortest form is one.
@@ -91,19 +95,22 @@ class Reader:
         Raises:
             FormatError: longer than it need be, or not below `below`.
         """
-        number = 0
-        for place in range(LONGEST_VARINT):
-            part = self.byte()
-            number |= (part & 0x7F) << (7 * place)
-            if part < 0x80:
-                if place and not part:
-                    raise FormatError(self.where, "an integer in its shortest form", "a longer one")
-                break
-        else:
-            raise FormatError(self.where, f"an integer of at most {LONGEST_VARINT} bytes", "a longer one")
+        number = self.byte()
+        if number > 0x7F:
+            number = self._longer(number & 0x7F)
         if number >= below:
             raise FormatError(self.where, f"an integer below {below}", number)
         return number
+
+    def _longer(self, number: int) -> int:
+        for place in range(1, LONGEST_VARINT):
+            part = self.byte()
+            number |= (part & 0x7F) << (7 * place)
+            if part < 0x80:
+                if not part:
+                    raise FormatError(self.where, "an integer in its shortest form", "a longer one")
+                return number
+        raise FormatError(self.where, f"an integer of at most {LONGEST_VARINT} bytes", "a longer one")
 
     def finish(self) -> None:
         """Refuse bytes that nothing has asked for."""

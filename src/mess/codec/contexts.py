@@ -1,7 +1,7 @@
 """Integers whose neighbours say how large they are likely to be: which table each one uses (FORMAT.md, clause 10).
 
 A layer's integers are rows (output channels) × columns (input channels) × terms (of the basis). They are decoded in
-stages: the first term in four bands of rows, then each further term at once. Within a stage the table of an integer
+stages: the first term in two bands of rows, then each further term at once. Within a stage the table of an integer
 follows from its term's level, a byte of the file, and from how large its row and its column have been so far::
 
     context = (level + h(row) + h(column)) ≫ 1,    h = quarter octaves above or below the layer's mean
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 
 CONTEXTS = 48  # half octaves of mean magnitude, from 2^−12 up
-BANDS = 4  # of rows, in the first term
+BANDS = 2  # of rows, in the first term
 UNIT = 64  # a ratio of 1, in fixed point
 FLOOR = 6  # added to ratios: a channel of zeros so far is not expected to stay one
 LEVEL_OF_ONE = 48  # the level of a term whose mean magnitude is 1; quarter octaves
@@ -45,56 +45,55 @@ def stages(rows: int, terms: int) -> Iterator[tuple[int, slice]]:
 
 
 class Seen:
-    """How large a layer's integers have been so far, by row and by column; says what to expect of the next stage.
+    """How large the integers of T layers of one size have been so far, by row and by column.
+
+    It says what to expect of the next stage. Layers know nothing of each other; they stand side by side so that NumPy
+    is called once for all of them.
 
     Args:
-        size: rows, columns and terms of the layer.
+        layers: T.
+        rows, columns: R and C of each.
     """
 
-    def __init__(self, size: tuple[int, int, int]) -> None:
-        self.rows, self.columns, _ = size
-        self._row_R = np.zeros(self.rows, dtype=np.int64)
-        self._column_C = np.zeros(self.columns, dtype=np.int64)
+    def __init__(self, layers: int, rows: int, columns: int) -> None:
+        self.rows, self.columns = rows, columns
+        self._sum_TN = np.zeros((layers, rows + columns), dtype=np.int64)  # of magnitudes: by row, then by column
+        self._row_TR, self._column_TC = self._sum_TN[:, :rows], self._sum_TN[:, rows:]
+        self._unit_N = UNIT * np.repeat([rows, columns], [rows, columns])
+        self._table_T1 = len(SUMS) * np.arange(layers)[:, None]
+        self._of_stage = np.int32 if max(rows, columns) < 1 << 16 else np.int64  # sums of integers below 2^15
 
-    def contexts(self, term: int, rows: slice, level: int, of_context: np.ndarray = EVERY) -> np.ndarray:
-        """Return the context of each integer of a stage, (rows, C), or what `of_context` has in its place.
+    def contexts(self, term: int, rows: slice, level_T: np.ndarray, of_context: np.ndarray = EVERY) -> np.ndarray:
+        """Return the context of each integer of a stage, (T, rows, C), or what `of_context` has in its place.
 
         Args:
-            level: the term's, 0 … 95.
+            level_T: the term's, 0 … 95, in each layer.
             of_context: one small number for each context.
         """
-        if term:
-            total = self.rows * self.columns * term
-            row_R = _octaves(self._row_R, self.columns * term, total)
-            column_C = _octaves(self._column_C, self.rows * term, total)
-        else:
-            row_R = np.full(rows.stop - rows.start, -LOWEST)
-            column_C = _octaves(self._column_C, rows.start, rows.start * self.columns)
+        octave_TN = self._octaves()
+        row_TR, column_TC = octave_TN[:, rows], octave_TN[:, self.rows :]
+        if not term:
+            row_TR = np.full_like(row_TR, -LOWEST)
         # all that follows from the sum of both is looked up once for each sum there can be
-        of_sum = of_context[np.clip((level + SUMS) >> 1, 0, CONTEXTS - 1)]
-        return of_sum.take(np.add.outer(row_R, column_C))
+        context_TS = np.minimum(np.maximum((level_T[:, None] + SUMS) >> 1, 0), CONTEXTS - 1)
+        row_TR = row_TR + self._table_T1
+        return of_context[context_TS].take(row_TR[:, :, None] + column_TC[:, None, :])
 
-    def add(self, rows: slice, values_RC: np.ndarray) -> None:
+    def add(self, rows: slice, values_TRC: np.ndarray) -> None:
         """Take note of a stage's integers."""
-        magnitudes_RC = np.abs(values_RC)
-        self._row_R[rows] += magnitudes_RC.sum(1)
-        self._column_C += magnitudes_RC.sum(0)
+        magnitudes_TRC = np.abs(values_TRC)
+        self._row_TR[:, rows] += magnitudes_TRC.sum(2, dtype=self._of_stage)
+        self._column_TC += magnitudes_TRC.sum(1, dtype=self._of_stage)
+
+    def _octaves(self) -> np.ndarray:
+        """Return quarter octaves of each row and column above or below the layer's mean, counted from `LOWEST`."""
+        total_T1 = self._row_TR.sum(1, keepdims=True)
+        # integers are below 2^15, so this stays below 2^63 for all layers of fewer than 2^42 numbers
+        ratio_TN = self._sum_TN * self._unit_N // np.maximum(total_T1, 1)
+        return np.where(total_T1 > 0, EDGES.searchsorted(ratio_TN + FLOOR, side="right"), -LOWEST)
 
 
 def term_level(magnitudes_RC: np.ndarray) -> int:
     """Return the level that suits a term: quarter octaves of its mean magnitude. Writers choose; readers are told."""
     mean = float(magnitudes_RC.mean()) if magnitudes_RC.size else 0.0
     return int(np.clip(round(4 * np.log2(max(mean, 2.0**-12))) + LEVEL_OF_ONE, 0, LEVELS - 1))
-
-
-def _octaves(sums_N: np.ndarray, each: int, seen: int) -> np.ndarray:
-    """Quarter octaves of (sum / each) / (total / seen), counted from `LOWEST`.
-
-    `each` of the `seen` integers belong to a channel.
-    """
-    total = int(sums_N.sum())
-    if not total:
-        return np.full(len(sums_N), -LOWEST)
-    # integers are below 2^15, so this stays below 2^63 for all layers of fewer than 2^42 numbers
-    ratio_N = sums_N * (UNIT * (seen // each)) // total
-    return EDGES.searchsorted(ratio_N + FLOOR, side="right")

@@ -2,27 +2,31 @@
 
 ::
 
-    heads (step, level of each term) │ which contexts have a table │ tables │ one ANS stream over all layers
+    steps │ levels of the terms │ which contexts have a table │ tables │ lengths of the lanes │ a lane for each layer
 
 Tables are shared by the whole network: a context says how large an integer should be, and that means the same in every
-layer. Many small tables would cost more than they save.
+layer. Many small tables would cost more than they save. Each layer has a lane of its own, so that it can be decoded
+alone; layers of one size are decoded side by side, which is what makes Python fast enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from mess.codec.bits import Reader, unzigzag, varint, zigzag
-from mess.codec.contexts import CONTEXTS, LEVELS, Seen, stages, term_level
-from mess.codec.grouped import GroupDecoder, encode_groups
+from mess.codec.contexts import CONTEXTS, LEVEL_OF_ONE, LEVELS, Seen, stages, term_level
+from mess.codec.grouped import LaneDecoder, Tables, encode_groups
+from mess.codec.numbers import Numbers
+from mess.codec.streams import Sharing, read_integers, read_stream, write_integers, write_stream
 from mess.codec.tables import Table, best_table, read_table
 from mess.errors import FormatError, WeightsError
 
 LARGEST_INTEGER = (1 << 15) - 1
+TOGETHER = 1 << 16  # integers of a stage that are decoded at once, of layers of one size
 Size = tuple[int, int, int]  # rows, columns, terms
 
 
@@ -50,112 +54,143 @@ def write_expansions(layers: Sequence[Integers]) -> bytes:
     Raises:
         WeightsError: an integer beyond ±32,767.
     """
-    heads, groups = [], []
+    groups, changes = [], []
+    before: dict[int, list[int]] = {}
     for layer in layers:
         if layer.values_RCT.size and int(np.abs(layer.values_RCT).max()) > LARGEST_INTEGER:
             raise WeightsError("expanded layer", f"integers up to {LARGEST_INTEGER}", "larger ones", "a larger step")
-        levels = [term_level(np.abs(layer.values_RCT[:, :, t])) for t in range(layer.values_RCT.shape[2])]
-        heads.append(np.float32(layer.step).astype("<f4").tobytes() + bytes(levels))
+        terms = layer.values_RCT.shape[2]
+        levels = [term_level(np.abs(layer.values_RCT[:, :, t])) for t in range(terms)]
+        changes += [x - base for x, base in zip(levels, before.get(terms, [LEVEL_OF_ONE] * terms), strict=True)]
+        before[terms] = levels
         groups.append(list(_contexts(layer.values_RCT, levels)))
     spans = _spans([pair for layer in groups for pair in layer])
-    mask = sum(1 << span.first for span in spans)
-    out = [*heads, mask.to_bytes(CONTEXTS // 8, "little")]
+    steps = Numbers(np.array([layer.step for layer in layers], dtype=np.float32), "float32")
+    out = [write_stream(steps, Sharing()), write_integers(np.array(changes, dtype=np.int64), Sharing())]
+    out.append(sum(1 << span.first for span in spans).to_bytes(CONTEXTS // 8, "little"))
     out += [varint(zigzag(span.low)) + span.table.content for span in spans]
-    coded = [
-        (values_N[span_N == place] - span.low, span.table.frequency_A)
-        for layer in groups
-        for values_N, context_N in layer
-        for span_N in [_span_of(spans, context_N)]
-        for place, span in enumerate(spans)
-        if (span_N == place).any()
-    ]
-    words = encode_groups(coded)
-    return b"".join([*out, varint(len(words)), words.astype("<u4").tobytes()])
+    tables = Tables([span.table.frequency_A for span in spans])
+    lanes = [encode_groups(list(_by_span(layer, spans)), tables) for layer in groups]
+    return b"".join([*out, *(varint(len(lane)) for lane in lanes), *lanes])
 
 
-def read_expansions(reader: Reader, sizes: Sequence[Size]) -> list[Integers]:
-    """Undo `write_expansions`.
+def read_expansions(reader: Reader, sizes: Sequence[Size], wanted: Iterable[int] | None = None) -> dict[int, Integers]:
+    """Undo `write_expansions`; only the layers in the places `wanted` are decoded, all if it is None.
 
     Raises:
         FormatError: anything a writer would not write.
     """
-    return [layer for layer, _ in _read(reader, sizes, counted=False)]
+    head = _read_head(reader, sizes)
+    lanes = [reader.take(length) for length in head.lengths]
+    tables = Tables([span.table.frequency_A for span in head.spans])
+    found = {}
+    for places in _side_by_side(sizes, range(len(sizes)) if wanted is None else wanted):
+        levels_LK = np.array([head.levels[place] for place in places])
+        decoders = [LaneDecoder(lanes[place], tables) for place in places]
+        values_LRCT = _decode(decoders, head.spans, sizes[places[0]], levels_LK)
+        for decoder in decoders:
+            decoder.finish()
+        found |= {p: Integers(values_RCT, head.steps[p]) for p, values_RCT in zip(places, values_LRCT, strict=True)}
+    return found
 
 
 def expansion_shares(reader: Reader, sizes: Sequence[Size]) -> list[int]:
-    """Return bytes of the section by layer: all of it, shared out by how many bits each layer's integers take."""
+    """Return bytes of the section by layer: its lane's, and of what all share as much as its share of all lanes."""
     total = reader.left
-    bits = [1.0 + layer_bits for _, layer_bits in _read(reader, sizes, counted=True)]
-    edges = np.rint(np.cumsum([0.0, *bits]) / max(sum(bits), 1.0) * total).astype(int)
-    return np.diff(edges).tolist()
+    lengths = np.array(_read_head(reader, sizes).lengths, dtype=np.int64)
+    reader.take(int(lengths.sum()))
+    shared = total - reader.left - int(lengths.sum())
+    ends = np.cumsum(lengths + 1)  # + 1 so that there is something to share by, also between empty lanes
+    return (lengths + np.diff(ends * shared // ends[-1:], prepend=0)).tolist()
 
 
-def _read(reader: Reader, sizes: Sequence[Size], *, counted: bool) -> list[tuple[Integers, float]]:
-    """Return each layer's integers, and, where they are counted, the bits they take."""
-    heads = []
+@dataclass(frozen=True)
+class _Head:
+    """All of the section that is not lanes."""
+
+    steps: list[float]
+    levels: list[list[int]]
+    spans: list[_Span]
+    lengths: list[int]
+
+
+def _read_head(reader: Reader, sizes: Sequence[Size]) -> _Head:
+    numbers = read_stream(reader, len(sizes), Sharing())
+    if numbers is None or numbers.dtype != "float32" or (numbers.values <= 0).any():
+        raise FormatError(reader.where, "steps above 0, as float32", "others")
+    changes = read_integers(reader, sum(terms for _, _, terms in sizes), Sharing(), LEVELS)
+    left = iter([] if changes is None else changes.tolist())
+    levels: list[list[int]] = []
+    before: dict[int, list[int]] = {}
     for _, _, terms in sizes:
-        step = float(np.frombuffer(reader.take(4), "<f4")[0])
-        if not np.isfinite(step) or step <= 0:
-            raise FormatError(reader.where, "a finite step above 0", step)
-        levels = list(reader.take(terms))
-        if max(levels, default=0) >= LEVELS:
-            raise FormatError(reader.where, f"levels below {LEVELS}", max(levels))
-        heads.append((step, levels))
+        before[terms] = [base + next(left) for base in before.get(terms, [LEVEL_OF_ONE] * terms)]
+        if not all(0 <= level < LEVELS for level in before[terms]):
+            raise FormatError(reader.where, f"levels below {LEVELS}", before[terms])
+        levels.append(before[terms])
     mask = int.from_bytes(reader.take(CONTEXTS // 8), "little")
     spans = [_read_span(reader, first) for first in range(CONTEXTS) if mask >> first & 1]
     if not spans and any(rows * columns * terms for rows, columns, terms in sizes):
         raise FormatError(reader.where, "at least one table", "none")
-    words = np.frombuffer(reader.take(4 * reader.varint(1 << 40)), "<u4")
-    decoder = GroupDecoder(words, [span.table.frequency_A for span in spans])
-    layers = []
-    for size, (step, levels) in zip(sizes, heads, strict=True):
-        counts_SA = [np.zeros(len(span.table.frequency_A), dtype=np.int64) for span in spans] if counted else None
-        values_RCT = _decode(decoder, spans, size, levels, counts_SA)
-        bits = sum(span.table.cost(counts_A) for span, counts_A in zip(spans, counts_SA or (), strict=counted))
-        layers.append((Integers(values_RCT, step), bits))
-    decoder.finish()
-    return layers
+    return _Head(numbers.values.astype(float).tolist(), levels, spans, [reader.varint(1 << 40) for _ in sizes])
 
 
-def _decode(
-    decoder: GroupDecoder, spans: list[_Span], size: Size, levels: list[int], counts_SA: list[np.ndarray] | None
-) -> np.ndarray:
-    """Return a layer's integers; `counts_SA` is added how often each symbol of each span comes up."""
-    values_TRC = np.zeros((size[2], size[0], size[1]), dtype=np.int32)
-    if not values_TRC.size:
-        return values_TRC.transpose(1, 2, 0)
-    of_context = _span_of(spans, np.arange(CONTEXTS)).astype(np.uint8)
-    seen = Seen(size)
-    for term, rows in stages(size[0], size[2]):
-        span_N = seen.contexts(term, rows, levels[term], of_context).ravel()
-        order_N = np.argsort(span_N, kind="stable")  # by span, as they were coded
-        found_N = np.empty(len(span_N), dtype=np.int32)
-        start = 0
-        for place, count in enumerate(np.bincount(span_N).tolist()):
-            if count:
-                symbols_N = decoder.decode(count, place)
-                if counts_SA is not None:
-                    counts_SA[place] += np.bincount(symbols_N, minlength=len(counts_SA[place]))
-                np.add(symbols_N, spans[place].low, out=found_N[start : start + count], casting="same_kind")
-                start += count
-        stage_RC = values_TRC[term, rows]
-        stage_RC.reshape(-1)[order_N] = found_N
-        seen.add(rows, stage_RC)
-    return values_TRC.transpose(1, 2, 0)
+def _side_by_side(sizes: Sequence[Size], places: Iterable[int]) -> Iterator[list[int]]:
+    """Yield the places of layers of one size, so few at a time that a stage of all of them stays in cache."""
+    alike: dict[Size, list[int]] = {}
+    for place in places:
+        alike.setdefault(sizes[place], []).append(place)
+    for (rows, columns, _), group in alike.items():
+        most = max(1, TOGETHER // max(1, rows * columns))
+        yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
-def _contexts(values_RCT: np.ndarray, levels: list[int]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return (integers, contexts) of each stage, flat."""
-    if not values_RCT.size:
-        return []
-    pairs = []
+def _decode(decoders: list[LaneDecoder], spans: list[_Span], size: Size, levels_LK: np.ndarray) -> np.ndarray:
+    """Return the integers of L layers of one size, (L, R, C, K)."""
+    rows_, columns, terms = size
+    layers = len(decoders)
+    values_KLRC = np.zeros((terms, layers, rows_, columns), dtype=np.int32)
+    if values_KLRC.size:
+        of_context = _span_of(spans, np.arange(CONTEXTS)).astype(np.uint8)
+        low_LS = np.tile(np.array([span.low for span in spans], dtype=np.int32), (layers, 1))
+        place_L1 = np.arange(layers)[:, None]
+        seen = Seen(layers, rows_, columns)
+        for term, rows in stages(rows_, terms):
+            span_LN = seen.contexts(term, rows, levels_LK[:, term], of_context).reshape(layers, -1)
+            order_LN = span_LN.argsort(axis=1, kind="stable")  # by span, as they were coded
+            order_LN += span_LN.shape[1] * place_L1
+            counts_N = np.bincount((span_LN + len(spans) * place_L1).ravel(), minlength=low_LS.size)
+            parts = [
+                part
+                for decoder, counts in zip(decoders, counts_N.reshape(layers, -1).tolist(), strict=True)
+                for part in decoder.decode(counts)
+            ]
+            found_N = np.concatenate(parts)
+            found_N += np.repeat(low_LS.ravel(), counts_N)
+            stage_N = np.empty(span_LN.size, dtype=np.int32)
+            stage_N[order_LN.ravel()] = found_N
+            values_KLRC[term, :, rows] = stage_N.reshape(layers, -1, columns)
+            seen.add(rows, values_KLRC[term, :, rows])
+    return values_KLRC.transpose(1, 2, 3, 0)
+
+
+def _contexts(values_RCT: np.ndarray, levels: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield (integers, contexts) of each stage, flat."""
     rows_, columns, terms = values_RCT.shape
-    seen = Seen((rows_, columns, terms))
+    if not values_RCT.size:
+        return
+    seen = Seen(1, rows_, columns)
     for term, rows in stages(rows_, terms):
         stage_RC = values_RCT[rows, :, term].astype(np.int64)
-        pairs.append((stage_RC.ravel(), seen.contexts(term, rows, levels[term]).ravel()))
-        seen.add(rows, stage_RC)
-    return pairs
+        yield stage_RC.ravel(), seen.contexts(term, rows, np.array(levels[term : term + 1])).ravel()
+        seen.add(rows, stage_RC[None])
+
+
+def _by_span(pairs: list[tuple[np.ndarray, np.ndarray]], spans: list[_Span]) -> Iterator[tuple[np.ndarray, int]]:
+    """Yield (symbols, span) in the order in which a layer is coded."""
+    for values_N, context_N in pairs:
+        span_N = _span_of(spans, context_N)
+        for place in np.unique(span_N).tolist():
+            yield values_N[span_N == place] - spans[place].low, place
 
 
 def _spans(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[_Span]:

@@ -1,6 +1,6 @@
-"""One ANS stream over groups of symbols, each group with a table of its own (FORMAT.md, clause 10.6).
+"""A lane of groups of symbols, each group with a table of its own (FORMAT.md, clause 10.6).
 
-The coder of `ans`, in a single lane, for a reader that learns which table comes next from what it has decoded.
+The coder of `ans`, for a reader that learns which table comes next from what it has decoded.
 """
 
 from __future__ import annotations
@@ -15,47 +15,55 @@ from mess.codec import ans
 from mess.errors import FormatError, MessError
 
 
-def encode_groups(groups: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Return the words (uint32) of (symbols, frequencies) groups, which are decoded in this order."""
+class Tables:
+    """Tables that many lanes share, in the form that the coder at hand takes."""
+
+    def __init__(self, frequencies: Sequence[np.ndarray], *, numpy_only: bool = False) -> None:
+        self.fast = ans.constriction is not None and not numpy_only
+        self.models: list[Any] = [None if len(f) == 1 else self._model(f) for f in frequencies]
+
+    def _model(self, frequency_A: np.ndarray) -> Any:
+        """Return constriction's model, or the sums of frequencies before each symbol; nothing for one symbol alone."""
+        return ans.model(frequency_A) if self.fast else np.cumsum([0, *frequency_A.tolist()]).tolist()
+
+
+def encode_groups(groups: Sequence[tuple[np.ndarray, int]], tables: Tables) -> bytes:
+    """Return the lane of (symbols, table) groups, which are decoded in this order."""
     if ans.constriction is None:
         raise MessError("constriction", "the package, which writing needs", "none", "pip install constriction")
     coder = ans.constriction.stream.stack.AnsCoder()
-    models: dict[int, Any] = {}
-    for symbols_N, frequency_A in reversed(groups):
-        if len(frequency_A) == 1:  # nothing to say; and no model of constriction's
-            continue
-        if id(frequency_A) not in models:
-            models[id(frequency_A)] = _model(frequency_A)
-        coder.encode_reverse(np.ascontiguousarray(symbols_N, dtype=np.int32), models[id(frequency_A)])
-    return coder.get_compressed()
+    for symbols_N, table in reversed(groups):
+        if tables.models[table] is not None:  # one symbol says nothing
+            coder.encode_reverse(np.ascontiguousarray(symbols_N, dtype=np.int32), tables.models[table])
+    return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
 
 
-class GroupDecoder:
+class LaneDecoder:
     """Decodes one group after the other; `finish` once all are there."""
 
-    def __init__(self, words: np.ndarray, frequencies: Sequence[np.ndarray], *, numpy_only: bool = False) -> None:
-        if len(words) and not words[-1]:
-            raise FormatError("entropy-coded stream", "a last word that is not zero", "zero")
-        self._tables = list(frequencies)
-        self._fast: Any = None
-        if ans.constriction is not None and not numpy_only:
-            self._fast = ans.constriction.stream.stack.AnsCoder(np.ascontiguousarray(words, dtype=np.uint32))
-            self._models = [_model(f) if len(f) > 1 else None for f in frequencies]
-            return
-        self._words = [int(word) for word in words]
+    def __init__(self, lane: bytes, tables: Tables) -> None:
+        if lane.endswith(b"\0"):
+            raise FormatError("entropy-coded lane", "a last byte that is not zero", "zero")
+        words = np.frombuffer(lane + bytes(-len(lane) % 4), "<u4").astype(np.uint32)
+        self._models = tables.models
+        self._fast: Any = ans.constriction.stream.stack.AnsCoder(words) if tables.fast else None
+        self._words = [] if tables.fast else words.tolist()
         self._state = 0
         for _ in range(2):
             if self._words:
                 self._state = self._state << 32 | self._words.pop()
-        self._edges = [np.concatenate([[0], np.cumsum(f)]).astype(np.int64).tolist() for f in frequencies]
 
-    def decode(self, count: int, table: int) -> np.ndarray:
-        """Return the next `count` symbols, which use that table."""
-        if len(self._tables[table]) == 1:
-            return np.zeros(count, dtype=np.int32)
-        if self._fast is not None:
-            return self._fast.decode(self._models[table], count)
-        edges, mask, state, words = self._edges[table], ans.TOTAL - 1, self._state, self._words
+    def decode(self, counts: Sequence[int]) -> list[np.ndarray]:
+        """Return the next symbols (int32): `counts[t]` of them use table t, table by table."""
+        decode = self._slowly if self._fast is None else self._fast.decode
+        return [
+            np.zeros(count, dtype=np.int32) if model is None else decode(model, count)
+            for model, count in zip(self._models, counts, strict=True)
+            if count
+        ]
+
+    def _slowly(self, edges: list[int], count: int) -> np.ndarray:
+        mask, state, words = ans.TOTAL - 1, self._state, self._words
         symbols = []
         for _ in range(count):
             quantile = state & mask
@@ -73,10 +81,6 @@ class GroupDecoder:
         Raises:
             FormatError: the coder is not empty.
         """
-        left = not self._fast.is_empty() if self._fast is not None else bool(self._state or self._words)
+        left = bool(self._state or self._words) if self._fast is None else not self._fast.is_empty()
         if left:
-            raise FormatError("entropy-coded stream", "a coder that ends empty", "words left over")
-
-
-def _model(frequency_A: np.ndarray) -> Any:
-    return ans.constriction.stream.model.Categorical((frequency_A - 1).astype(np.float64), perfect=False)
+            raise FormatError("entropy-coded lane", "a coder that ends empty", "words left over")

@@ -14,6 +14,7 @@ import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from mess.codec.model import (
@@ -54,7 +55,7 @@ class Item:
     eps: float = 0.0
     tracked: bool = True
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The tensors that it gives."""
         if self.kind != "B":

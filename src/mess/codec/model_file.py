@@ -167,20 +167,17 @@ def _read_entry(item: Item, listing: Listing, take: Any, skip: bool) -> Entry | 
 def _read_expansions(
     listing: Listing, readers: dict[int, Reader], wanted: set[str] | None, where: str
 ) -> dict[str, Expanded]:
-    """Decode all tensors that are sums of references, as one stream holds them, or none where none is wanted."""
+    """Decode the tensors that are sums of references and wanted."""
     items = [item for item in listing.items if item.kind == "E"]
     if not items:
         return {}
     if EXPANSIONS not in readers:
         raise FormatError(where, f"a section of {SECTION_NAMES[EXPANSIONS]}", "none")
-    if wanted is not None and not any(item.name in wanted for item in items):
-        readers.pop(EXPANSIONS)
-        return {}
-    layers = read_expansions(readers[EXPANSIONS], [listing.expansion(item) for item in items])
+    places = [n for n, item in enumerate(items) if wanted is None or item.name in wanted]
+    layers = read_expansions(readers[EXPANSIONS], [listing.expansion(item) for item in items], places)
     return {
-        item.name: Expanded(item.shape, item.dtype, item.book, layer.values_RCT, layer.step)
-        for item, layer in zip(items, layers, strict=True)
-        if wanted is None or item.name in wanted
+        items[n].name: Expanded(items[n].shape, items[n].dtype, items[n].book, layers[n].values_RCT, layers[n].step)
+        for n in places
     }
 
 

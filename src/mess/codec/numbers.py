@@ -40,11 +40,11 @@ class Numbers:
 
 
 def cast(floats_N: np.ndarray, dtype: str) -> np.ndarray:
-    """Return float32 numbers as `dtype`, rounded to the nearest, halves to even."""
+    """Return float32 numbers as `dtype` (themselves where that is float32), rounded to nearest, halves to even."""
     if dtype == "bfloat16":
         bits = np.ascontiguousarray(floats_N).view(np.uint32)
         return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(
             np.uint16
         )
     with np.errstate(over="ignore"):
-        return floats_N.astype(np.dtype(dtype))
+        return floats_N.astype(np.dtype(dtype), copy=False)

@@ -29,7 +29,7 @@ Tensor = tuple[np.ndarray, str]  # array and dtype by torch's name; bfloat16 as 
 
 
 def reconstruct(stored: StoredModel, *, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-    """Return the tensors of a network, or only those `names`, in the order of the file.
+    """Return the tensors of a network, or only those `names`, in the order of the file; each has memory of its own.
 
     Raises:
         FormatError: numbers that are not finite.
@@ -48,7 +48,7 @@ def reconstruct(stored: StoredModel, *, names: Iterable[str] | None = None) -> d
             found |= _batch_norm(name, entry)
         elif isinstance(entry, Tied):
             ties[name] = entry.to
-    found |= {name: found[to] for name, to in ties.items()}
+    found |= {name: (found[to][0].copy(), found[to][1]) for name, to in ties.items()}  # nobody shares memory
     if names is None:
         return found
     return {name: found[name] for name in names}
@@ -86,12 +86,13 @@ def _matched(name: str, entry: Matched, book: Codebook, refs_KU: np.ndarray) -> 
 
 def _expanded(name: str, entry: Expanded, refs_KU: np.ndarray) -> np.ndarray:
     """Return Σ_k (q_k·step)·R_k: each product rounded, then the sum, one reference after the other (FORMAT.md 10.8)."""
-    integers_KN = entry.integers_RCK.transpose(2, 0, 1).reshape(len(refs_KU), -1)
-    scaled_KN = integers_KN.astype(np.float32) * np.float32(entry.step)
-    floats_UN = np.zeros((refs_KU.shape[1], scaled_KN.shape[1]), dtype=np.float32)
+    floats_UN = np.zeros((refs_KU.shape[1], entry.integers_RCK[..., 0].size), dtype=np.float32)
     product_UN = np.empty_like(floats_UN)
+    step = np.float32(entry.step)
     with np.errstate(over="ignore", invalid="ignore"):
-        for scaled_N, ref_U in zip(scaled_KN, refs_KU, strict=True):
+        for integers_RC, ref_U in zip(entry.integers_RCK.transpose(2, 0, 1), refs_KU, strict=True):
+            scaled_N = integers_RC.reshape(-1).astype(np.float32)
+            scaled_N *= step
             np.multiply(ref_U[:, None], scaled_N, out=product_UN)
             floats_UN += product_UN
     if not np.isfinite(floats_UN).all():

@@ -68,7 +68,7 @@ def read_table(reader: Reader) -> Table:
         weights = _from_codes(codes, mantissa, reader.where)
     else:
         raise FormatError(reader.where, "a table of kind 0, 1 or 2", kind)
-    return Table(frequencies(weights), reader.content[start : reader.at].tobytes())
+    return Table(frequencies(weights), reader.content[start : reader.at])
 
 
 def frequencies(weights_A: np.ndarray) -> np.ndarray:
