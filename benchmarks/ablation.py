@@ -137,11 +137,11 @@ def free_bits(integers_GRIT: Tensor, largest: int) -> Tensor:
     return torch.zeros(integers_GRIT.shape[-1], 2 * largest + 1, dtype=torch.float64)
 
 
-def one_size(sums_N: np.ndarray, _each: int, _seen: int) -> np.ndarray:
+def one_size(seen: Any) -> np.ndarray:
     """Rows and columns say nothing: a table a term."""
     from mess.codec import contexts
 
-    return np.full(len(sums_N), -contexts.LOWEST)
+    return np.full((len(seen._sum_TN), seen.rows + seen.columns), -contexts.LOWEST)
 
 
 VARIANTS: dict[str, Callable[[], Any]] = {
@@ -152,7 +152,7 @@ VARIANTS: dict[str, Callable[[], Any]] = {
     "channels count alike": replaced(f"{LEARNED}.output_sensitivity", equal_channels),
     "no price on bits in rounding": replaced("mess.scheme.learned.rounding.code_lengths", free_bits),
     "no distilling": without_distilling,
-    "no contexts: one table a level of terms": replaced("mess.codec.contexts._octaves", one_size),
+    "no contexts: one table a level of terms": replaced("mess.codec.contexts.Seen._octaves", one_size),
 }
 
 

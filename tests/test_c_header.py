@@ -56,7 +56,7 @@ def networks() -> Iterator[tuple[str, codec.StoredModel]]:
         model = mess.create_model("resnet", layers=8, width_mult=0.25)
         yield f"{version} resnet", to_stored(model, get_scheme(version), Precision(8, 16, 8)).stored
     yield "v4", sums_of_references()
-    yield "golden", codec.read_model(GOLDEN / "expanded.mess")
+    yield "golden", codec.read_model(GOLDEN / "v4.mess")
     halves = {name: t.half() if t.dtype == torch.float32 else t for name, t in weights(5).items()}
     yield "halves", to_stored(halves, get_scheme("v2"), Precision()).stored
 
