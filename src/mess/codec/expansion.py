@@ -83,7 +83,7 @@ def read_expansions(reader: Reader, sizes: Sequence[Size], wanted: Iterable[int]
     head = _read_head(reader, sizes)
     lanes = [reader.take(length) for length in head.lengths]
     tables = Tables([span.table.frequency_A for span in head.spans])
-    found = {}
+    found: dict[int, Integers] = {}
     for places in _side_by_side(sizes, range(len(sizes)) if wanted is None else wanted):
         levels_LK = np.array([head.levels[place] for place in places])
         decoders = [LaneDecoder(lanes[place], tables) for place in places]
