@@ -27,7 +27,7 @@ VERBS = {
     "train-all": "train every network on every dataset, one after the other",
     "test": "test a network from a checkpoint or a .mess file",
     "compress": "store a checkpoint, or any weights file, as a .mess file",
-    "decompress": "turn a .mess file back into ordinary weights",
+    "decompress": "turn a .mess file into ordinary weights, an ONNX model or a C header",
     "inspect": "show what a .mess file holds, byte for byte",
     "fetch": "fetch datasets and public weights, checked",
     "clean": "delete the checkpoints of single epochs",

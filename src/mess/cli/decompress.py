@@ -14,8 +14,8 @@ from mess.export import FORMATS, export
 EXAMPLES = """examples:
   mess decompress net.mess -o net.safetensors
   mess decompress net.mess -o net.pth
-  mess decompress net.mess -o net.onnx      # networks of the zoo; needs mess-cnn[onnx]
-  mess decompress net.mess -o net.h         # C arrays and a decoder, for microcontrollers"""
+  mess decompress net.mess -o net.onnx    # networks of the zoo
+  mess decompress net.mess -o net.h       # C99, for microcontrollers"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
