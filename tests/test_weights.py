@@ -153,6 +153,7 @@ def test_own_pictures_start_from_public_weights_with_a_head_of_their_own(
         for i in range(3):
             pixels = random.integers(0, 256, (50, 40, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(in_folder / "own" / split / label / f"{i}.jpg")
+    torch.manual_seed(0)
     donor = mess.create_model("mobilenetv2", "imagenet")
     row = replace(find_weights(resolve("mobilenetv2", "imagenet")), mean=(0.5, 0.4, 0.3), resize=36, crop=32)
     monkeypatch.setenv("MESS_CACHE", str(in_folder / "cache"))
@@ -161,13 +162,14 @@ def test_own_pictures_start_from_public_weights_with_a_head_of_their_own(
     digest = hashlib.sha256((in_folder / "cache" / row.file).read_bytes()).hexdigest()
     monkeypatch.setattr("mess.fetch.weights.public_weights", lambda: [replace(row, hash=f"sha256:{digest}")])
     flags = ["own", "-a", "mobilenetv2", "-b", "4", "-j", "0"]
-    assert main(["train", *flags, "--pretrained", "--epochs", "1", "--lr", "1e-9"]) == 0
+    assert main(["train", *flags, "--pretrained", "--epochs", "1", "--lr", "1e-12"]) == 0
     said = capsys.readouterr().out
     assert "BSD-3-Clause" in said
     assert "a new last layer, for 3 classes" in said
     best = in_folder / "checkpoint" / "mobilenetv2" / "own" / "ckpt_best.pth"
     state, about = load_weights(best)
-    assert torch.allclose(state["features.0.0.weight"], donor.features[0][0].weight, atol=1e-4)
+    wanted = donor.features[0][0].weight
+    assert (state["features.0.0.weight"] - wanted).norm() < 0.01 * wanted.norm()  # a fresh network's are elsewhere
     assert state["classifier.1.weight"].shape == (3, 1280)
     # what the weights want of their input is kept beside them, for tests and for going on
     assert (about["mean"], about["resize"], about["crop"]) == ([0.5, 0.4, 0.3], 36, 32)
