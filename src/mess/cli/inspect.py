@@ -4,24 +4,47 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from mess.codec import FileInfo
-from mess.inspection import inspect
+from mess.inspection import (
+    FEW,
+    Row,
+    as_json,
+    by_reason,
+    inspect,
+    network_name,
+    precision_of,
+    rows_of,
+    scheme_name,
+)
 
 EXAMPLES = """examples:
   mess inspect net.mess
+  mess inspect net.mess --all
   mess inspect net.mess --json"""
-BAR = 28  # characters
+WIDEST_BAR = 30  # characters
+PIPED_WIDTH = 120  # where there is no terminal whose width could be asked
+EIGHTHS = " ▏▎▍▌▋▊▉"
+COLOURS = {
+    "indices": "blue", "scales": "yellow", "offsets": "green", "references": "magenta", "expansions": "blue",
+    "tensors": "cyan", "batch norms": "red", "header": "white", "manifest": "white",
+}  # fmt: skip
+NAMES = {"indices": "indices k", "scales": "scales α", "offsets": "offsets β", "tensors": "other tensors",
+         "expansions": "sums of references", "batch norms": "BatchNorm", "header": "header, section table"}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess inspect`."""
     parser.add_argument("file", metavar="FILE.mess", type=Path)
+    parser.add_argument(
+        "--all", action="store_true", help=f"a line for each layer, where there are more than {FEW} of them"
+    )
     parser.add_argument("--json", action="store_true", help="for programs: everything, on standard output")
 
 
@@ -29,55 +52,105 @@ def run(args: argparse.Namespace) -> int:
     """Print a table that is read in five seconds, or JSON."""
     info = inspect(args.file)
     if args.json:
-        print(json.dumps(asdict(info) | {"bits_per_weight": info.bits_per_weight}, indent=1))
+        print(json.dumps(as_json(args.file, info), indent=1))
         return 0
     console = Console(highlight=False)
-    console.print(headline(args.file, info))
-    console.print(f"[dim]SHA-256 {info.sha256}[/]\n", soft_wrap=True)
-    console.print(_sections(info))
-    console.print()
-    console.print(_tensors(info))
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
+    for part in (
+        headline(args.file, info),
+        _sections(info, console.width),
+        _layers(rows_of(info, None if args.all else FEW), console.width),
+        _by_themselves(info),
+        f"[dim]SHA-256 {info.sha256}  checked[/]",
+    ):
+        if part is not None:
+            console.print(part, soft_wrap=isinstance(part, str))
+            console.print()
     return 0
 
 
 def headline(path: Path, info: FileInfo) -> str:
-    """Return one line: what network, which scheme, how large."""
-    network = info.network
-    name = "weights of a network of its own"
-    if network is not None:
-        layers = network.get("layers") or ""
-        name = f"{network.get('arch')}{layers} for {network.get('dataset')}, {network.get('num_classes')} classes"
-    scheme = ", ".join(f"{key} {value}" for key, value in info.scheme.items() if key != "version")
-    version = info.scheme.get("version", "none") + (f" ({scheme})" if scheme else "")
+    """Return what a person wants to know first: what network, which scheme, how large."""
+    kept = "; ".join(f"{NAMES.get(name, name)} {form}" for name, form in precision_of(info).items())
     return (
-        f"[bold]{path}[/]  {name}, scheme [bold]{version}[/]\n"
-        f"[bold]{info.bytes:,} B[/] for {info.numbers:,} numbers, {info.bits_per_weight:.2f} bits each; "
-        f"format {info.format[0]}.{info.format[1]}"
+        f"[bold]{escape(str(path))}[/]  {escape(network_name(info))}, "
+        f"scheme [bold]{escape(scheme_name(info.scheme))}[/]\n"
+        f"[bold cyan]{info.bytes:,} B[/]  [bold]{info.ratio:.1f}×[/] smaller than {info.float_bytes:,} B of weights, "
+        f"[bold]{info.bits_per_weight:.2f}[/] bits a weight\n"
+        f"[dim]{kept}; format {info.format[0]}.{info.format[1]}[/]"
     )
 
 
-def _sections(info: FileInfo) -> Table:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("section", "bytes", "share", ""):
-        table.add_column(heading, justify="left" if heading in ("section", "") else "right")
+def _sections(info: FileInfo, width: int) -> Table:
+    table = _table(("section", "left"), ("bytes", "right"), ("share", "right"), ("bits/weight", "right"), ("", "left"))
+    table.add_column("CRC-32", style="dim")
+    room = min(WIDEST_BAR, max(8, width - 64))
+    largest = max(info.sections.values())
     for name, count in info.sections.items():
-        share = count / info.bytes
-        table.add_row(name, f"{count:,}", f"{share:.1%}", f"[cyan]{'█' * round(BAR * share)}[/]")
-    table.add_row("[bold]file[/]", f"[bold]{info.bytes:,}[/]", "", "")
+        table.add_row(
+            NAMES.get(name, name),
+            f"{count:,}",
+            f"{count / info.bytes:.1%}",
+            f"{8 * count / max(1, info.numbers):.2f}",
+            Text(bar(count / largest, room), style=COLOURS.get(name, "")),
+            f"{info.crc32[name]:08x}" if name in info.crc32 else "",
+        )
+    table.add_row("[bold]file[/]", f"[bold]{info.bytes:,}[/]", "", f"[bold]{info.bits_per_weight:.2f}[/]")
     return table
 
 
-def _tensors(info: FileInfo) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("tensor", overflow="fold")
-    table.add_column("stored")
-    for heading in ("shape", "bytes", "bits each"):
-        table.add_column(heading, justify="right")
+def _layers(rows: list[Row], width: int) -> Table:
+    table = _table(("layer", "left"), ("stored as", "left"), ("shape", "right"), ("bytes", "right"))
+    table.columns[0].overflow = "fold"
+    table.add_column("bits/weight", justify="right")
     table.add_column("")
-    most = max((tensor.bytes for tensor in info.tensors), default=1) or 1
-    for tensor in info.tensors:
-        shape = "×".join(map(str, tensor.shape)) or "1"
-        bits = f"{tensor.bits_per_weight:.2f}" if tensor.numbers else "–"
-        bar = f"[cyan]{'█' * round(BAR / 2 * tensor.bytes / most)}[/]"
-        table.add_row(tensor.name, tensor.stored, shape, f"{tensor.bytes:,}", bits, bar)
+    longest = max(len(row.name) for row in rows)
+    room = min(WIDEST_BAR, max(8, width - 62 - min(longest, 40)))
+    most = max((row.bytes for row in rows), default=1) or 1
+    for row in rows:
+        shape = "×".join(map(str, row.shape)) or (f"{row.layers} layers" if row.layers > 1 else "")
+        bits = f"{row.bits_per_weight:.2f}" if row.numbers else ""
+        table.add_row(escape(row.name), row.what, shape, f"{row.bytes:,}", bits, stacked(row.parts, most, room))
+    return table
+
+
+def _by_themselves(info: FileInfo) -> Table | None:
+    reasons = by_reason(info.tensors)
+    if not reasons:
+        return None
+    table = _table(
+        ("no references stand for", "left"), ("because it is", "left"), ("bytes", "right"), ("share", "right")
+    )
+    table.columns[0].overflow = "fold"
+    for reason, tensors in sorted(reasons.items(), key=lambda pair: -sum(t.bytes for t in pair[1])):
+        what = tensors[0].name if len(tensors) == 1 else f"{tensors[0].name} and {len(tensors) - 1} more"
+        count = sum(tensor.bytes for tensor in tensors)
+        table.add_row(escape(what), reason, f"{count:,}", f"{count / info.bytes:.1%}")
+    return table
+
+
+def bar(share: float, room: int) -> str:
+    """Return a bar of up to `room` characters, in eighths of one; what is there at all is never drawn as nothing."""
+    eighths = max(round(8 * room * share), 1 if share > 0 else 0)
+    return "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()
+
+
+def stacked(parts: dict[str, int], most: int, room: int) -> Text:
+    """Return a bar in the colours of the sections, `room` characters for `most` bytes."""
+    text, done, drawn = Text(), 0, 0
+    for section, count in parts.items():
+        done += count
+        end = round(room * done / most)
+        text.append("█" * (end - drawn), style=COLOURS.get(section, ""))
+        drawn = max(drawn, end)
+    if not drawn and done:
+        text.append("▏", style=COLOURS.get(next(iter(parts)), ""))
+    return text
+
+
+def _table(*columns: tuple[str, str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
     return table

@@ -99,6 +99,13 @@ def unpack_sections(content: bytes, where: str, known: dict[int, tuple[int, ...]
     return found
 
 
+def checksums(content: bytes) -> dict[int, int]:
+    """Return the CRC-32 of each section, by type, of a file that `unpack_sections` has found whole."""
+    count = HEADER.unpack_from(content)[4]
+    entries = (ENTRY.unpack_from(content, HEADER.size + ENTRY.size * number) for number in range(count))
+    return {kind: crc for kind, _, _, crc, _, _ in entries}
+
+
 def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
     """Return the content of a regular file; never waits on a pipe and never follows a link.
 

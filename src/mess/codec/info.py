@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from dataclasses import dataclass, field
 from typing import Any
 
 from mess.codec.bits import Reader
-from mess.codec.container import ENTRY, HEADER, MAJOR, MINOR, read_file
+from mess.codec.container import ENTRY, HEADER, MAJOR, MINOR, checksums, read_file
 from mess.codec.expansion import expansion_shares
-from mess.codec.model import Cut, Layout
+from mess.codec.listing import BYTES, Item, Listing
+from mess.codec.model import Layout
 from mess.codec.model_file import (
     BATCH_NORMS,
     EXPANSIONS,
@@ -22,7 +24,9 @@ from mess.codec.model_file import (
     TENSORS,
     open_model,
 )
-from mess.codec.streams import Sharing, read_stream
+from mess.codec.reasons import why_by_itself
+from mess.codec.streams import Sharing, peek_form, read_stream
+from mess.errors import FormatError
 
 STORED_AS = {"P": "as it is", "M": "k, α, β", "C": "k", "E": "sum of references", "B": "batch norm", "T": "tied"}
 
@@ -33,16 +37,22 @@ class TensorInfo:
 
     Attributes:
         stored: how, in words.
-        numbers: how many numbers it has (of a BatchNorm: those it computes with).
+        reason: why no reference stands for it; "" where one does.
+        numbers: how many numbers it has (of a BatchNorm: those it computes with; of a tied tensor none).
+        float_bytes: bytes of the tensors it gives, in their own dtypes; of a tied tensor none.
         parts: bytes by section.
+        forms: how the numbers of each section are kept: "rounded" (multiples of one step), or a dtype.
     """
 
     name: str
     stored: str
+    reason: str
     shape: tuple[int, ...]
     dtype: str
     numbers: int
+    float_bytes: int
     parts: dict[str, int]
+    forms: dict[str, str]
 
     @property
     def bytes(self) -> int:
@@ -61,6 +71,8 @@ class FileInfo:
 
     Attributes:
         format: major and minor version.
+        sha256: of the file, which is what its header says.
+        crc32: of each section, as its entry says.
         header: bytes of header and section table.
         own_references: bytes of references that are no tensor's.
     """
@@ -72,6 +84,7 @@ class FileInfo:
     scheme: dict[str, Any]
     header: int
     sections: dict[str, int]
+    crc32: dict[str, int]
     tensors: list[TensorInfo] = field(repr=False)
     own_references: int = 0
 
@@ -85,6 +98,16 @@ class FileInfo:
         """Bits a number, everything counted."""
         return 8 * self.bytes / max(1, self.numbers)
 
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of all tensors in their own dtypes, tied ones once, without any container."""
+        return sum(tensor.float_bytes for tensor in self.tensors)
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller than that the file is."""
+        return self.float_bytes / self.bytes
+
 
 def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) -> FileInfo:
     """Return what a file holds and what it costs.
@@ -97,39 +120,69 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
     sharing = {kind: Sharing() for kind in sections}
 
-    def size(kind: int, count: int) -> int:
-        start = readers[kind].at
+    def passed(kind: int, count: int) -> tuple[int, str]:
+        """Pass over a stream; return its bytes and how its numbers are kept."""
+        if kind not in readers:
+            raise FormatError(where, f"a section of {SECTION_NAMES[kind]}", "none")
+        start, form = readers[kind].at, peek_form(readers[kind])
         read_stream(readers[kind], count, sharing[kind], skip=True)
-        return readers[kind].at - start
+        return readers[kind].at - start, form
 
-    own = sum(size(REFERENCES, count) for count in listing.own_numbers if count)
+    own = sum(passed(REFERENCES, count)[0] for count in listing.own_numbers if count)
     expanded = [listing.expansion(item) for item in listing.items if item.kind == "E"]
-    shares = iter(expansion_shares(readers[EXPANSIONS], expanded) if EXPANSIONS in readers else [])
+    if expanded and EXPANSIONS not in readers:
+        raise FormatError(where, f"a section of {SECTION_NAMES[EXPANSIONS]}", "none")
+    shares = iter(expansion_shares(readers[EXPANSIONS], expanded) if expanded else [])
     tensors = []
     for item in listing.items:
-        numbers = 1
-        for side in item.shape:
-            numbers *= side
-        parts: dict[int, int] = {}
-        if item.kind == "P":
-            kind = REFERENCES if listing.is_source(item.name) else TENSORS
-            parts[kind] = size(kind, numbers)
-        elif item.kind == "E":
-            parts[EXPANSIONS] = next(shares)
-        elif item.kind == "B":
-            parts[BATCH_NORMS] = size(BATCH_NORMS, numbers) + size(BATCH_NORMS, numbers)
-            numbers *= 2
-        elif item.kind in "MC":
-            book = listing.books[item.book]
-            units = Cut.of(item.shape, book.unit, book.by_row).units
-            for kind in (INDICES, SCALES, OFFSETS) if item.kind == "M" else (INDICES,):
-                parts[kind] = size(kind, units)
-        named = {SECTION_NAMES[kind]: count for kind, count in parts.items()}
+        parts: dict[str, int] = {}
+        forms: dict[str, str] = {}
+        if item.kind == "E":
+            parts[SECTION_NAMES[EXPANSIONS]] = next(shares)
+        for kind, count in _streams(item, listing):
+            size, forms[SECTION_NAMES[kind]] = passed(kind, count)
+            parts[SECTION_NAMES[kind]] = parts.get(SECTION_NAMES[kind], 0) + size
         stored = "references" if listing.is_source(item.name) else STORED_AS[item.kind]
-        tensors.append(TensorInfo(item.name, stored, item.shape, item.dtype, numbers if item.kind != "T" else 0, named))
+        count, float_bytes = _in_floats(item)
+        reason = why_by_itself(item, listing)
+        tensors.append(TensorInfo(item.name, stored, reason, item.shape, item.dtype, count, float_bytes, parts, forms))
+    for reader in readers.values():
+        reader.finish()
     totals = {SECTION_NAMES[kind]: len(section.content) for kind, section in sections.items()}
     header = HEADER.size + ENTRY.size * (len(sections) + 1)
     manifest = len(content) - header - sum(totals.values())
     totals = {"header": header, "manifest": manifest, **totals}
-    digest = hashlib.sha256(content).hexdigest()
-    return FileInfo(len(content), (MAJOR, MINOR), digest, listing.network, listing.scheme, header, totals, tensors, own)
+    return FileInfo(
+        bytes=len(content),
+        format=(MAJOR, MINOR),
+        sha256=hashlib.sha256(content).hexdigest(),
+        network=listing.network,
+        scheme=listing.scheme,
+        header=header,
+        sections=totals,
+        crc32={SECTION_NAMES[kind]: crc for kind, crc in checksums(content).items()},
+        tensors=tensors,
+        own_references=own,
+    )
+
+
+def _streams(item: Item, listing: Listing) -> list[tuple[int, int]]:
+    """Return (section, numbers) of each stream of a tensor, in their order (FORMAT.md 5.6)."""
+    if item.kind == "P":
+        return [(REFERENCES if listing.is_source(item.name) else TENSORS, math.prod(item.shape))]
+    if item.kind == "B":
+        return [(BATCH_NORMS, item.shape[0])] * 2
+    if item.kind in "MC":
+        kinds = (INDICES, SCALES, OFFSETS) if item.kind == "M" else (INDICES,)
+        return [(kind, listing.units(item)) for kind in kinds]
+    return []
+
+
+def _in_floats(item: Item) -> tuple[int, int]:
+    """Return how many numbers there are, and how many bytes its tensors take in their own dtypes."""
+    if item.kind == "T":
+        return 0, 0
+    count = math.prod(item.shape)
+    if item.kind == "B":  # weight, bias, mean, variance, and an int64 that counts batches
+        return 2 * count, 4 * 4 * count + 8 * item.tracked
+    return count, count * BYTES.get(item.dtype, 1)

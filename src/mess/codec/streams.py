@@ -56,6 +56,12 @@ def write_stream(numbers: Numbers, sharing: Sharing) -> bytes:
     return bytes([form | PLANES]) + b"".join(write_integers(bytes_NB[:, b].astype(np.int64), own) for b in range(item))
 
 
+def peek_form(reader: Reader) -> str:
+    """Return how the numbers of the stream that comes next are kept, without reading it: "rounded", or a dtype."""
+    head = reader.content[reader.at] if reader.left else STEPPED
+    return "rounded" if head & 3 == STEPPED else PLAIN_DTYPES[min(head >> 2, len(PLAIN_DTYPES) - 1)]
+
+
 def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = False) -> Numbers | None:
     """Read a stream of `count` numbers; with `skip` only pass over it (its table is still noted).
 
