@@ -29,6 +29,7 @@ VERBS = {
     "compress": "store a checkpoint, or any weights file, as a .mess file",
     "decompress": "turn a .mess file into ordinary weights, an ONNX model or a C header",
     "inspect": "show what a .mess file holds, byte for byte",
+    "report": "draw files and runs as one page: curves, bytes, references, errors",
     "fetch": "fetch datasets and public weights, checked",
     "clean": "delete the checkpoints of single epochs",
     "completion": "print what makes the shell complete verbs, flags and names",

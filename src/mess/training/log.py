@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
+from mess.errors import CheckpointError
 from mess.files import atomic_write
 
 
@@ -101,7 +102,7 @@ class CsvLog:
 
     def __init__(self, path: Path, epochs_done: int = 0) -> None:
         self.path = path
-        self._rows = [row for row in self._read() if int(row["epoch"]) <= epochs_done]
+        self._rows = [row for row in _rows(path) if int(row["epoch"]) <= epochs_done]
 
     def append(self, report: EpochReport) -> None:
         """Add the row of one epoch. The file is small and is written whole, so that no crash leaves half a row.
@@ -119,10 +120,31 @@ class CsvLog:
         writer.writerows(self._rows)
         atomic_write(self.path, text.getvalue().encode())
 
-    def _read(self) -> list[dict[str, str]]:
-        if not self.path.exists():
-            return []
-        reader = csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8", errors="replace")))
-        if tuple(reader.fieldnames or ()) != self.columns:
-            return []
-        return [row for row in reader if (row["epoch"] or "").isdigit()]
+
+def read_log(path: Path) -> list[EpochReport]:
+    """Return the epochs of a log, also of a run that still writes it.
+
+    Raises:
+        CheckpointError: not a log of ours, or a row in it that is none.
+        OSError: it cannot be read.
+    """
+    whole = {"epoch", "epochs"}
+    rows = _rows(path)
+    if not rows:
+        raise CheckpointError(path, f"a log with the columns {', '.join(CsvLog.columns)}", "another file, or no rows")
+    try:
+        return [
+            EpochReport(**{name: int(row[name]) if name in whole else float(row[name]) for name in row}) for row in rows
+        ]
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(path, "a number in each column of each row", error) from error
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a log; none where there is no file or it has other columns."""
+    if not path.exists():
+        return []
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8", errors="replace")))
+    if tuple(reader.fieldnames or ()) != CsvLog.columns:
+        return []
+    return [row for row in reader if (row["epoch"] or "").isdigit()]

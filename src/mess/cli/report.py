@@ -1,0 +1,152 @@
+"""`mess report`: files and runs as one page to look at, and as figures."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from mess.errors import DataError, OptionError, WeightsError
+from mess.files import atomic_write
+from mess.report import (
+    FileFacts,
+    Measured,
+    RunFacts,
+    best_files,
+    figures_of,
+    make_report,
+    page,
+    read_facts,
+    read_results,
+    save,
+    stored_by_epoch,
+)
+from mess.training import EpochReport, load_weights
+from mess.training.log import read_log
+
+EXAMPLES = """examples:
+  mess report net.mess
+  mess report net.mess --original weights.pth
+  mess report small.mess large.mess -o compared.html --figures figures
+  mess report checkpoint/resnet/cifar10            # curves, also of a run still going, and its best file"""
+RESULTS = Path("docs/results")  # of a checkout
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `mess report`."""
+    parser.add_argument(
+        "what", metavar="FILE.mess|RUN", type=Path, nargs="+", help="files, and folders of runs (checkpoint/ARCH/DATA)"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="PAGE", type=Path, default=Path("report.html"), help="default: report.html"
+    )
+    parser.add_argument(
+        "--original",
+        metavar="WEIGHTS",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="the weights that were stored (.pth, .th, .safetensors): shows what storing changed",
+    )
+    parser.add_argument(
+        "--results",
+        metavar="JSON",
+        type=Path,
+        nargs="+",
+        help=f"bytes and accuracy of methods to compare with (default: {RESULTS}/*.json, where there are some)",
+    )
+    parser.add_argument("--figures", metavar="FOLDER", type=Path, help="also write every figure as PNG and SVG")
+    parser.add_argument("--title", metavar="TEXT", help="heading of the page")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Gather, draw, write."""
+    if args.output.suffix not in (".html", ".htm"):
+        raise OptionError("--output", "a name that ends in .html", args.output)
+    console = Console(highlight=False)
+    with console.status("reading"):
+        files, runs = _expanded(args.what)
+        rows = results(args.results)
+        report = make_report(
+            args.title or heading(args.what),
+            facts_of(files, args.original),
+            [read_run(folder) for folder in runs],
+            rows,
+        )
+    with console.status("drawing"):
+        atomic_write(args.output, page(report).encode())
+        drawn = save(figures_of(report), args.figures) if args.figures is not None else []
+    console.print(f"[bold]{args.output}[/]  {args.output.stat().st_size:,} B", soft_wrap=True)
+    if drawn:
+        console.print(f"[bold]{args.figures}[/]  {len(drawn) // 2} figures, each as PNG and SVG", soft_wrap=True)
+    return 0
+
+
+def facts_of(files: list[Path], originals: list[Path]) -> list[FileFacts]:
+    """Read files, and compare each with its original weights.
+
+    Raises:
+        WeightsError: original weights, and none of them belong to any of the files.
+    """
+    weights = [_arrays(path) for path in originals]
+    facts = [read_facts(path, weights) for path in files]
+    if originals and not any(one.loss for one in facts):
+        found = "another network's, or another training's"
+        raise WeightsError(originals[0], "the weights one of the files was made from", found)
+    return facts
+
+
+def read_run(folder: Path) -> RunFacts:
+    """Read what a run has logged so far; a run that has only begun has no rows yet."""
+    log = folder / "log.csv"
+    rows = read_log(log) if log.exists() else []
+    columns = {field.name: [asdict(row)[field.name] for row in rows] for field in fields(EpochReport)}
+    return RunFacts(str(folder), rows[-1].epochs if rows else 0, columns, stored_by_epoch(folder))
+
+
+def results(paths: list[Path] | None) -> list[Measured]:
+    """Read the results that are named, or those of a checkout, of which not every file has bytes and accuracy."""
+    if paths is not None:
+        return [row for path in paths for row in read_results(path)]
+    found = []
+    for path in sorted(RESULTS.glob("*.json")):
+        try:
+            found += read_results(path)
+        except DataError:
+            continue
+    return found
+
+
+def heading(what: list[Path]) -> str:
+    """Return a title: what there is one of, else how many."""
+    if len(what) == 1:
+        path = what[0].resolve()
+        return "/".join(path.parts[-2:]) if path.is_dir() else path.name
+    return f"{len(what)} reports"
+
+
+def _expanded(what: list[Path]) -> tuple[list[Path], list[Path]]:
+    """Return files and runs; the stored form of a run's best epoch is a file like any other.
+
+    Raises:
+        OptionError: a folder that no run has written to.
+    """
+    files, runs = [], []
+    for path in what:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        if not (path / "log.csv").exists() and not any(path.glob("ckpt_*")):
+            raise OptionError(
+                path, "the folder of a run, with log.csv (checkpoint/ARCH/DATA)", "neither log nor checkpoint"
+            )
+        runs.append(path)
+        files += best_files(path)
+    return files, runs
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    return {name: tensor.float().numpy() for name, tensor in load_weights(path)[0].items()}

@@ -1,0 +1,44 @@
+"""HTML that cannot break: text is escaped unless it was made here. Names in files are anybody's."""
+
+from __future__ import annotations
+
+from html import escape
+
+VOID = {"br", "meta", "hr"}
+
+
+class Html(str):
+    """Text that is markup already."""
+
+    __slots__ = ()
+
+
+def tag(name: str, /, *children: object, **attributes: object) -> Html:
+    """Return an element.
+
+    Args:
+        name: of the element.
+        children: `Html` as it is, None left out, lists one after another, all else as escaped text.
+        attributes: `class_` is class, `data_bytes` is data-bytes; None and False are left out.
+    """
+    told = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
+        for key, value in attributes.items()
+        if value is not None and value is not False
+    )
+    if name in VOID:
+        return Html(f"<{name}{told}>")
+    return Html(f"<{name}{told}>{joined(*children)}</{name}>")
+
+
+def joined(*children: object) -> Html:
+    """Return children one after another; see `tag`."""
+    out = []
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, list):
+            out.append(joined(*child))
+        else:
+            out.append(child if isinstance(child, Html) else escape(str(child)))
+    return Html("".join(out))
