@@ -230,13 +230,14 @@ def short_bytes(value: float, _place: object = None) -> str:
 
 
 def _make_logarithmic(axes: Axes, axis: Axis, say: Callable[[float, object], str]) -> None:
-    """Make an axis logarithmic, with a few round numbers on it, whatever its range."""
-    low, high = axis.get_view_interval()
-    (axes.set_xscale if axis is axes.xaxis else axes.set_yscale)("log")
-    dense = high / max(low, 1e-300) < 100
-    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if dense else (1,), numticks=12))
+    """Make an axis logarithmic, with round numbers on it; one whose numbers are near one another stays as it is."""
+    across, data = axis is axes.xaxis, axes.dataLim
+    low, high = (data.minposx, data.x1) if across else (data.minposy, data.y1)
+    if 3 * low < high:
+        (axes.set_xscale if across else axes.set_yscale)("log")
+        axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high / low < 100 else (1,), numticks=12))
+        axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(say))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def plain_number(value: float, _place: object = None) -> str:

@@ -16,7 +16,7 @@ from mess.report.inline import inline_figure
 from mess.report.kernel_figures import magnitude_names
 from mess.report.pictures import kernel_picture
 
-MOST_REFERENCES = 144  # drawn; more make the page long and say nothing new
+MOST_REFERENCES = 96  # drawn; more make the page long and say nothing new
 COUNTED = f"Histograms count the outermost {TAIL:.0%} of the numbers at either end in their last bars."
 MANY_ROWS = 40  # layers that are shown without being asked for
 

@@ -7,16 +7,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from mess.report.colours import light
 from mess.report.facts import MAGNITUDES, Book, WorstKernel
-from mess.report.figures import STYLE, drawing
+from mess.report.figures import drawing
 
 ACROSS = 16  # references a row
+GAP, LABEL = 0.25, 0.4  # between pictures, and room for a label, in widths of a picture
 MOST = 128  # references drawn; more of them are too small to see
 SIGNED = LinearSegmentedColormap.from_list("signed", [light("negative"), "#ffffff", light("positive")])
 SHADES = LinearSegmentedColormap.from_list("magnitude", ["#e4e7ec", light("blue"), "#06263d"])
@@ -31,22 +30,10 @@ def as_picture(unit_U: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
 
 def references(book: Book, title: str) -> Figure:
     """Draw references as pictures, the most used first, each with the number of units that point to it."""
-    order = book.order[:MOST]
-    across = min(ACROSS, max(1, len(order)))
-    rows = -(-len(order) // across)
-    with rc_context(STYLE):
-        wide = as_picture(book.refs_KU[0], book.kernel).shape
-        figure = Figure(
-            figsize=(0.62 * across, 0.5 + rows * (0.28 + 0.55 * min(1.0, wide[0] / wide[1]))), layout="constrained"
-        )
-        note = "" if len(order) == len(book.refs_KU) else f", {len(order)} of {len(book.refs_KU)}"
-        figure.suptitle(f"{title}{note}", x=0.01, ha="left", fontsize=10, color=light("ink"))
-        for place, reference in enumerate(order):
-            axes = figure.add_subplot(rows, across, place + 1)
-            draw_kernel(axes, as_picture(book.refs_KU[reference], book.kernel))
-            if book.uses_K is not None:
-                axes.set_title(f"{book.uses_K[reference]:,}", fontsize=6.5, pad=2, loc="center", color=light("muted"))
-    return figure
+    order = book.order[:MOST].tolist()
+    labels = ["" if book.uses_K is None else f"{book.uses_K[k]:,}" for k in order]
+    note = "" if len(order) == len(book.refs_KU) else f", {len(order)} of {len(book.refs_KU)}"
+    return _mosaic([as_picture(book.refs_KU[k], book.kernel) for k in order], labels, f"{title}{note}", ACROSS)
 
 
 def draw_references(refs_KU: np.ndarray, uses_K: np.ndarray, path: str | os.PathLike[str], *, title: str) -> None:
@@ -82,29 +69,39 @@ def magnitude_names() -> list[str]:
 
 
 def worst_kernels(worst: Sequence[WorstKernel], title: str) -> Figure:
-    """Draw kernels before, after, and their difference, on one scale each."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(0.72 * len(worst) + 0.6, 2.9), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=light("ink"))
-        for column, kernel in enumerate(worst):
-            most = float(np.abs(kernel.before).max())
-            pictures = (kernel.before, kernel.after, kernel.after - kernel.before)
-            for row, (picture, name) in enumerate(zip(pictures, ("before", "after", "change"), strict=True)):
-                axes = figure.add_subplot(3, len(worst), row * len(worst) + column + 1)
-                draw_kernel(axes, picture, most)
-                if not column:
-                    axes.set_ylabel(name, fontsize=8, color=light("muted"))
-                if not row:
-                    axes.set_title(f"{kernel.error:.0%}", fontsize=7.5, pad=2, loc="center", color=light("muted"))
+    """Draw kernels before and after, and the change, each column on the scale of its kernel before."""
+    pictures, labels = [], []
+    for name in ("before", "after", "change"):
+        for kernel in worst:
+            picture = {"before": kernel.before, "after": kernel.after, "change": kernel.after - kernel.before}[name]
+            pictures.append(picture / (float(np.abs(kernel.before).max()) or 1.0))
+            labels.append(f"{name} {kernel.error:.0%}" if name == "change" else name)
+    return _mosaic(pictures, labels, title, len(worst), scaled=True)
+
+
+def _mosaic(
+    pictures: Sequence[np.ndarray], labels: Sequence[str], title: str, across: int, *, scaled: bool = False
+) -> Figure:
+    """Draw pictures of one size in rows of `across`, each above its label: blue below 0, red above.
+
+    Args:
+        scaled: numbers are shares of full colour already; else each picture's largest is full.
+    """
+    height, width = (max(picture.shape[side] for picture in pictures) for side in (0, 1))
+    across = min(across, len(pictures))
+    rows = -(-len(pictures) // across)
+    high, wide = height + LABEL * max(width, 3), width + GAP * max(width, 3)
+    inches = min(1.5, 0.6 * max(1.0, width / 3)) / width  # of one number
+    with drawing((max(4.0, across * wide * inches), rows * high * inches + 0.4)) as (figure, axes):
+        for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
+            left, top = (place % across) * wide, (place // across) * high
+            most = 1.0 if scaled else float(np.abs(picture).max()) or 1.0
+            edges = (left, left + picture.shape[1], top + picture.shape[0], top)
+            axes.imshow(picture / most, cmap=SIGNED, vmin=-1, vmax=1, extent=edges)
+            middle = left + picture.shape[1] / 2
+            axes.text(middle, top + height + 0.12, label, ha="center", va="top", fontsize=6.5, color=light("muted"))
+        axes.set_xlim(-0.1, across * wide)
+        axes.set_ylim(rows * high, -0.1)
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=10)
     return figure
-
-
-def draw_kernel(axes: Axes, picture: np.ndarray, most: float | None = None) -> None:
-    """Draw numbers as squares: blue below 0, red above, white at 0."""
-    scale = most or float(np.abs(picture).max()) or 1.0
-    axes.imshow(picture, cmap=SIGNED, vmin=-scale, vmax=scale)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(True)

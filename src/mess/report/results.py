@@ -14,6 +14,7 @@ from mess.codec import FileInfo
 from mess.errors import DataError
 
 FLOAT = "float"
+VERSION = re.compile(r"v[0-9][a-z]?")
 CIFAR10 = "cifar10"  # what rows were measured on that do not say
 
 
@@ -33,8 +34,8 @@ class Measured:
 def read_results(path: str | os.PathLike[str]) -> list[Measured]:
     """Read the rows of a file of results that have bytes and accuracy.
 
-    Known are rows with `network`, `method` and `setting`, and rows of which these are the key, joined by "|"; alone or
-    as values of an object.
+    Known are rows with `network`, `method` and `setting`, and rows of versions of the scheme of which these three are
+    the key, joined by "|"; in a list or as the values of an object.
 
     Raises:
         DataError: not JSON, or no such row in it.
@@ -53,10 +54,13 @@ def read_results(path: str | os.PathLike[str]) -> list[Measured]:
 def _row(key: str, value: Any) -> Measured | None:
     if not isinstance(value, dict) or not all(type(value.get(name)) in (int, float) for name in ("bytes", "top1")):
         return None
-    parts = [*key.split("|", 2), "", ""][:3]
-    network, method, setting = (
-        str(value.get(name, part)) for name, part in zip(("network", "method", "setting"), parts, strict=True)
-    )
+    network, method, setting = [*key.split("|", 2), "", ""][:3]
+    if "network" in value and "method" in value:
+        network, method, setting = str(value["network"]), str(value["method"]), str(value.get("setting", ""))
+    elif method != FLOAT and not VERSION.fullmatch(method):
+        return None
+    elif setting.isdigit():
+        setting += " bits"
     dataset = str(value.get("dataset", CIFAR10))
     return Measured(dataset, network, method, setting, int(value["bytes"]), float(value["top1"])) if network else None
 

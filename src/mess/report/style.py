@@ -59,9 +59,9 @@ summary { cursor: pointer; color: var(--blue); font-size: 0.9rem; }
   margin-top: 12px; font-size: 0.7rem; color: var(--muted); text-align: center; line-height: 1.25; }
 .kernel { display: block; width: 100%; height: auto; border: 1px solid var(--line); background: var(--panel); }
 .kernel .p { fill: var(--positive); } .kernel .n { fill: var(--negative); }
-.worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15.5rem), 1fr)); gap: 16px 24px;
+.worst { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 9.5rem), 1fr)); gap: 16px 28px;
   margin-top: 12px; }
-.worst .three { display: grid; grid-template-columns: repeat(3, 1fr); gap: 8px; font-size: 0.75rem;
+.worst .three { display: grid; grid-template-columns: repeat(3, 1fr); gap: 6px; font-size: 0.75rem;
   color: var(--muted); text-align: center; }
 .terms { display: grid; grid-template-columns: 34px 1fr auto; gap: 7px 12px; align-items: center; margin-top: 12px;
   font-size: 0.8rem; max-width: 46rem; }
@@ -84,10 +84,11 @@ footer { color: var(--muted); font-size: 0.8rem; margin-top: 28px; }
   .folding tbody tr:last-child { border-bottom: 0; }
   .folding td { padding: 0; border: 0; }
   .folding td.r:empty { display: none; }
-  .folding td.first { grid-area: 1 / 1 / 2 / 4; }
+  .folding td.first { grid-area: 1 / 1 / 2 / -1; }
+  .folding tr:has(.err:not(:empty)) td.first { grid-area: 1 / 1; }
   .folding td.sub { grid-area: 2 / 1; }
   .folding td.r { grid-row: 2; }
-  .folding td.err { grid-area: 1 / 4; }
+  .folding td.err { grid-area: 1 / 2 / 2 / -1; }
   .folding td.err::before { content: "error "; color: var(--muted); }
   .folding td.bar { grid-area: 3 / 1 / 4 / -1; width: auto; }
 }
