@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -103,7 +103,7 @@ class FileFacts:
         return self.path.name
 
 
-def read_facts(path: str | os.PathLike[str], originals: list[Mapping[str, np.ndarray]] | None = None) -> FileFacts:
+def read_facts(path: str | os.PathLike[str], originals: Sequence[Mapping[str, np.ndarray]] = ()) -> FileFacts:
     """Read a file and compare it with those of the original weights that it is nearest to.
 
     Weights of another training of the same network are not its original: they are no more alike than chance.
@@ -115,7 +115,7 @@ def read_facts(path: str | os.PathLike[str], originals: list[Mapping[str, np.nda
     stored = codec.read_model(path, layout=layout_of)
     books = [found for number in range(len(stored.books)) if (found := _book(stored, number)) is not None]
     steps = {name: entry.step for name, entry in stored.entries.items() if isinstance(entry, codec.Expanded)}
-    losses = [compare(stored, info, weights) for weights in originals or [] if fits(info, weights)]
+    losses = [compare(stored, info, weights) for weights in originals if fits(info, weights)]
     loss = min((x for x in losses if x.alike > UNRELATED), key=lambda x: x.total, default=None)
     return FileFacts(Path(path), info, books, steps, loss)
 

@@ -22,7 +22,7 @@ from mess.report.runs import RunFacts
 SIZE = (4.3, 2.7)  # inches: as wide as a telephone shows without making letters small
 TAIL = 0.02  # of the numbers of a histogram, at either end: α has a few that would make all others one bar
 REACH = 15.0  # points of accuracy below the float network that are drawn
-STYLE = {
+STYLE: dict[Any, Any] = {  # keys of matplotlib's rcParams
     "axes.edgecolor": light("line"), "axes.labelcolor": light("muted"), "axes.spines.right": False,
     "axes.spines.top": False, "axes.grid": True, "axes.axisbelow": True, "axes.titlesize": 9, "axes.labelsize": 8.5,
     "axes.titlelocation": "left", "axes.titlecolor": light("ink"), "grid.color": light("line"), "grid.linewidth": 0.7,

@@ -33,7 +33,7 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
 
 def joined(*children: object) -> Html:
     """Return children one after another; see `tag`."""
-    out = []
+    out: list[str] = []
     for child in children:
         if child is None:
             continue

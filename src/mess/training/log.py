@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from mess.errors import CheckpointError
 from mess.files import atomic_write
@@ -128,16 +128,18 @@ def read_log(path: Path) -> list[EpochReport]:
         CheckpointError: not a log of ours, or a row in it that is none.
         OSError: it cannot be read.
     """
-    whole = {"epoch", "epochs"}
     rows = _rows(path)
     if not rows:
         raise CheckpointError(path, f"a log with the columns {', '.join(CsvLog.columns)}", "another file, or no rows")
     try:
-        return [
-            EpochReport(**{name: int(row[name]) if name in whole else float(row[name]) for name in row}) for row in rows
-        ]
+        return [_read_row(row) for row in rows]
     except (TypeError, ValueError) as error:
         raise CheckpointError(path, "a number in each column of each row", error) from error
+
+
+def _read_row(row: dict[str, str]) -> EpochReport:
+    numbers: dict[str, Any] = {name: float(text) for name, text in row.items()}
+    return EpochReport(**{**numbers, "epoch": int(row["epoch"]), "epochs": int(row["epochs"])})
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
