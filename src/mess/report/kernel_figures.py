@@ -33,7 +33,8 @@ def references(book: Book, title: str) -> Figure:
     order = book.order[:MOST].tolist()
     labels = ["" if book.uses_K is None else f"{book.uses_K[k]:,}" for k in order]
     note = "" if len(order) == len(book.refs_KU) else f", {len(order)} of {len(book.refs_KU)}"
-    return _mosaic([as_picture(book.refs_KU[k], book.kernel) for k in order], labels, f"{title}{note}", ACROSS)
+    pictures = [as_picture(book.refs_KU[k], book.kernel) for k in order]
+    return _mosaic(pictures, labels, f"{title}{note}", max(2, ACROSS * 3 // max(3, pictures[0].shape[1])))
 
 
 def draw_references(refs_KU: np.ndarray, uses_K: np.ndarray, path: str | os.PathLike[str], *, title: str) -> None:
