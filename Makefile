@@ -52,6 +52,9 @@ docs: .venv/docs  ## build the documentation into site/ (a broken link is an err
 fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
 	$(PY) tests/fuzz_format.py --n 100000
 
+soak: .venv/installed  ## interrupt runs hundreds of times, in every way (about 10 minutes; goes on where it stopped)
+	OMP_NUM_THREADS=1 $(PY) benchmarks/soak.py
+
 # An environment of their own: NNCodec needs NumPy below 2.
 .venv-peers/installed: benchmarks/peers.txt
 	$(PYTHON) -m venv .venv-peers
@@ -81,4 +84,4 @@ clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check docs fuzz peers bench bench-check bench-schemes bench-size clean
+.PHONY: help install demo test test-slow test-network dist check docs fuzz soak peers bench bench-check bench-schemes bench-size clean

@@ -179,7 +179,8 @@ def test_a_resumed_run_with_the_scheme_is_the_same_run(version: str, lr: str, tr
     assert main(["train", *whole, *source, "--epochs", "3"]) == 0
     with stopped_once_there_is(tmp_path / "parts" / "resnet" / "digits" / "ckpt_last.pth"):
         assert main(["train", *parts, *source, "--epochs", "3"]) == 128 + signal.SIGTERM
-    assert main(["train", *parts, "-R", "--epochs", "3"]) == 0
+    network = ["digits", "-a", "resnet", "--layers", "8", "--checkpoints", str(tmp_path / "parts")]
+    assert main(["train", *network, "-R"]) == 0  # all else is as it was
     states = [
         torch.load(tmp_path / n / "resnet" / "digits" / "ckpt_last.pth", weights_only=True) for n in ("whole", "parts")
     ]

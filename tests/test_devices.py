@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from mess.devices import open_devices, restarted
+from mess.devices import Devices, open_devices
+from mess.devices.batchnorm import synchronise
 from mess.errors import DeviceError, OptionError
 
 FAKES = Path(__file__).with_name("training_fakes.py")
@@ -77,10 +79,25 @@ def test_bf16_on_one_cpu_process() -> None:
     assert str(devices) == "CPU, bf16"
 
 
-def test_a_restart_by_torchrun_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not restarted()
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
-    assert restarted()
+def test_what_torchrun_says_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not Devices.may_restart
+    told = {"RUN_ID": "none", "RESTART_COUNT": "1", "USE_AGENT_STORE": "False"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    devices = open_devices()
+    assert (devices.may_restart, devices.restarted, devices.job, devices.world_size) == (True, True, "", 1)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "night-12")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    devices = open_devices()
+    assert (devices.restarted, devices.job) == (False, "night-12")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(DeviceError, match="--nproc-per-node: expected at most 1, a process a GPU, found 2"):
+        open_devices(cuda=True)
 
 
 def test_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
@@ -89,6 +106,46 @@ def test_a_port_that_is_taken_is_one_clear_error(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "expected the processes to find each other" in result.stderr
     assert "set MASTER_PORT to a free one" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in /proc")
+def test_a_process_whose_first_one_is_gone_leaves(tmp_path: Path) -> None:
+    """Here before the processes have found each other: no connection breaks that could tell."""
+    arguments = [str(part) for part in (FAKES, tmp_path, "--processes", 2)]
+    with subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and not children.read_text():
+            time.sleep(0.005)
+        process.kill()
+        process.communicate(timeout=120)  # until the other one, which holds the pipe too, is gone
+    assert not (tmp_path / "started").exists()
+
+
+def test_batchnorm_over_the_processes_is_batchnorm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: None)  # of one process
+    torch.manual_seed(0)
+    own, synced = torch.nn.BatchNorm2d(3), torch.nn.Sequential(torch.nn.BatchNorm2d(3))
+    synchronise(synced, "cpu")
+    assert isinstance(synced[0], torch.nn.BatchNorm2d)
+    assert list(synced.state_dict()) == [f"0.{name}" for name in own.state_dict()]
+    x_NCHW = torch.randn(4, 3, 5, 6, requires_grad=True)
+    weight = torch.randn(4, 3, 5, 6)
+    results = []
+    for layer in (own, synced):
+        y_NCHW = layer(x_NCHW)
+        results.append([y_NCHW, *torch.autograd.grad((y_NCHW * weight).sum(), [x_NCHW, *layer.parameters()])])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(list(own.state_dict().values()), list(synced.state_dict().values()))
+    torch.testing.assert_close(own.eval()(x_NCHW), synced.eval()(x_NCHW))
+
+
+def test_batchnorm_on_gpus_is_torchs_own_with_the_same_tensors() -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+    before = dict(model.named_parameters())
+    synchronise(model, "cuda")
+    assert isinstance(model[1], torch.nn.SyncBatchNorm)
+    assert all(parameter is before[name] for name, parameter in model.named_parameters())
 
 
 @pytest.mark.parametrize("dead", [0, 1])

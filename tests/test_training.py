@@ -6,14 +6,16 @@ import os
 import random
 import signal
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
-from mess.devices import Devices
+from mess.devices import Devices, FabricDevices
 from mess.errors import CheckpointError, OptionError
 from mess.training import DivergedError, FitResult, Hooks, Silent, TrainOptions, evaluate, fit
 from mess.training import checkpoint as files
@@ -74,6 +76,11 @@ def last(folder: Path) -> dict[str, Any]:
     return files.load(folder / files.LAST)
 
 
+def rows(folder: Path) -> list[list[str]]:
+    """Return the log without its times."""
+    return [row.split(",")[:9] for row in (folder / "log.csv").read_text().splitlines()]
+
+
 def test_it_learns_and_keeps_what_it_promises(tmp_path: Path) -> None:
     heard = Heard()
     result = train(tmp_path, TrainOptions(epochs=8, batch_size=8, lr=0.05, print_freq=2, save_epoch=3), reporter=heard)
@@ -120,8 +127,7 @@ def test_a_run_stopped_anywhere_is_bitwise_the_same_run(tmp_path: Path, options:
     momentum = [[s["momentum_buffer"] for s in c["optimizer"]["state"].values()] for c in (whole, resumed)]
     assert all(torch.equal(a, b) for a, b in zip(*momentum, strict=True))
     assert (whole["best_top1"], whole["best_epoch"]) == (resumed["best_top1"], resumed["best_epoch"])
-    rows = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "stopped")]
-    assert [row.split(",")[:9] for row in rows[0]] == [row.split(",")[:9] for row in rows[1]]
+    assert rows(tmp_path / "whole") == rows(tmp_path / "stopped")
 
 
 def test_a_stop_within_the_test_goes_on_with_the_test(tmp_path: Path) -> None:
@@ -141,6 +147,7 @@ def test_a_stop_within_the_test_goes_on_with_the_test(tmp_path: Path) -> None:
     train(tmp_path, resume_from=stopped, hooks=hooks)
     assert calls == ["after 0", "after 1", "after 2"]
     assert digest(last(tmp_path)["state_dict"]) == digest(last(tmp_path / "whole")["state_dict"])
+    assert rows(tmp_path) == rows(tmp_path / "whole")
 
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
@@ -260,6 +267,46 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
     nameless = nn.Sequential(nn.Flatten(), nn.Linear(192, CLASSES))
     with pytest.raises(CheckpointError, match="expected the state of this very network and recipe"):
         train(tmp_path, model=nameless, resume_from=last(tmp_path))
+
+
+def test_another_training_set_is_refused(tmp_path: Path) -> None:
+    train(tmp_path, hooks=interrupt(signal.SIGTERM, at=3))
+    grown = FakeBatches(44, 8), FakeBatches(17, 8, train=False)
+    message = r"--resume: expected the 40 training samples of this run, found 44.*--ckpt without --resume"
+    with pytest.raises(CheckpointError, match=message):
+        train(tmp_path, resume_from=last(tmp_path), data=grown)
+
+
+def test_an_explicit_momentum_or_decay_reaches_the_optimizer(tmp_path: Path) -> None:
+    plain = TrainOptions(epochs=2, batch_size=8, momentum=0.0, weight_decay=0.0)
+    train(tmp_path, plain, hooks=interrupt(signal.SIGTERM, at=3))
+    train(tmp_path, replace(plain, momentum=0.5, weight_decay=0.1), resume_from=last(tmp_path))
+    settings = [(g["momentum"], g["nesterov"], g["weight_decay"]) for g in last(tmp_path)["optimizer"]["param_groups"]]
+    assert settings == [(0.5, True, 0.1), (0.5, True, 0.0)]
+
+
+def test_the_scaler_of_fp16_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Fabric's own fp16, with the one difference that torch's scaler is told to scale on the CPU."""
+
+    def devices() -> FabricDevices:
+        opened = FabricDevices(cuda=False, devices=1, nodes=1, precision="32")
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)  # too high at first: steps are skipped
+        opened.fabric.strategy.precision = MixedPrecision("16-mixed", "cpu", scaler)
+        opened.precision = "16"
+        return opened
+
+    def run(folder: Path, **more: Any) -> dict[str, Any]:
+        data = FakeBatches(), FakeBatches(17, 8, train=False)
+        fit(tiny(), *data, replace(OPTIONS, precision="16"), devices(), checkpoint_dir=folder, **more)
+        return last(folder)
+
+    whole = run(tmp_path / "whole")
+    assert whole["scaler"]["scale"] < 2.0**20
+    stopped = run(tmp_path / "parts", hooks=interrupt(signal.SIGTERM, at=7))
+    assert stopped["scaler"]["_growth_tracker"] > 0
+    resumed = run(tmp_path / "parts", resume_from=stopped)
+    assert resumed["scaler"] == whole["scaler"]
+    assert digest(resumed["state_dict"]) == digest(whole["state_dict"])
 
 
 def test_averaged_weights_are_what_is_tested_and_kept(tmp_path: Path) -> None:

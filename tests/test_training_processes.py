@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -48,20 +49,38 @@ def test_stopped_by_sigterm_and_resumed_is_bitwise_the_same(
     stopped = run(*command, "--signal-at", 8, "--rank", processes - 1)  # one process is told, all stop
     assert stopped.returncode == 143, stopped.stderr
     assert load(tmp_path / "stopped" / LAST)["step"] == 3
+    if processes == 2:  # and again within the test of the second epoch; with one process: test_training.py
+        stopped = run(*command, "--signal-in-test", "--rank", 1)
+        assert stopped.returncode == 143, stopped.stderr
+        last = load(tmp_path / "stopped" / LAST)
+        assert (last["epoch"], last["step"], last["trained"]) == (1, 5, True)
     resumed = run(*command)
     assert (resumed.returncode, resumed.stdout) == (0, whole)
 
 
 def test_a_split_that_is_not_even_gives_the_same_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--plain", "--samples", 36, "--batch", 7, "--epochs", 2]
-    uninterrupted(tmp_path / "1", capsys, *options)
-    for processes in (2, 3):  # parts of 3 and 4, or 2, 2 and 3; of the last batch one process has the only sample
-        result = run(FAKES, tmp_path / str(processes), *options, "--processes", processes)
+    for processes, kind in ((2, "--plain"), (3, "--sync-bn")):  # parts of 3 and 4, or 2, 2 and 3; at last of 0 and 1
+        options = [kind, "--samples", 36, "--batch", 7, "--epochs", 2]
+        uninterrupted(tmp_path / f"1 {kind}", capsys, *options)
+        result = run(FAKES, tmp_path / f"{processes} {kind}", *options, "--processes", processes)
         assert result.returncode == 0, result.stderr
-    one, *others = (load(tmp_path / name / LAST) for name in "123")
-    for other in others:
-        torch.testing.assert_close(other["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-5)
-        assert (other["samples"], other["best_top1"]) == (one["samples"], one["best_top1"])
+        one, several = (load(tmp_path / f"{n} {kind}" / LAST) for n in (1, processes))
+        torch.testing.assert_close(several["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-5)
+        assert (several["samples"], several["best_top1"]) == (72, one["best_top1"])
+
+
+def test_a_second_ctrl_c_ends_all_processes_at_once(tmp_path: Path) -> None:
+    arguments = [str(part) for part in (FAKES, tmp_path, "--processes", 2, "--sleep", 100)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, *arguments], **pipes, start_new_session=True) as process:
+        while process.poll() is None and not (tmp_path / "started").exists():
+            time.sleep(0.01)
+        time.sleep(0.5)
+        for _ in range(2):  # a terminal sends it to all processes of the command
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.5)
+        process.communicate(timeout=60)  # until all of them are gone
+    assert process.returncode == 130
 
 
 def test_a_run_may_change_its_devices_and_ends_nearly_the_same(

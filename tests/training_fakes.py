@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -102,7 +103,9 @@ def parsed(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--save-every")
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--plain", action="store_true", help="no BatchNorm, no dropout: the same on any split")
+    parser.add_argument("--sync-bn", action="store_true", help="no dropout, and BatchNorm over all processes: likewise")
     parser.add_argument("--signal-at", type=int, default=0)
+    parser.add_argument("--signal-in-test", action="store_true")
     parser.add_argument("--kill-at", type=int, default=0)
     parser.add_argument("--sleep", type=float, default=0.0)
     parser.add_argument("--log", default="csv")
@@ -129,6 +132,7 @@ def run(devices: Devices, args: argparse.Namespace) -> int:
         ema=args.ema,
         precision=args.precision,
         save_every=args.save_every,
+        sync_bn=args.sync_bn,
         print_freq=2,
         save_epoch=2,
         log=args.log,
@@ -142,20 +146,26 @@ def run(devices: Devices, args: argparse.Namespace) -> int:
     def after_step(_model: nn.Module) -> None:
         nonlocal steps
         steps += 1
+        if steps == 1 and devices.is_main:
+            (args.folder / "started").touch()
         time.sleep(args.sleep)
         if devices.rank == args.rank and steps == args.signal_at:
             os.kill(os.getpid(), signal.SIGTERM)
         if devices.rank == args.rank and steps == args.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        if steps == 1 and devices.is_main:
-            (args.folder / "started").touch()
+
+    @contextmanager
+    def validated(_model: nn.Module) -> Iterator[None]:
+        if args.signal_in_test and devices.rank == args.rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+        yield
 
     args.folder.mkdir(parents=True, exist_ok=True)
     resumed = None
     if args.resume and (args.folder / "ckpt_last.pth").exists():
         _, resumed = load_newest(args.folder, lambda text: sys.stderr.write(text + "\n"))
-    hooks = Hooks(after_step=after_step)
-    model = tiny(0.0, normed=False) if args.plain else tiny()
+    hooks = Hooks(after_step=after_step, validated=validated)
+    model = tiny(0.0 if args.plain or args.sync_bn else 0.3, normed=not args.plain)
     result = fit(model, *data, options, devices, hooks=hooks, checkpoint_dir=args.folder, resume_from=resumed)
     if devices.is_main:
         weights = load(args.folder / "ckpt_last.pth")["state_dict"]

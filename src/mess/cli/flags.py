@@ -243,6 +243,11 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         help="CPU processes that share a batch, without -C (default: 1)",
     )
     more.add_argument(
+        "--sync-bn",
+        action="store_true",
+        help="BatchNorm over all processes instead of each one's part: slower, and the same on any number of them",
+    )
+    more.add_argument(
         "--checkpoints",
         metavar="FOLDER",
         type=Path,

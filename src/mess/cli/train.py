@@ -11,7 +11,7 @@ from mess.cli.choices import architecture, data_choice, device_choice, store_opt
 from mess.cli.flags import add_more_flags, add_specified_flags
 from mess.cli.progress import ConsoleReporter, clock
 from mess.errors import OptionError
-from mess.recipes import Job, RateTraining, SchemeTraining, run_job
+from mess.recipes import Job, RateTraining, SchemeTraining, recipe_to_resume, run_folder, run_job
 from mess.storing import LEARNED
 from mess.training import TrainOptions
 
@@ -27,9 +27,14 @@ OPTIONS = {
     name: name
     for name in (
         "epochs", "batch_size", "lr", "momentum", "schedule", "label_smoothing", "ema", "precision", "print_freq",
-        "save_epoch", "save_every", "seed", "log",
+        "save_epoch", "save_every", "seed", "log", "sync_bn",
     )
 } | {"wd": "weight_decay", "warmup": "warmup_epochs"}  # fmt: skip
+# what a checkpoint remembers beside those, and a resume need not be told again
+RECIPE = (
+    "new", "retrain", "version", "bind_size", "nl", "nls", "pl", "pls", "quant", "qb", "project", "fixed_index",
+    "rate_weight", "teacher", "scale_bits", "offset_bits", "rest_bits", "pointwise", "linear", "jitter",
+)  # fmt: skip
 RATE_LR = 0.01  # of Adam, in steps of the integers
 RETRAIN_LR = 0.01  # a network that is nearly right must not be thrown far
 
@@ -44,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     """Train, or test where -E says so; exit code 130 or 143 where a signal ended the run."""
     if args.evaluate:
         return test.run(args)
+    if args.resume:
+        take_up_recipe(args)
     job = to_job(args)
     console = Console(highlight=False)
     reporter = ConsoleReporter(console)
@@ -63,12 +70,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def take_up_recipe(args: argparse.Namespace) -> None:
+    """Give `args` the flags of the recipe that the checkpoint to resume was trained with, where none were typed.
+
+    Raises:
+        OptionError: -R beside -T.
+        CheckpointError: nothing to resume.
+    """
+    if args.retrain:
+        raise OptionError("--resume", "either -R or -T", "both")
+    saved = recipe_to_resume(args.ckpt, run_folder(args.checkpoints, architecture(args), args.name))
+    for flag in set(RECIPE) & set(saved) - args.explicit:
+        setattr(args, flag, saved[flag])
+        args.explicit.add(flag)
+
+
 def to_job(args: argparse.Namespace) -> Job:
     """Turn the flags into a checked description of the run."""
     if args.version is None and args.new:
         raise OptionError("--new", "a version of the scheme beside it (-v)", "none")
-    if args.resume and args.retrain:
-        raise OptionError("--resume", "either -R or -T", "both")
     if args.lr is None:
         args.lr = RATE_LR if args.version == LEARNED else RETRAIN_LR if args.retrain else 0.1
     in_use = (args.new or args.retrain) and args.version is not None
@@ -96,5 +116,6 @@ def to_job(args: argparse.Namespace) -> Job:
         checkpoints=args.checkpoints,
         name=args.name,
         pretrained=args.pretrained,
+        recipe={flag: getattr(args, flag) for flag in RECIPE if flag in args.explicit},
         explicit=frozenset(option for flag, option in OPTIONS.items() if flag in args.explicit),
     )  # fmt: skip

@@ -6,6 +6,7 @@ for version 4.
 """
 
 from mess.recipes.job import DataChoice, DeviceChoice, Job, RateTraining, SchemeTraining, run_folder
+from mess.recipes.resuming import recipe_to_resume
 from mess.recipes.run import RunResult, Tested, run_job, score_network
 from mess.recipes.sources import calibration_inputs
 
@@ -18,6 +19,7 @@ __all__ = [
     "SchemeTraining",
     "Tested",
     "calibration_inputs",
+    "recipe_to_resume",
     "run_folder",
     "run_job",
     "score_network",

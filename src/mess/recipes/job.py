@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mess.errors import OptionError
 from mess.models import Architecture
@@ -120,6 +121,8 @@ class Job:
         checkpoints: folder that holds ARCH/DATA/ckpt_….
         name: of the run's folder, in place of ARCH: two sizes of one family do not share one.
         pretrained: start from public weights.
+        recipe: plain flags that say how it is trained and on what images; kept in checkpoints, where a resume that is
+            not told them finds them.
         explicit: names of options that the user gave in so many words; on a resume only these overrule the checkpoint.
     """
 
@@ -133,6 +136,7 @@ class Job:
     checkpoints: Path = Path("checkpoint")
     name: str | None = None
     pretrained: bool = False
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     explicit: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:

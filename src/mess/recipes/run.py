@@ -8,15 +8,22 @@ from typing import Any
 
 from torch import nn
 
-from mess.devices import Devices, open_devices, restarted
-from mess.errors import MessError, OptionError
+from mess.devices import Devices, open_devices
 from mess.models import Architecture
 from mess.recipes.job import DataChoice, DeviceChoice, Job
+from mess.recipes.resuming import (
+    ROUNDS,
+    checkpoint_to_resume,
+    keeping,
+    report_changes,
+    resumed_options,
+    saved_recipe,
+)
 from mess.recipes.sources import check_version, open_batches, open_network, start_network
 from mess.recipes.with_rate import rate_hooks, rate_start, rate_teacher
 from mess.recipes.with_scheme import scheme_hooks
-from mess.training import FitResult, Reporter, Scores, TrainOptions, evaluate, fit, refresh_statistics
-from mess.training.checkpoint import find, open_checkpoint
+from mess.training import FitResult, Reporter, Scores, Silent, evaluate, fit, refresh_statistics
+from mess.training.checkpoint import find
 
 STATISTICS_BATCHES = 20  # training batches that BatchNorm is measured on before a stored network is retrained
 
@@ -90,16 +97,25 @@ def _test(
 
 
 def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
-    resumed = _checkpoint_to_resume(job, reporter) if job.mode == "resume" or restarted() else None
+    reporter = reporter if devices.is_main else Silent()
+    resumed = checkpoint_to_resume(job, devices, reporter)
     if resumed is not None:
-        job = replace(job, options=_resumed_options(job, resumed))
+        job = replace(job, options=resumed_options(job, resumed, devices))
+        report_changes(job, saved_recipe(resumed), reporter)
     model, about, path = start_network(job, reporter)
-    rounds = 0
+    rounds = saved_recipe(resumed).get(ROUNDS, 0)
     if job.mode == "retrain" and path is not None:
         rounds = check_version(path, about, job) + 1
     choice = data_of(job.data, about if resumed is None else resumed)
     train, test = (
-        open_batches(choice, devices, train=part, batch_size=job.options.batch_size, seed=job.options.seed)
+        open_batches(
+            choice,
+            devices,
+            train=part,
+            batch_size=job.options.batch_size,
+            seed=job.options.seed,
+            sync_bn=job.options.sync_bn,
+        )
         for part in (True, False)
     )
     if path is not None and path.suffix == ".mess":
@@ -113,36 +129,12 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     else:
         hooks = scheme_hooks(model, job, **settings)
     sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
-    hooks = replace(hooks, facts={**_input_facts(choice), **sizes})
+    hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts={**_input_facts(choice), **sizes})
     result = fit(
         model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,
     )  # fmt: skip
     return RunResult(result, tuple(dict.fromkeys(sorted(written, key=lambda p: "best" in p.name))))
-
-
-def _checkpoint_to_resume(job: Job, reporter: Reporter) -> dict | None:
-    """Return the checkpoint `-R` means; after an elastic restart before the first save there is none."""
-    try:
-        _, checkpoint = open_checkpoint(job.ckpt, job.folder, lambda text: reporter.message(text, "warning"))
-    except MessError:
-        if job.mode != "resume" and restarted():
-            return None
-        raise
-    return checkpoint
-
-
-def _resumed_options(job: Job, checkpoint: dict) -> TrainOptions:
-    """Return the checkpoint's options with those in their place that the user gave in so many words.
-
-    Raises:
-        OptionError: nothing is left to train.
-    """
-    given = {name: getattr(job.options, name) for name in job.explicit}
-    options = TrainOptions.resumed(checkpoint["options"], given)
-    if checkpoint["epoch"] >= options.epochs:
-        raise OptionError("--epochs", f"more than the {checkpoint['epoch']} that are done", options.epochs)
-    return options
 
 
 def _input_facts(choice: DataChoice) -> dict[str, list[float]]:

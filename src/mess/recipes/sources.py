@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mess import models, storing
 from mess.data import Batches, ImageFolder, open_dataset
+from mess.data.loader import NEEDED
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
 from mess.fetch import find_weights, input_facts, load_pretrained
@@ -24,7 +25,7 @@ TELL_S = 5  # seconds between two lines on a download
 
 
 def open_batches(
-    choice: DataChoice, devices: Devices, *, train: bool, batch_size: int, seed: int = 0, channels_last: bool = True
+    choice: DataChoice, devices: Devices, *, train: bool, batch_size: int, seed: int = 0, sync_bn: bool = False
 ) -> Batches:
     """Open one split of the images `choice` names, as this process's parts of global batches."""
     sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
@@ -40,7 +41,8 @@ def open_batches(
         rank=devices.rank,
         world_size=devices.world_size,
         workers=choice.workers,
-        channels_last=channels_last,
+        channels_last=True,
+        smallest=0 if sync_bn else NEEDED,
     )
 
 

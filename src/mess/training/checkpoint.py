@@ -219,7 +219,12 @@ def check_same_network(checkpoint: Mapping[str, Any], architecture: Mapping[str,
         CheckpointError: names both.
     """
     saved = checkpoint.get("architecture")
-    if saved and architecture and dict(saved) != dict(architecture):
+    if not saved or not architecture:
+        return
+    saved, architecture = (  # a folder of pictures may lie elsewhere now
+        {**a, "dataset": Path(str(a.get("dataset"))).name} for a in (saved, architecture)
+    )
+    if saved != architecture:
         names = [name for name in {**saved, **architecture} if saved.get(name) != architecture.get(name)]
         raise CheckpointError(where, _described(architecture, names), _described(saved, names))
 

@@ -95,6 +95,8 @@ def fit(
     _announce(run, resume_from)
     if devices.is_main:
         files.remove_leftovers(checkpoint_dir)
+    if devices.may_restart:
+        run.save([files.LAST])  # what a restart finds is then of this run, however soon it comes
     last, signum = None, None
     with SignalWatch() as watch, closing(run):
         try:
@@ -244,8 +246,13 @@ def _announce(run: Run, resumed: Mapping[str, Any] | None) -> None:
     if resumed is not None:
         facts["resumed"] = f"after {progress.epoch} epochs and {progress.step} steps, best {progress.best_top1:.2f}%"
     run.reporter.start(facts)
-    for change in options.changes(resumed["options"]) if resumed is not None else ():
+    if resumed is None:
+        return
+    for change in options.changes(resumed["options"]):
         run.reporter.message(change)
+    before = resumed.get("devices", str(run.devices))
+    if before != str(run.devices):
+        run.reporter.message(f"on {run.devices} now, on {before} before: from here on the same within rounding")
 
 
 class _Meter:

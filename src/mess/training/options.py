@@ -29,6 +29,7 @@ class TrainOptions:
         label_smoothing: share of the target spread evenly over all classes, 0 ≤ · < 1.
         ema: decay of the weights' moving average, which is then what is tested and kept; 0 = off.
         precision: "32" | "bf16" | "16"; what the devices were opened with.
+        sync_bn: BatchNorm statistics of the whole batch, over all processes, instead of each process's part.
         channels_last: keep tensors in NHWC order in memory, which convolutions are faster in.
         print_freq: steps between progress reports.
         save_epoch: epochs between the checkpoints that are kept (`ckpt_epoch_N.pth`).
@@ -51,6 +52,7 @@ class TrainOptions:
     label_smoothing: float = 0.0
     ema: float = 0.0
     precision: str = "32"
+    sync_bn: bool = False
     channels_last: bool = True
     print_freq: int = 100
     save_epoch: int = 10

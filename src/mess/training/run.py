@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from mess.training.optim import make_optimizer
 from mess.training.options import TrainOptions
 from mess.training.tensorboard import TensorBoardLog
 from mess.version import __version__
+
+OTHER_DATA = "To train on other images from here on, start from the file: --ckpt without --resume"
 
 
 class DivergedError(MessError):
@@ -81,12 +84,15 @@ class Run:
         self.model = model.to(devices.device)
         if options.channels_last:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if options.sync_bn:
+            devices.synchronise(self.model)
         self.optimizer = (hooks.optimizer or make_optimizer)(self.model, options)
         self.average = WeightAverage(self.model, options.ema) if options.ema else None
         self.tally = Tally(devices)
         self.progress = Progress()
         if resume_from is not None:
             self._restore(resume_from)
+        self._check_same_place()
         self.forward, self.stepper = devices.setup(self.model, self.optimizer)
         devices.load_scaler_state(resume_from["scaler"] if resume_from else {})
         self.csv = CsvLog(folder / "log.csv", self.progress.epoch)
@@ -176,9 +182,12 @@ class Run:
             "ema": average,
             "seed": self.options.seed,
             "options": self.options.to_dict(),
+            "devices": str(self.devices),
+            "job": self.devices.job,
+            "epoch_samples": self._epoch_samples(),
             "extra": _on_cpu(self.hooks.extra_state()),
             "sums": self.tally.sums(),
-            "versions": {"mess": __version__, "torch": str(torch.__version__)},
+            "versions": {"mess": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
             **self.hooks.facts,
             **asdict(self.progress),
         }
@@ -220,6 +229,12 @@ class Run:
     def _restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Take up `capture`'s state, on whatever devices it was taken."""
         files.check_same_network(checkpoint, self.architecture, "--resume")
+        seen, here = checkpoint.get("epoch_samples", self._epoch_samples()), self._epoch_samples()
+        if seen != here:
+            raise CheckpointError("--resume", f"the {seen:,} training samples of this run", f"{here:,}", OTHER_DATA)
+        own_settings = [
+            {k: v for k, v in group.items() if k not in ("params", "lr")} for group in self.optimizer.param_groups
+        ]
         if self.hooks.load_extra_state is not None:
             self.hooks.load_extra_state(checkpoint["extra"])
         try:
@@ -232,15 +247,22 @@ class Run:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError("--resume", "the state of this very network and recipe", reason) from error
-        for group in self.optimizer.param_groups:  # an explicit flag wins over what the checkpoint has
-            if "momentum" in group:
-                group["momentum"] = self.options.momentum
-                group["nesterov"] = self.options.nesterov and self.options.momentum > 0
-            if group["weight_decay"]:
-                group["weight_decay"] = self.options.weight_decay
+        for group, settings in zip(self.optimizer.param_groups, own_settings, strict=True):
+            group.update(settings)  # those of the options, in which an explicit flag wins over the checkpoint
         self.progress = Progress(**{f.name: checkpoint[f.name] for f in fields(Progress)})
         self.tally.take(checkpoint["sums"])
         self._fit_step_to_batch(checkpoint["options"].get("batch_size", self.options.batch_size))
+
+    def _epoch_samples(self) -> int:
+        last = len(self.train) - 1
+        return last * self.train.global_size(0) + self.train.global_size(last)
+
+    def _check_same_place(self) -> None:
+        """Refuse processes that have read different checkpoints, as on machines that do not share the folder."""
+        place = self.progress.samples
+        if self.devices.any(self.devices.highest(place) != place):
+            expected, hint = "the same checkpoint in every process", "All machines have to see one and the same folder"
+            self.devices.fail(CheckpointError(self.folder, expected, "different ones", hint))
 
     def _fit_step_to_batch(self, saved_batch: int) -> None:
         """Keep the place in the epoch when a resume changes the batch size: steps of another size count otherwise."""

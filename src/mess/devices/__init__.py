@@ -1,0 +1,19 @@
+"""The only home of CPU / one GPU / many GPUs / many processes: nothing else names CUDA or torch.distributed.
+
+::
+
+    devices = open_devices(cuda, gpuids, processes=2, precision="bf16")
+    result = devices.launch(main, *arguments)      # in every process; only the first one comes back
+    │
+    ├─ Devices         one CPU process: plain torch, starts nothing, imports nothing more
+    └─ FabricDevices   all else, through Lightning Fabric: a process a GPU, CPU processes over gloo, torchrun
+
+With several processes `launch` starts this very command once more for each of them (as Fabric's "ddp" does), so what
+stands before `launch` runs in all of them. Under `torchrun` the processes are there already.
+"""
+
+from mess.devices.base import Devices
+from mess.devices.fabric import FabricDevices
+from mess.devices.open import open_devices
+
+__all__ = ["Devices", "FabricDevices", "open_devices"]

@@ -1,0 +1,87 @@
+"""Going on with a run: from which checkpoint, with which options and which recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mess.devices import Devices
+from mess.errors import CheckpointError, OptionError
+from mess.recipes.job import Job
+from mess.training import Hooks, Reporter, TrainOptions
+from mess.training.checkpoint import load_newest, open_checkpoint
+
+RECIPE = "recipe"  # the entry of a checkpoint's "extra": flags of the recipe, rounds, mean and std
+ROUNDS = "rounds"
+
+
+def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> dict[str, Any] | None:
+    """Return what the run goes on from, the same in every process; None for a run that starts.
+
+    That is what `-R` means, or, where torchrun has started the command anew, the newest state of this very job.
+
+    Raises:
+        CheckpointError: nothing to resume.
+    """
+
+    def warn(text: str) -> None:
+        reporter.message(text, "warning")
+
+    if devices.may_restart and devices.any(_was_restarted(job, devices)):
+        return load_newest(job.folder, warn)[1]
+    if job.mode != "resume":
+        return None
+    return open_checkpoint(job.ckpt, job.folder, warn)[1]
+
+
+def _was_restarted(job: Job, devices: Devices) -> bool:
+    """Return whether a state of this job is there; a job without a name has only torchrun's count to go by."""
+    try:
+        newest = load_newest(job.folder, lambda _text: None)[1]
+    except CheckpointError:
+        return False
+    return newest.get("job") == devices.job if devices.job else devices.restarted
+
+
+def resumed_options(job: Job, checkpoint: Mapping[str, Any], devices: Devices) -> TrainOptions:
+    """Return the checkpoint's options with those in their place that the user gave in so many words.
+
+    Raises:
+        OptionError: nothing is left to train.
+    """
+    given = {name: getattr(job.options, name) for name in job.explicit}
+    options = TrainOptions.resumed(checkpoint["options"], given)
+    restarted = devices.job != "" and checkpoint.get("job") == devices.job  # it may have died with all its work done
+    if checkpoint["epoch"] >= options.epochs and not restarted:
+        raise OptionError("--epochs", f"more than the {checkpoint['epoch']} that are done", options.epochs)
+    return options
+
+
+def saved_recipe(checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the flags that say how a checkpoint's network is trained, as far as they were given, and `rounds`."""
+    return dict(checkpoint["extra"].get(RECIPE, {})) if checkpoint is not None else {}
+
+
+def recipe_to_resume(ckpt: str | None, folder: Path) -> dict[str, Any]:
+    """Return `saved_recipe` of what `-R --ckpt CKPT` means in a run's folder."""
+    return saved_recipe(open_checkpoint(ckpt, folder, lambda _text: None)[1])
+
+
+def keeping(recipe: Mapping[str, Any], hooks: Hooks) -> Hooks:
+    """Return `hooks` that also keep the recipe in every checkpoint."""
+    plain = {name: _plain(value) for name, value in recipe.items()}
+    return replace(hooks, extra_state=lambda: {**hooks.extra_state(), RECIPE: plain})
+
+
+def report_changes(job: Job, saved: Mapping[str, Any], reporter: Reporter) -> None:
+    """Tell every flag of the recipe that a resume changes."""
+    for name, value in job.recipe.items():
+        if _plain(value) != saved.get(name):
+            before = f"has {saved[name]}" if name in saved else "was made without it"
+            reporter.message(f"--{name.replace('_', '-')} is now {value} (the checkpoint {before})")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value

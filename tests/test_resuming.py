@@ -1,0 +1,87 @@
+"""What a resume goes on from: -R, and a command that torchrun has started anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mess.devices import Devices
+from mess.errors import CheckpointError, OptionError
+from mess.models import resolve
+from mess.recipes import DataChoice, Job, recipe_to_resume
+from mess.recipes.resuming import checkpoint_to_resume, keeping, report_changes, resumed_options, saved_recipe
+from mess.training import Hooks, Silent, TrainOptions
+from mess.training import checkpoint as files
+from test_checkpoint import content
+
+JOB = Job(DataChoice("digits"), resolve("resnet", "digits", layers=8), TrainOptions(epochs=9))
+
+
+class Elastic(Devices):
+    may_restart = True
+
+    def __init__(self, job: str, restarted: bool = False) -> None:
+        super().__init__()
+        self.job, self.restarted = job, restarted
+
+
+def saved(folder: Path, name: str = files.LAST, **more: object) -> Job:
+    """Put a checkpoint in a job's folder and return the job."""
+    job = replace(JOB, checkpoints=folder)
+    files.save(job.folder / name, content(options=TrainOptions(epochs=9).to_dict(), **more))
+    return job
+
+
+def resumed_epoch(job: Job, devices: Devices) -> int | None:
+    found = checkpoint_to_resume(job, devices, Silent())
+    return None if found is None else found["epoch"]
+
+
+def test_a_restart_goes_on_with_this_job_and_no_other(tmp_path: Path) -> None:
+    job = saved(tmp_path, epoch=3, job="night-12")
+    assert resumed_epoch(job, Devices()) is None  # a run that starts takes no notice of what is there
+    assert resumed_epoch(job, Elastic("night-12")) == 3  # another machine was restarted: no count of ours says so
+    assert resumed_epoch(job, Elastic("night-13", restarted=True)) is None  # died before its first save
+    assert resumed_epoch(job, Elastic("")) is None
+    assert resumed_epoch(job, Elastic("", restarted=True)) == 3
+
+
+def test_a_restart_of_a_resumed_run_takes_the_newest_and_not_what_was_named(tmp_path: Path) -> None:
+    job = saved(tmp_path, epoch=3, job="night-12")
+    saved(tmp_path, "ckpt_epoch_1.pth", epoch=1)
+    job = replace(job, mode="resume", ckpt="ckpt_epoch_1.pth")
+    assert resumed_epoch(job, Elastic("night-12")) == 3
+    assert resumed_epoch(job, Elastic("night-13")) == 1
+    with pytest.raises(CheckpointError, match=r"found none\. There: ckpt_epoch_1\.pth, ckpt_last\.pth"):
+        resumed_epoch(replace(job, ckpt="ckpt_epoch_7.pth"), Devices())
+
+
+def test_a_restart_with_all_the_work_done_is_no_error(tmp_path: Path) -> None:
+    job = replace(saved(tmp_path, epoch=9, job="night-12"), mode="resume")
+    checkpoint = files.load(job.folder / files.LAST)
+    assert resumed_options(job, checkpoint, Elastic("night-12")).epochs == 9
+    with pytest.raises(OptionError, match="--epochs: expected more than the 9 that are done, found 9"):
+        resumed_options(job, checkpoint, Devices())
+
+
+def test_the_recipe_is_remembered_and_what_changes_is_told(tmp_path: Path) -> None:
+    recipe = {"version": "v3", "bind_size": 2, "mean": (0.1, 0.2, 0.3), "teacher": Path("t.pth")}
+    hooks = keeping(recipe, Hooks(extra_state=lambda: {"index": 7}))
+    job = saved(tmp_path, epoch=3, extra=hooks.extra_state())
+    assert files.load(job.folder / files.LAST)["extra"]["index"] == 7
+    kept = recipe_to_resume(None, job.architecture, tmp_path)
+    assert kept == {"version": "v3", "bind_size": 2, "mean": [0.1, 0.2, 0.3], "teacher": "t.pth"}
+    said: list[str] = []
+
+    class Heard(Silent):
+        def message(self, text: str, kind: str = "info") -> None:
+            said.append(text)
+
+    report_changes(replace(job, recipe={**recipe, "bind_size": 4, "nls": 0.5}), kept, Heard())
+    assert said == [
+        "--bind-size is now 4 (the checkpoint has 2)",
+        "--nls is now 0.5 (the checkpoint was made without it)",
+    ]
+    assert saved_recipe(None) == saved_recipe({"extra": {}}) == {}
