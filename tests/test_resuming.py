@@ -71,7 +71,7 @@ def test_the_recipe_is_remembered_and_what_changes_is_told(tmp_path: Path) -> No
     hooks = keeping(recipe, Hooks(extra_state=lambda: {"index": 7}))
     job = saved(tmp_path, epoch=3, extra=hooks.extra_state())
     assert files.load(job.folder / files.LAST)["extra"]["index"] == 7
-    kept = recipe_to_resume(None, job.architecture, tmp_path)
+    kept = recipe_to_resume(None, job.folder)
     assert kept == {"version": "v3", "bind_size": 2, "mean": [0.1, 0.2, 0.3], "teacher": "t.pth"}
     said: list[str] = []
 
