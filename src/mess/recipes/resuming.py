@@ -13,7 +13,7 @@ from mess.recipes.job import Job
 from mess.training import Hooks, Reporter, TrainOptions
 from mess.training.checkpoint import load_newest, open_checkpoint
 
-RECIPE = "recipe"  # the entry of a checkpoint's "extra": flags of the recipe, rounds, mean and std
+RECIPE = "recipe"  # the entry of a checkpoint's "extra": flags of the recipe, and rounds
 ROUNDS = "rounds"
 
 

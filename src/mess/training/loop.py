@@ -252,7 +252,7 @@ def _announce(run: Run, resumed: Mapping[str, Any] | None) -> None:
         run.reporter.message(change)
     before = resumed.get("devices", str(run.devices))
     if before != str(run.devices):
-        run.reporter.message(f"on {run.devices} now, on {before} before: from here on the same within rounding")
+        run.reporter.message(f"on {run.devices} now, before on {before}: the same samples, not to the bit the same run")
 
 
 class _Meter:

@@ -165,7 +165,10 @@ class Run:
                 yield
 
     def capture(self) -> dict[str, Any]:
-        """Return the whole state as plain tensors on the CPU, numbers and strings; every process has to call it."""
+        """Return the whole state as plain tensors on the CPU, numbers and strings; every process has to call it.
+
+        No generator's state is among it: each draw is a function of seed, epoch, step and process (`loop.step_seed`).
+        """
         self.tick()
         average = None
         if self.average is not None:
