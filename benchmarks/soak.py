@@ -46,6 +46,7 @@ RUN = [*NETWORK, "--epochs", str(EPOCHS), "--save-every", "2", "-p", "3", "-s", 
 WHERE = Path("resnet") / "digits"
 INTERRUPTIONS, SAVES_KILLED = 50, 200
 GO_TIMEOUT_S = 300  # after one process of a run was ended, for the others
+FOUND_TIMEOUT_S = 20  # likewise, before they have found each other
 FORK = multiprocessing.get_context("fork")
 TIMED = ("epoch_seconds", "total_seconds")  # columns of the log that no two runs share
 
@@ -148,11 +149,19 @@ class Forked:
         sys.exit(mess.cli.main(arguments))
 
     def codes(self) -> list[int | None]:
-        """Wait until all have ended and return their exit codes, −9 for a kill -9."""
-        for process in self.processes:
-            process.join(GO_TIMEOUT_S)
-            if process.is_alive():
+        """Wait until all have ended and return their exit codes, −9 for a kill -9.
+
+        Before the processes have found each other only a launcher can notice that one is gone, and ends the others; it
+        is us, here. Later they have to notice by themselves.
+        """
+        while len(alive := [process for process in self.processes if process.is_alive()]) == len(self.processes):
+            alive[0].join(0.1)
+        for process in alive:
+            process.join(GO_TIMEOUT_S if self.output() else FOUND_TIMEOUT_S)
+            if process.is_alive() and self.output():
                 raise SystemExit(f"process {process.pid} does not end:\n{self.output()}")
+            process.kill()
+            process.join()
         return [process.exitcode for process in self.processes]
 
     def output(self) -> str:

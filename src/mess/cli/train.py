@@ -80,9 +80,10 @@ def take_up_recipe(args: argparse.Namespace) -> None:
     if args.retrain:
         raise OptionError("--resume", "either -R or -T", "both")
     saved = recipe_to_resume(args.ckpt, run_folder(args.checkpoints, architecture(args), args.name))
-    for flag in set(RECIPE) & set(saved) - args.explicit:
-        setattr(args, flag, saved[flag])
-        args.explicit.add(flag)
+    for flag in RECIPE:
+        if flag in saved and flag not in args.explicit:
+            setattr(args, flag, saved[flag])
+            args.explicit[flag] = []  # as good as typed
 
 
 def to_job(args: argparse.Namespace) -> Job:
