@@ -252,6 +252,8 @@ def page(rows: dict[str, Any]) -> list[str]:
         if found:
             mean = math.exp(sum(math.log(row[key]) for row in found.values()) / len(found))
             lines.append(f"| geometric mean, {text} | | | **{mean:.2f}** | | | | |")
+    if missing := [name for name in NETWORKS if name not in found]:
+        lines += ["", f"Not measured yet, and not in the means: {', '.join(missing)}."]
     if found:
         lines += ["", described(next(iter(found.values())))]
     if "scheme" in rows:
