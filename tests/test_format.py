@@ -91,19 +91,6 @@ for path in sys.argv[1:]:
     assert [json.loads(line) for line in run.stdout.splitlines()] == [GOLDEN[version] for version in sorted(GOLDEN)]
 
 
-def test_every_truncation_and_every_flipped_bit_is_refused() -> None:
-    content = codec.encode_model(example("v2"))
-    for length in range(len(content)):
-        with pytest.raises(FormatError):
-            codec.read_model(content[:length])
-    body = bytearray(content)
-    for bit in range(8 * len(body)):
-        body[bit // 8] ^= 1 << bit % 8
-        with pytest.raises(FormatError):
-            codec.read_model(bytes(body))
-        body[bit // 8] ^= 1 << bit % 8
-
-
 def test_damaged_files_with_right_checksums_are_refused_or_read_soon_and_in_little_memory() -> None:
     run = subprocess.run(
         [sys.executable, HERE / "fuzz_format.py", "--n", "3200", "--seed", "7"],
@@ -184,12 +171,20 @@ MANIFESTS = {
     "eps out of range": {"scheme": {}, "books": [], "eps": [7.0], "tensors": []},
     "missing section": tensor([4]),
 }
+FOUND = {
+    "huge dimension": str(2**64 - 1),
+    "negative dimension": "[-1]",
+    "product overflows": str([2**39] * 3),
+    "rank 100": "[1, 1, 1, 1",
+    "10^12 numbers": "4,000,000,000,000",
+}
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_manifest_without_sense_is_refused(name: str) -> None:
-    with pytest.raises(FormatError):
+    with pytest.raises(FormatError) as error:
         codec.read_model(packed(MANIFESTS[name]))
+    assert FOUND.get(name, "") in error.value.found
 
 
 @pytest.mark.parametrize(

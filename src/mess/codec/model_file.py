@@ -159,8 +159,11 @@ def _read_entry(item: Item, listing: Listing, take: Any, skip: bool) -> Entry | 
     scale, offset = (take(s, units, skip) if item.kind == "M" else None for s in (SCALES, OFFSETS))
     if skip:
         return None
-    if index.step is not None or (units and not 0 <= int(index.values.min()) <= int(index.values.max()) < references):
-        raise FormatError(item.name, f"indices below {references}", "others")
+    if index.step is not None:
+        raise FormatError(item.name, "indices that are integers", "numbers with a step")
+    for wrong in (int(index.values.min()), int(index.values.max())) if units else ():
+        if not 0 <= wrong < references:
+            raise FormatError(item.name, f"indices below {references}", wrong)
     return Matched(item.shape, item.dtype, item.book, index.values, scale, offset)
 
 
