@@ -118,7 +118,7 @@ def convert_v4(
         calibration: inputs as the network takes them (normalised): a tensor, or batches of inputs or of (inputs,
             labels); the first 1,024 are used. None: pictures are made up from the BatchNorm layers (networks of the
             zoo only).
-        target_size: bytes of the file; what is returned encodes to 99 to 100 % of it.
+        target_size: bytes of the file; what is returned encodes to 99 to 100 % of it, or less where the network needs less.
         max_drop: accuracy that may be lost, in points, as measured on the calibration inputs: with their labels, or
             without as the probability that the float network gives to the stored network's answers.
         options: rate and effort where no target says them; the default depends on whether there are inputs.
