@@ -63,7 +63,7 @@ def plan(data: DataChoice, args: argparse.Namespace) -> Any:
             for version in args.versions:
                 key = f"{label}|{version}|{epochs} epochs{penalty}"
                 yield key, lambda v=version, s=scales: scratch_row(data, args, SchemeTraining(
-                    store_options(v, "8"), every=1, **s
+                    store_options(v, "8"), **s
                 ))  # fmt: skip
         yield f"{label}|float", lambda: scratch_row(data, args, SchemeTraining())
 
@@ -105,7 +105,7 @@ def retrained_row(
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         options = TrainOptions(epochs=args.retrain, lr=0.02, precision=args.precision, save_epoch=1, print_freq=10**6)
-        scheme = SchemeTraining(store_options(version, "8"), every=1, project=way == "project")
+        scheme = SchemeTraining(store_options(version, "8"), project=way == "project")
         job = Job(data, architecture, options, scheme=scheme, ckpt=file, checkpoints=Path(folder))
         target = run_job(job, Silent()).files[-1]
         tested = score_network(data, architecture, str(target))
@@ -116,7 +116,7 @@ def scratch_row(data: DataChoice, args: argparse.Namespace, scheme: SchemeTraini
     architecture = models.resolve("resnet", "cifar10", layers=20)
     with tempfile.TemporaryDirectory() as folder:
         options = TrainOptions(
-            epochs=args.scratch, lr=0.2, schedule="onecycle", precision=args.precision, save_epoch=10**6,
+            epochs=args.scratch, lr=0.2, schedule="onecycle", precision=args.precision, save_epoch=1,
             print_freq=10**6,
         )  # fmt: skip
         result = run_job(Job(data, architecture, options, scheme=scheme, checkpoints=Path(folder)), Silent())

@@ -141,7 +141,7 @@ def test_public_weights_are_loaded_under_our_names(
 def test_the_specifications_script_fetches_all_there_are() -> None:
     script = Path(__file__).parents[1] / "down_ckpt_all.sh"
     printed = subprocess.run([script], env={**os.environ, "PYTHON": "echo"}, capture_output=True, text=True, check=True)
-    assert printed.stdout.split() == ["down_ckpt.py", "--all", "-o", "pretrained"]
+    assert printed.stdout.split() == [str(script.with_name("down_ckpt.py")), "--all", "-o", "pretrained"]
 
 
 def test_own_pictures_start_from_public_weights_with_a_head_of_their_own(

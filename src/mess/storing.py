@@ -120,7 +120,7 @@ def compress(
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
         calibration: v4 only: inputs as the network takes them, a tensor or batches; no labels are needed.
-        target_size: v4 only: bytes of the file; it comes out at 99 to 100 % of them, or smaller where the network needs less.
+        target_size: v4 only: bytes of the file; it comes out at 99 to 100 % of them, or smaller where less is needed.
         architecture: which network of the zoo a bare state dict belongs to; found out where possible if None.
         about: small facts to keep in the file (JSON values): rounds of retraining, mean and std of the input.
         overwrite: replace an existing file; otherwise FileExistsError.

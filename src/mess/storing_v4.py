@@ -118,7 +118,7 @@ def convert_v4(
         calibration: inputs as the network takes them (normalised): a tensor, or batches of inputs or of (inputs,
             labels); the first 1,024 are used. None: pictures are made up from the BatchNorm layers (networks of the
             zoo only).
-        target_size: bytes of the file; what is returned encodes to 99 to 100 % of it, or less where the network needs less.
+        target_size: bytes of the file; what is returned encodes to 99 to 100 % of it, or less where less is needed.
         max_drop: accuracy that may be lost, in points, as measured on the calibration inputs: with their labels, or
             without as the probability that the float network gives to the stored network's answers.
         options: rate and effort where no target says them; the default depends on whether there are inputs.
@@ -197,13 +197,15 @@ class _Run:
                 above = min(above, (size, learned), key=lambda pair: pair[0])
                 size, stored = self._trimmed(learned, target, MOST_TRIM) or (0, stored)
             best = max(best, (size, stored), key=lambda pair: pair[0])
-            if divergence == SMALLEST:
+            following = _next_divergence(runs, ABOVE * target, _power(points))
+            if following == divergence:  # as coarse or as fine as it gets
                 break
-            divergence = _next_divergence(runs, ABOVE * target, _power(points))
+            divergence = following
         if best[0] < BELOW * target and above[1] is not None:  # rates too coarse to hit it: take off whatever it needs
             best = max(best, self._trimmed(above[1], target, 0.5) or best, key=lambda pair: pair[0])
         if best[1] is None:
-            raise OptionError("--target-size", f"about {min(size for _, size in runs):,} bytes or more", f"{target:,}")
+            least = min(size for _, size in runs)
+            raise OptionError("--target-size", f"at least {least:,} bytes for this network", f"{target:,}")
         return best[1]
 
     def _trimmed(self, learned: Learned, target: int, high: float) -> tuple[int, codec.StoredModel] | None:

@@ -65,8 +65,8 @@ def run(args: argparse.Namespace) -> int:
         job,
         mode="retrain",
         ckpt=str(file),
-        options=replace(job.options, epochs=args.retrain_epochs, lr=0.02, save_epoch=args.retrain_epochs),
-        scheme=SchemeTraining(store=store, every=2),
+        options=replace(job.options, epochs=args.retrain_epochs, lr=0.02, save_epoch=2),
+        scheme=SchemeTraining(store=store),
     )
     retrained = run_job(again, reporter)
     last = retrained.files[-1]

@@ -104,7 +104,6 @@ def to_job(args: argparse.Namespace) -> Job:
         devices=device_choice(args),
         scheme=SchemeTraining(
             store=store_options(args) if in_use and rate is None else None,
-            every=args.save_epoch,
             project=args.project,
             fixed_index=args.fixed_index,
             nuclear=args.nls if args.nl else 0.0,

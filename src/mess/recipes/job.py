@@ -37,11 +37,10 @@ class RateTraining:
 
 @dataclass(frozen=True)
 class SchemeTraining:
-    """How the scheme takes part in training.
+    """How the scheme takes part in training; it is applied at every epoch that is saved (`-s`).
 
     Attributes:
         store: which scheme, and with how many bits its file is written; None trains plainly.
-        every: epochs between applications of the scheme (`-s`).
         project: replace the kernels every so often (the specification's way) instead of training through the decoder.
         fixed_index: keep the reference of each unit.
         nuclear, pearson: scales of the two penalties on the reference units; 0 leaves one out.
@@ -50,7 +49,6 @@ class SchemeTraining:
     """
 
     store: StoreOptions | None = None
-    every: int = 10
     project: bool = False
     fixed_index: bool = False
     nuclear: float = 0.0
@@ -64,8 +62,6 @@ class SchemeTraining:
         return "v4" if self.rate is not None else self.store.version if self.store is not None else None
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise OptionError("--save-epoch", "at least 1 epoch", self.every)
         if self.rounding_bits and not 2 <= self.rounding_bits <= 16:
             raise OptionError("--qb", "2…16 bits", self.rounding_bits)
         others = self.store or self.project or self.fixed_index or self.rounding_bits or self.nuclear or self.pearson

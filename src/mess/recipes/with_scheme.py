@@ -45,18 +45,18 @@ def scheme_hooks(
         return _projecting_hooks(model, training, rounds, input_facts, written)
     if job.options.ema:
         raise OptionError("--ema", "0 when training through the decoder", job.options.ema, "--project goes with it")
-    return _decoded_hooks(model, training, rounds, input_facts, written)
+    return _decoded_hooks(model, training, job.options.save_epoch, rounds, input_facts, written)
 
 
 def _decoded_hooks(
-    model: nn.Module, training: SchemeTraining, rounds: int, facts: Mapping[str, Any], written: list[Path]
+    model: nn.Module, training: SchemeTraining, every: int, rounds: int, facts: Mapping[str, Any], written: list[Path]
 ) -> Hooks:
-    """Train through the decoder; k is chosen again every so many epochs."""
+    """Train through the decoder; k is chosen again every so many epochs (`-s`)."""
     store = _store(training)
     decoded = Decoded(model, store.scheme(), pointwise=store.pointwise, linear=store.linear)
 
     def rematch(epoch: int, _model: nn.Module) -> None:
-        if epoch and epoch % training.every == 0 and not training.fixed_index:
+        if epoch and epoch % every == 0 and not training.fixed_index:
             decoded.rematch()
 
     def penalty(_model: nn.Module) -> Tensor | None:
