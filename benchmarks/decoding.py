@@ -1,4 +1,4 @@
-"""Reading `.mess` files beside NNCodec, safetensors and a copy in memory: seconds and weights a second, on one core.
+"""Reading `.mess` files beside NNCodec, safetensors and a copy in memory: processor time and weights a second.
 
     python benchmarks/decoding.py --weights resnet56.th [--file NAME=net.mess]...
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def measured(weights: dict[str, torch.Tensor], files: dict[str, str], folder: Pa
     }
     tasks |= {f"MESS {name}": lambda p=path: load_state_dict(p) for name, path in paths.items()}
     tasks |= {f"inspect {name}": lambda p=path: mess.inspect(p) for name, path in paths.items()}
-    seconds = {name: median(values) for name, values in alternating(tasks, ROUNDS).items()}
+    seconds = {name: median(values) for name, values in alternating(tasks, ROUNDS, time.process_time).items()}
     peer = nncodec(weights, QP)
     seconds["NNCodec"] = peer.decode
     sizes = {f"MESS {name}": Path(path).stat().st_size for name, path in paths.items()} | {"NNCodec": peer.bytes}
@@ -67,9 +68,9 @@ def page(row: dict[str, Any]) -> list[str]:
     lines = [
         "# Reading",
         "",
-        f"`python benchmarks/decoding.py`: {row['network']}, {numbers:,} numbers, on one thread; medians of {ROUNDS}",
-        "rounds, taken in turns (NNCodec: of 5 rounds in its own process, straight after). From the file to float32",
-        f"tensors; NNCodec at qp {QP}, from bytes in memory.",
+        f"`python benchmarks/decoding.py`: {row['network']}, {numbers:,} numbers, processor time on one thread;",
+        f"medians of {ROUNDS} rounds, taken in turns (NNCodec: of 5 rounds in its own process, straight after). From the",
+        f"file to float32 tensors; NNCodec at qp {QP}, from bytes in memory.",
         described(row),
         "",
         "| what | bytes | ms | million numbers/s | × NNCodec's rate |",

@@ -4,7 +4,7 @@
     .venv-peers/bin/python benchmarks/peer_runner.py zipnn WEIGHTS.npz OUT.npz
 
 WEIGHTS.npz holds a state dict; OUT.npz gets what is decoded from the peer's bytes. Prints one line of JSON: the size of
-the bytes, and seconds of encoding and decoding (medians of `ROUNDS`, on one thread).
+the bytes, and seconds of processor time of encoding (once) and decoding (median of `ROUNDS`), on one thread.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ def without_torchvision_operators() -> Iterator[None]:
 
 
 def timed(task: Callable[[], Any], rounds: int) -> tuple[float, Any]:
-    """Return median seconds and the last result."""
+    """Return median seconds of processor time, which others on the machine change least, and the last result."""
     seconds = []
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         result = task()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(time.process_time() - start)
     return sorted(seconds)[len(seconds) // 2], result
 
 
