@@ -34,11 +34,11 @@ def page(rows: Rows) -> list[str]:
         "",
         "![bytes against accuracy](peers.png)",
         "",
-        "Fine-tuned from the public weights and retrained with (beside `--mean`, `--std`, `--datapath`, `-b 128`):",
+        "Fine-tuned from the public weights, and retrained: `mess train cifar10 -a resnet --layers N` with",
+        "`--precision bf16`, `--mean`, `--std`, `--datapath` and",
         "",
-        "    mess train cifar10 -a resnet --layers N --ckpt PUBLIC --epochs 4 --lr 0.05 --schedule onecycle --precision bf16",
-        "    mess train cifar10 -a resnet --layers N -N -v v4 --ckpt FINE_TUNED --rate-weight L --epochs E --lr 0.005 "
-        "--precision bf16",
+        "    --ckpt PUBLIC --epochs 4 --lr 0.05 --schedule onecycle",
+        "    --ckpt TUNED --epochs E --lr 0.005 -N -v v4 --rate-weight L",
         "",
     ]
     for network in networks(rows):
