@@ -92,6 +92,11 @@ def _chain(row: dict[str, Any]) -> list[str]:
     return [*lines, "", "![training loss of the four runs](soak.png)"]
 
 
+def by_step(run: dict[str, Any]) -> list[tuple[int, float]]:
+    """Return (step, loss) in order; a file of results has its keys in the order of text."""
+    return sorted((int(step), loss) for step, loss in run["loss"].items())
+
+
 def draw(row: dict[str, Any], path: Path) -> None:
     """Draw the loss of all four runs over each other, and below how far each chain is from its whole run."""
     import matplotlib
@@ -103,16 +108,17 @@ def draw(row: dict[str, Any], path: Path) -> None:
         2, 1, figsize=(9, 6), sharex=True, layout="constrained", height_ratios=[2, 1]
     )
     for name, (label, style, colour, width) in CHAIN.items():
-        steps = {int(step): loss for step, loss in row[name]["loss"].items()}
-        above.plot([*steps], [*steps.values()], style, color=colour, linewidth=width, label=label)
+        steps, losses = zip(*by_step(row[name]), strict=True)
+        above.plot(steps, losses, style, color=colour, linewidth=width, label=label)
     for label, colour in (("--sync-bn", "#31688e"), ("without", "#35b779")):
-        whole, moved = row[f"whole {label}"]["loss"], row[f"chain {label}"]["loss"]
-        apart = {int(step): max(1e-5, abs(moved[step] - loss)) for step, loss in whole.items()}
-        below.semilogy([*apart], [*apart.values()], color=colour)
+        pairs = zip(by_step(row[f"whole {label}"]), by_step(row[f"chain {label}"]), strict=True)
+        steps, apart = zip(*((step, max(1e-5, abs(one - other))) for (step, one), (_, other) in pairs), strict=True)
+        below.semilogy(steps, apart, color=colour)
     for step, now in ((8, "2"), (16, "1"), (21, "3"), (28, "1")):
         for axes in (above, below):
             axes.axvline(step, color="grey", linewidth=0.6, linestyle=":")
-        above.annotate(f"{now} process{'es' if now != '1' else ''}", (step, above.get_ylim()[1]), fontsize=8)
+        place = {"xytext": (3, 4), "textcoords": "offset points"}
+        above.annotate(f"{now} process{'es' if now != '1' else ''}", (step, above.get_ylim()[0]), fontsize=8, **place)
     above.set_title(
         "A run moved between 1, 2 and 3 processes, over the run that stayed on one", fontsize=11, loc="left"
     )

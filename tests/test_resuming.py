@@ -27,6 +27,14 @@ class Elastic(Devices):
         self.job, self.restarted = job, restarted
 
 
+class Heard(Silent):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def message(self, text: str, kind: str = "info") -> None:
+        self.said.append(text)
+
+
 def saved(folder: Path, name: str = files.LAST, **more: object) -> Job:
     """Put a checkpoint in a job's folder and return the job."""
     job = replace(JOB, checkpoints=folder)
@@ -58,12 +66,15 @@ def test_a_restart_of_a_resumed_run_takes_the_newest_and_not_what_was_named(tmp_
         resumed_epoch(replace(job, ckpt="ckpt_epoch_7.pth"), Devices())
 
 
-def test_a_restart_with_all_the_work_done_is_no_error(tmp_path: Path) -> None:
+def test_a_run_with_all_its_work_done_is_resumed_to_do_nothing_but_never_cut_short(tmp_path: Path) -> None:
     job = replace(saved(tmp_path, epoch=9, job="night-12"), mode="resume")
     checkpoint = files.load(job.folder / files.LAST)
-    assert resumed_options(job, checkpoint, Elastic("night-12")).epochs == 9
-    with pytest.raises(OptionError, match="--epochs: expected more than the 9 that are done, found 9"):
-        resumed_options(job, checkpoint, Devices())
+    heard = Heard()
+    assert resumed_options(job, checkpoint, heard).epochs == 9
+    assert heard.said == ["nothing is left to train: all 9 epochs are done, --epochs 18 would add to them"]
+    shorter = replace(job, options=replace(job.options, epochs=8), explicit=frozenset({"epochs"}))
+    with pytest.raises(OptionError, match="--epochs: expected at least the 9 that are done, found 8"):
+        resumed_options(shorter, checkpoint, Silent())
 
 
 def test_the_recipe_is_remembered_and_what_changes_is_told(tmp_path: Path) -> None:
@@ -73,14 +84,9 @@ def test_the_recipe_is_remembered_and_what_changes_is_told(tmp_path: Path) -> No
     assert files.load(job.folder / files.LAST)["extra"]["index"] == 7
     kept = recipe_to_resume(None, job.folder)
     assert kept == {"version": "v3", "bind_size": 2, "mean": [0.1, 0.2, 0.3], "teacher": "t.pth"}
-    said: list[str] = []
-
-    class Heard(Silent):
-        def message(self, text: str, kind: str = "info") -> None:
-            said.append(text)
-
-    report_changes(replace(job, recipe={**recipe, "bind_size": 4, "nls": 0.5}), kept, Heard())
-    assert said == [
+    heard = Heard()
+    report_changes(replace(job, recipe={**recipe, "bind_size": 4, "nls": 0.5}), kept, heard)
+    assert heard.said == [
         "--bind-size is now 4 (the checkpoint has 2)",
         "--nls is now 0.5 (the checkpoint was made without it)",
     ]

@@ -45,17 +45,22 @@ def _was_restarted(job: Job, devices: Devices) -> bool:
     return newest.get("job") == devices.job if devices.job else devices.restarted
 
 
-def resumed_options(job: Job, checkpoint: Mapping[str, Any], devices: Devices) -> TrainOptions:
+def resumed_options(job: Job, checkpoint: Mapping[str, Any], reporter: Reporter) -> TrainOptions:
     """Return the checkpoint's options with those in their place that the user gave in so many words.
 
+    A run with all its epochs done is resumed as well, to do nothing: it may have been ended after its last save, and
+    who starts a command again until it succeeds must not get an error for that.
+
     Raises:
-        OptionError: nothing is left to train.
+        OptionError: more epochs are done than are to be.
     """
     given = {name: getattr(job.options, name) for name in job.explicit}
     options = TrainOptions.resumed(checkpoint["options"], given)
-    restarted = devices.job != "" and checkpoint.get("job") == devices.job  # it may have died with all its work done
-    if checkpoint["epoch"] >= options.epochs and not restarted:
-        raise OptionError("--epochs", f"more than the {checkpoint['epoch']} that are done", options.epochs)
+    done = checkpoint["epoch"]
+    if done > options.epochs:
+        raise OptionError("--epochs", f"at least the {done} that are done", options.epochs)
+    if done == options.epochs:
+        reporter.message(f"nothing is left to train: all {done} epochs are done, --epochs {2 * done} would add to them")
     return options
 
 

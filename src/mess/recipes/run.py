@@ -100,7 +100,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     reporter = reporter if devices.is_main else Silent()
     resumed = checkpoint_to_resume(job, devices, reporter)
     if resumed is not None:
-        job = replace(job, options=resumed_options(job, resumed, devices))
+        job = replace(job, options=resumed_options(job, resumed, reporter))
         report_changes(job, saved_recipe(resumed), reporter)
     model, about, path = start_network(job, reporter)
     rounds = saved_recipe(resumed).get(ROUNDS, 0)
