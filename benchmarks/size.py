@@ -65,7 +65,9 @@ def main() -> None:
     parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE", help="float weights")
     parser.add_argument("--retrained", action="append", default=[], metavar="NAME=FILE", help="a .mess file made of it")
     parser.add_argument("--own-normalisation", action="store_true", help="trained with the dataset's own mean and std")
-    parser.add_argument("--methods", nargs="+", metavar="METHOD", help="only those whose name begins so")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="METHOD", help='only rows that begin so: "v4" or "NNCodec|qp -24"'
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of calibrated storing")
     args = parser.parse_args()
     mean, std = (None, None) if args.own_normalisation else (IMAGENET_MEAN, IMAGENET_STD)
@@ -80,7 +82,7 @@ def main() -> None:
         subject = Subject(label, file, architecture, data)
         for method, tag, measure in plan(subject, stored.get(label), args.seeds):
             key = f"{label}|{method}|{tag}"
-            if key in rows or (args.methods and not any(method.startswith(m) for m in args.methods)):
+            if key in rows or (args.methods and not f"{method}|{tag}".startswith(tuple(args.methods))):
                 continue
             rows[key] = {"network": label, "method": method, "setting": tag, **measure(), **setting()}
             write_rows(NAME, rows)
