@@ -19,6 +19,7 @@ from mess.codec.tables import best_table, frequencies, read_table
 from mess.errors import FormatError
 
 MILLION = 1_000_000
+INT64 = (-(1 << 63), (1 << 63) - 1)
 counts = hnp.arrays(np.int64, st.integers(1, 400), elements=st.integers(0, 10**6))
 integers = hnp.arrays(np.int64, st.integers(0, 300), elements=st.integers(-(2**62), 2**62)) | hnp.arrays(
     np.int64, st.integers(0, 300), elements=st.integers(-9, 9)
@@ -77,7 +78,7 @@ def test_integers_come_back_also_where_streams_share_a_table(rows: list[np.ndarr
     content = b"".join(streams.write_integers(row, writing) for row in rows)
     reader = Reader(content, "here")
     for row in rows:
-        assert np.array_equal(streams.read_integers(reader, len(row), reading, 1 << 63), row)
+        assert np.array_equal(streams.read_integers(reader, len(row), reading, INT64), row)
     assert not reader.left
 
 
@@ -88,7 +89,9 @@ def test_a_million_symbols_take_hardly_more_than_their_entropy(kind: str) -> Non
     entropy = -(counts_A * np.log2(counts_A / MILLION)).sum() / 8
     content = streams.write_integers(values_N, streams.Sharing())
     assert len(content) <= 1.003 * entropy
-    assert np.array_equal(streams.read_integers(Reader(content, "here"), MILLION, streams.Sharing(), 1 << 31), values_N)
+    assert np.array_equal(
+        streams.read_integers(Reader(content, "here"), MILLION, streams.Sharing(), streams.INT32), values_N
+    )
 
 
 @pytest.mark.parametrize("values", [[], [7], [7] * MILLION, [-1, -1]])

@@ -73,13 +73,13 @@ def decode(lanes: list[np.ndarray], count: int, frequency_A: np.ndarray) -> np.n
     if constriction is None:
         return decode_with_numpy(lanes, bounds, frequency_A)
     model_ = model(frequency_A)
-    out_N = np.empty(count, dtype=np.int32)
-    for words, start, end in zip(lanes, bounds[:-1], bounds[1:], strict=True):
+    parts = []
+    for words, (start, end) in zip(lanes, pairwise(bounds), strict=True):
         coder = constriction.stream.stack.AnsCoder(words)
-        out_N[start:end] = coder.decode(model_, end - start)
+        parts.append(coder.decode(model_, end - start))
         if not coder.is_empty():
             raise FormatError("entropy-coded stream", "a coder that ends empty", "words left over")
-    return out_N
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def decode_with_numpy(lanes: list[np.ndarray], bounds: list[int], frequency_A: np.ndarray) -> np.ndarray:

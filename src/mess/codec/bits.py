@@ -6,6 +6,7 @@ import numpy as np
 
 from mess.errors import FormatError
 
+BLOCK = 1 << 18  # numbers that are unpacked at once
 LONGEST_VARINT = 10  # bytes: 64 bits at 7 a byte
 
 
@@ -41,14 +42,13 @@ def unpack(content: bytes, count: int, width: int) -> np.ndarray:
     """Undo `pack`: `count` numbers, int64. The caller has checked that `content` has `packed_size` bytes."""
     if not width:
         return np.zeros(count, dtype=np.int64)
-    out_N = np.zeros(count, dtype=np.int64)
-    step = 1 << 18  # a multiple of 8, so that each block starts on a byte
-    for start in range(0, count, step):
-        size = min(step, count - start)
-        first = start * width // 8
-        raw = np.frombuffer(content, np.uint8, packed_size(size, width), first)
-        bits_NW = np.unpackbits(raw, count=size * width, bitorder="little").reshape(size, width)
-        out_N[start : start + size] = bits_NW @ (np.int64(1) << np.arange(width, dtype=np.int64))
+    # eight bytes from the one a number starts in hold all of it: 7 + 57 bits
+    windows = np.ndarray((len(content),), "<i8", content + bytes(7), strides=(1,))
+    out_N = np.empty(count, dtype=np.int64)
+    for start in range(0, count, BLOCK):
+        first_N = width * np.arange(start, min(start + BLOCK, count))
+        out_N[start : start + BLOCK] = windows[first_N >> 3] >> (first_N & 7)
+    out_N &= (1 << width) - 1
     if count * width % 8 and content[-1] >> (count * width % 8):
         raise FormatError("packed numbers", "0 in the bits that fill the last byte", "1")
     return out_N

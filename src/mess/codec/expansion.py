@@ -118,7 +118,7 @@ def _read_head(reader: Reader, sizes: Sequence[Size]) -> _Head:
     numbers = read_stream(reader, len(sizes), Sharing())
     if numbers is None or numbers.dtype != "float32" or (numbers.values <= 0).any():
         raise FormatError(reader.where, "steps above 0, as float32", "others")
-    changes = read_integers(reader, sum(terms for _, _, terms in sizes), Sharing(), LEVELS)
+    changes = read_integers(reader, sum(terms for _, _, terms in sizes), Sharing(), (-LEVELS, LEVELS))
     left = iter([] if changes is None else changes.tolist())
     levels: list[list[int]] = []
     before: dict[int, list[int]] = {}

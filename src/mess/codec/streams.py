@@ -26,7 +26,8 @@ from mess.errors import FormatError
 STEPPED, INTEGERS, PLANES = range(3)
 # codings of a row of integers
 CONSTANT, CODED, CODED_SHARED = range(3)
-HIGHEST = 1 << 63
+Range = tuple[int, int]  # the lowest and the highest integer that there may be
+BYTE, BOOL, INT32 = (0, 255), (0, 1), (-(1 << 31), (1 << 31) - 1)
 MOST_LOW_BITS = 57  # as many as fit into eight bytes at any place within the first
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 PLAIN_DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -76,10 +77,10 @@ def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = Fa
         step = float(np.frombuffer(reader.take(4), "<f4")[0])
         if not np.isfinite(step) or step <= 0:
             raise FormatError(reader.where, "a finite step above 0", step)
-        values = read_integers(reader, count, sharing, 1 << 31, skip=skip)
+        values = read_integers(reader, count, sharing, INT32, skip=skip)
         if values is None:
             return None
-        if len(values) and int(np.abs(values).max()) * step > FLOAT32_MAX:
+        if -INT32[0] * step > FLOAT32_MAX and len(values) and int(np.abs(values).max()) * step > FLOAT32_MAX:
             raise FormatError(reader.where, "numbers that float32 can hold", "larger ones")
         return Numbers(values.astype(np.int32), "int32", step)
     if kind >= len(PLAIN_DTYPES) or form not in (INTEGERS, PLANES):
@@ -93,26 +94,18 @@ def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = Fa
 
 
 def _read_plain_integers(reader: Reader, count: int, sharing: Sharing, dtype: str, skip: bool) -> Numbers | None:
-    values = read_integers(reader, count, sharing, HIGHEST, skip=skip)
-    if values is None:
-        return None
     kind = _stored(dtype)
-    lowest, highest = (0, 1) if dtype == "bool" else (np.iinfo(kind).min, np.iinfo(kind).max)
-    if len(values) and not lowest <= int(values.min()) <= int(values.max()) <= highest:
-        raise FormatError(reader.where, f"numbers of {dtype}", "larger ones")
-    return Numbers(values.astype(kind), dtype, None)
+    values = read_integers(reader, count, sharing, BOOL if dtype == "bool" else _range(kind), skip=skip)
+    return None if values is None else Numbers(values.astype(kind, copy=False), dtype, None)
 
 
 def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> Numbers | None:
     own, item = Sharing(), ITEM[dtype]
     bytes_NB = np.empty((0 if skip else count, item), dtype=np.uint8)
     for place in range(item):
-        plane = read_integers(reader, count, own, 256, skip=skip)
-        if plane is None:
-            continue
-        if len(plane) and not 0 <= int(plane.min()) <= int(plane.max()) <= 255:
-            raise FormatError(reader.where, "bytes, 0 to 255", "other numbers")
-        bytes_NB[:, place] = plane
+        plane = read_integers(reader, count, own, BYTE, skip=skip)
+        if plane is not None:
+            bytes_NB[:, place] = plane
     if skip:
         return None
     numbers = Numbers(bytes_NB.reshape(-1).view(_stored(dtype).newbyteorder("<")), dtype, None)
@@ -124,6 +117,12 @@ def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> Numbers 
 def _stored(dtype: str) -> np.dtype:
     """Return the NumPy dtype in which numbers of a dtype of torch's are kept."""
     return STORED.get(dtype) or np.dtype(dtype)
+
+
+def _range(kind: np.dtype) -> Range:
+    """Return the lowest and the highest integer of a NumPy dtype."""
+    limits = np.iinfo(kind)
+    return int(limits.min), int(limits.max)
 
 
 def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
@@ -160,12 +159,14 @@ def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
     return b"".join(out)
 
 
-def read_integers(reader: Reader, count: int, sharing: Sharing, below: int, *, skip: bool = False) -> np.ndarray | None:
-    """Undo `write_integers`: `count` integers, int64, each of magnitude below `below`."""
+def read_integers(
+    reader: Reader, count: int, sharing: Sharing, within: Range, *, skip: bool = False
+) -> np.ndarray | None:
+    """Undo `write_integers`: `count` integers, int64, all of them `within` (lowest, highest)."""
     coding = reader.byte()
     low = unzigzag(reader.varint(1 << 64))
-    if not -below <= low < below:
-        raise FormatError(reader.where, f"numbers of magnitude below {below}", low)
+    if not within[0] <= low <= within[1]:
+        raise FormatError(reader.where, f"integers from {within[0]} to {within[1]}", low)
     if coding == CONSTANT:
         return None if skip else np.full(count, low, dtype=np.int64)
     if coding not in (CODED, CODED_SHARED) or not count:
@@ -188,13 +189,17 @@ def read_integers(reader: Reader, count: int, sharing: Sharing, below: int, *, s
     if skip:
         return None
     symbols_N = ans.decode([np.frombuffer(w, "<u4") for w in words], count, table.frequency_A)
-    if (int(symbols_N.max()) + 1) << width > 1 << 64:
-        raise FormatError(reader.where, "numbers below 2^63", "larger ones")
-    above_N = (symbols_N.astype(np.uint64) << np.uint64(width)) + unpack(rest, count, width).astype(np.uint64)
-    largest = int(above_N.max()) + low
-    if largest > min(below, HIGHEST - 1):
-        raise FormatError(reader.where, f"numbers of magnitude below {below}", largest)
-    return above_N.view(np.int64) + low  # modulo 2^64, and so exact
+    above_N = symbols_N.astype(np.uint64)
+    if width:
+        above_N <<= np.uint64(width)
+        above_N += unpack(rest, count, width).view(np.uint64)
+    if low + (len(table.frequency_A) << width) > within[1] + 1:  # else no symbol of the table leads beyond
+        largest = int(above_N.max()) + low
+        if (int(symbols_N.max()) + 1) << width > 1 << 64 or largest > within[1]:
+            raise FormatError(reader.where, f"integers from {within[0]} to {within[1]}", "larger ones")
+    values_N = above_N.view(np.int64)
+    values_N += low  # modulo 2^64, and so exact
+    return values_N
 
 
 def _widths(largest: int) -> Sequence[int]:

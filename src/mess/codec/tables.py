@@ -8,6 +8,7 @@ Whichever costs least, its own bytes included, is taken. All arithmetic is on in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from mess.errors import FormatError
 LARGEST_ALPHABET = 1 << 16
 EVEN, BELL, LISTED = range(3)
 RATIO = 16  # bits behind the point of a bell's ratios
+WIDEST_CODE = 9  # bits of a code of a list
 PEAK = 1 << 32  # a bell's weight at its centre
 
 
@@ -55,20 +57,20 @@ def read_table(reader: Reader) -> Table:
         raise FormatError(reader.where, "an alphabet of at least one symbol", 0)
     kind = reader.byte()
     if kind == EVEN:
-        weights = np.ones(size, dtype=np.int64)
+        frequency_A = even(size)
     elif kind == BELL:
         centre = reader.varint(size)
         ratio, fall = int.from_bytes(reader.take(2), "little"), int.from_bytes(reader.take(2), "little")
-        weights = bell(size, centre, ratio, fall)
+        frequency_A = frequencies(bell(size, centre, ratio, fall))
     elif kind == LISTED:
         mantissa, width = divmod(reader.byte(), 16)
-        if not (1 <= mantissa <= 8 and 1 <= width <= 9):
+        if not (1 <= mantissa <= 8 and 1 <= width <= WIDEST_CODE):
             raise FormatError(reader.where, "1 to 8 bits of mantissa, codes of 1 to 9 bits", (mantissa, width))
         codes = unpack(reader.take(packed_size(size, width)), size, width)
-        weights = _from_codes(codes, mantissa, reader.where)
+        frequency_A = frequencies(_from_codes(codes, mantissa, reader.where))
     else:
         raise FormatError(reader.where, "a table of kind 0, 1 or 2", kind)
-    return Table(frequencies(weights), reader.content[start : reader.at])
+    return Table(frequency_A, reader.content[start : reader.at])
 
 
 def frequencies(weights_A: np.ndarray) -> np.ndarray:
@@ -76,12 +78,20 @@ def frequencies(weights_A: np.ndarray) -> np.ndarray:
 
     f = 1 + ⌊w·(2^24 − A)/W⌋; what is left goes to the first of the largest weights.
     """
-    size, total = len(weights_A), int(weights_A.sum())
-    spare = TOTAL - size
+    total = int(weights_A.sum())
     if not total:
-        weights_A, total = np.ones(size, dtype=np.int64), size
-    frequency_A = 1 + weights_A * spare // total  # below 2^33 · 2^24: no overflow
-    frequency_A[int(np.argmax(weights_A))] += TOTAL - int(frequency_A.sum())
+        return even(len(weights_A))
+    frequency_A = weights_A * (TOTAL - len(weights_A))  # below 2^33 · 2^24: no overflow
+    frequency_A //= total
+    frequency_A += 1
+    frequency_A[weights_A.argmax()] += TOTAL - int(frequency_A.sum())
+    return frequency_A
+
+
+def even(size: int) -> np.ndarray:
+    """Return the frequencies of weights that are all the same: 1 + ⌊(2^24 − A)/A⌋, and the first has what is left."""
+    frequency_A = np.full(size, TOTAL // size)
+    frequency_A[0] += TOTAL % size
     return frequency_A
 
 
@@ -92,19 +102,16 @@ def bell(size: int, centre: int, ratio: int, fall: int) -> np.ndarray:
     distribution, larger ones come near a Gaussian.
     """
     reach = max(centre, size - 1 - centre) + 1
-    side = np.zeros(reach, dtype=np.int64)
-    weight, keep = PEAK, (1 << RATIO) - fall
-    for i in range(reach):
-        side[i] = weight
+    side, weight, keep = [PEAK], PEAK, (1 << RATIO) - fall
+    for _ in range(1, reach):
         weight = weight * ratio >> RATIO
         ratio = ratio * keep >> RATIO
-        if not weight:
-            break
-    return side[np.abs(np.arange(size) - centre)]
+        side.append(weight)
+    return np.array(side[centre:0:-1] + side[: size - centre])
 
 
 def _even(size: int) -> Table:
-    return Table(frequencies(np.ones(size, dtype=np.int64)), varint(size) + bytes([EVEN]))
+    return Table(even(size), varint(size) + bytes([EVEN]))
 
 
 def _fitted_bell(counts_A: np.ndarray) -> Table:
@@ -137,7 +144,7 @@ def _listed(counts_A: np.ndarray, mantissa: int) -> Table:
     excess = max(0, int(counts_A.max(initial=0)).bit_length() - (32 - mantissa))
     codes = _to_codes(np.where(counts_A > 0, np.maximum(counts_A >> excess, 1), 0), mantissa)
     width = max(1, int(codes.max(initial=0)).bit_length())
-    if width > 9:
+    if width > WIDEST_CODE:
         return _even(len(counts_A))
     content = varint(len(counts_A)) + bytes([LISTED, mantissa * 16 + width]) + pack(codes, width)
     return Table(frequencies(_from_codes(codes, mantissa, "table")), content)
@@ -158,8 +165,15 @@ def _to_codes(counts_A: np.ndarray, mantissa: int) -> np.ndarray:
 
 
 def _from_codes(codes_A: np.ndarray, mantissa: int, where: str) -> np.ndarray:
+    exponent = (int(codes_A.max()) - 1) >> mantissa
+    if exponent + mantissa > 32:
+        raise FormatError(where, "weights below 2^33", f"an exponent of {exponent}")
+    return _listed_weights(mantissa)[codes_A]
+
+
+@cache
+def _listed_weights(mantissa: int) -> np.ndarray:
+    """Return the weight of each code of up to 9 bits (FORMAT.md 7.4); 0 where it would be 2^33 or more."""
     one = 1 << mantissa
-    exponent, fraction = np.divmod(np.maximum(codes_A - 1, 0), one)
-    if int(exponent.max(initial=0)) + mantissa > 32:
-        raise FormatError(where, "weights below 2^33", f"an exponent of {int(exponent.max())}")
-    return np.where(codes_A > 0, (one + fraction) << exponent, 0)
+    weights = [0] + [(one + code % one) << code // one for code in range((1 << WIDEST_CODE) - 1)]
+    return np.array([weight if weight < 1 << 33 else 0 for weight in weights])
