@@ -82,7 +82,10 @@ def test_what_is_expected_follows_rows_and_columns_seen_so_far() -> None:
     level_T = np.array([48, 40, 55])
     seen = contexts.Seen(3, 8, 6)  # layers side by side know nothing of one another
     for term, rows in contexts.stages(8, 4):
-        found = seen.contexts(term, rows, level_T)
+        stage = seen.stage(term, rows, level_T)
+        found = stage.contexts()
+        counted = [np.bincount(context.ravel(), minlength=contexts.CONTEXTS) for context in found]
+        assert np.array_equal(stage.counts(contexts.CONTEXTS), counted)
         for values, level, context in zip(layers, level_T, found, strict=True):
             before = np.abs(values[:, :, :term]) if term else np.abs(values[: rows.start, :, :1])
             total = before.sum()

@@ -251,8 +251,8 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
 
 
 def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
-    tensor = torch.from_numpy(np.require(array, requirements=("C", "W")))
-    return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor.to(DTYPES[dtype])
+    tensor = torch.from_numpy(array)
+    return tensor.view(DTYPES[dtype]) if dtype in ("bfloat16", "bool") else tensor  # NumPy has these as integers
 
 
 def _described(scheme: Scheme) -> dict[str, Any]:

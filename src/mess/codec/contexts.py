@@ -13,6 +13,7 @@ whole stage still decodes in one go. All arithmetic is on integers: nothing here
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,6 +30,7 @@ EDGES = np.array(
         559, 664, 790, 940, 1117, 1328, 1580, 1879,
     ]
 )  # fmt: skip
+EDGES_BELOW = EDGES.searchsorted(np.arange(int(EDGES[-1]) + 1), side="right")  # or at each ratio up to the last edge
 LOWEST = -14  # quarter octaves of a ratio below the first edge
 SUMS = np.arange(2 * LOWEST, 2 * (LOWEST + len(EDGES)) + 1)
 EVERY = np.arange(CONTEXTS)
@@ -42,6 +44,34 @@ def stages(rows: int, terms: int) -> Iterator[tuple[int, slice]]:
             yield 0, cut
     for term in range(1, terms):
         yield term, slice(0, rows)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The contexts of a stage of T layers. Rows of one quarter octave have the same ones, so V sorts of rows say all.
+
+    Attributes:
+        sort_TVC: contexts of each sort of row.
+        sort_TR: which sort each row is of.
+    """
+
+    sort_TVC: np.ndarray
+    sort_TR: np.ndarray
+
+    def contexts(self) -> np.ndarray:
+        """Return the context of each integer, (T, R, C)."""
+        layers, sorts, columns = self.sort_TVC.shape
+        place_TR = self.sort_TR + sorts * np.arange(layers)[:, None]
+        return self.sort_TVC.reshape(-1, columns).take(place_TR, axis=0)
+
+    def counts(self, kinds: int) -> np.ndarray:
+        """Return how many integers of each layer have each of the contexts 0 … kinds − 1, (T, kinds)."""
+        layers, sorts, columns = self.sort_TVC.shape
+        place_T1 = np.arange(layers)[:, None]
+        rows_X = np.bincount((self.sort_TR + sorts * place_T1).ravel(), minlength=layers * sorts)
+        context_X = (self.sort_TVC.reshape(layers, -1) + kinds * place_T1).ravel()
+        counts_X = np.bincount(context_X, np.repeat(rows_X, columns), minlength=layers * kinds)
+        return counts_X.astype(np.int64).reshape(layers, kinds)
 
 
 class Seen:
@@ -63,8 +93,8 @@ class Seen:
         self._table_T1 = len(SUMS) * np.arange(layers)[:, None]
         self._of_stage = np.int32 if max(rows, columns) < 1 << 16 else np.int64  # sums of integers below 2^15
 
-    def contexts(self, term: int, rows: slice, level_T: np.ndarray, of_context: np.ndarray = EVERY) -> np.ndarray:
-        """Return the context of each integer of a stage, (T, rows, C), or what `of_context` has in its place.
+    def stage(self, term: int, rows: slice, level_T: np.ndarray, of_context: np.ndarray = EVERY) -> Stage:
+        """Return the context of each integer of a stage, or what `of_context` has in its place.
 
         Args:
             level_T: the term's, 0 … 95, in each layer.
@@ -76,8 +106,9 @@ class Seen:
             row_TR = np.full_like(row_TR, -LOWEST)
         # all that follows from the sum of both is looked up once for each sum there can be
         context_TS = np.minimum(np.maximum((level_T[:, None] + SUMS) >> 1, 0), CONTEXTS - 1)
-        row_TR = row_TR + self._table_T1
-        return of_context[context_TS].take(row_TR[:, :, None] + column_TC[:, None, :])
+        there = np.bincount(row_TR.ravel()) > 0  # so that there are never more sorts of rows than rows
+        sum_TVC = np.flatnonzero(there)[:, None] + (column_TC + self._table_T1)[:, None, :]
+        return Stage(of_context[context_TS].take(sum_TVC), (np.cumsum(there) - 1).take(row_TR))
 
     def add(self, rows: slice, values_TRC: np.ndarray) -> None:
         """Take note of a stage's integers."""
@@ -90,7 +121,7 @@ class Seen:
         total_T1 = self._row_TR.sum(1, keepdims=True)
         # integers are below 2^15, so this stays below 2^63 for all layers of fewer than 2^42 numbers
         ratio_TN = self._sum_TN * self._unit_N // np.maximum(total_T1, 1)
-        return np.where(total_T1 > 0, EDGES.searchsorted(ratio_TN + FLOOR, side="right"), -LOWEST)
+        return np.where(total_T1 > 0, EDGES_BELOW.take(ratio_TN + FLOOR, mode="clip"), -LOWEST)
 
 
 def term_level(magnitudes_RC: np.ndarray) -> int:

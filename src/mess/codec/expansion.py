@@ -155,20 +155,20 @@ def _decode(decoders: list[LaneDecoder], spans: list[_Span], size: Size, levels_
         place_L1 = np.arange(layers)[:, None]
         seen = Seen(layers, rows_, columns)
         for term, rows in stages(rows_, terms):
-            span_LN = seen.contexts(term, rows, levels_LK[:, term], of_context).reshape(layers, -1)
-            order_LN = span_LN.argsort(axis=1, kind="stable")  # by span, as they were coded
-            order_LN += span_LN.shape[1] * place_L1
-            counts_N = np.bincount((span_LN + len(spans) * place_L1).ravel(), minlength=low_LS.size)
+            stage = seen.stage(term, rows, levels_LK[:, term], of_context)
+            order_LN = (
+                stage.contexts().reshape(layers, -1).argsort(axis=1, kind="stable")
+            )  # by span, as they were coded
+            order_LN += columns * (rows.start + rows_ * place_L1)
+            counts_LS = stage.counts(len(spans))
             parts = [
                 part
-                for decoder, counts in zip(decoders, counts_N.reshape(layers, -1).tolist(), strict=True)
+                for decoder, counts in zip(decoders, counts_LS.tolist(), strict=True)
                 for part in decoder.decode(counts)
             ]
             found_N = np.concatenate(parts)
-            found_N += np.repeat(low_LS.ravel(), counts_N)
-            stage_N = np.empty(span_LN.size, dtype=np.int32)
-            stage_N[order_LN.ravel()] = found_N
-            values_KLRC[term, :, rows] = stage_N.reshape(layers, -1, columns)
+            found_N += np.repeat(low_LS.ravel(), counts_LS.ravel())
+            values_KLRC[term].reshape(-1)[order_LN.ravel()] = found_N
             seen.add(rows, values_KLRC[term, :, rows])
     return values_KLRC.transpose(1, 2, 3, 0)
 
@@ -181,7 +181,7 @@ def _contexts(values_RCT: np.ndarray, levels: list[int]) -> Iterator[tuple[np.nd
     seen = Seen(1, rows_, columns)
     for term, rows in stages(rows_, terms):
         stage_RC = values_RCT[rows, :, term].astype(np.int64)
-        yield stage_RC.ravel(), seen.contexts(term, rows, np.array(levels[term : term + 1])).ravel()
+        yield stage_RC.ravel(), seen.stage(term, rows, np.array(levels[term : term + 1])).contexts().ravel()
         seen.add(rows, stage_RC[None])
 
 

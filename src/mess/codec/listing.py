@@ -199,7 +199,7 @@ def list_manifest(manifest: dict[str, Any], layout: Layout | None, where: str) -
 
 def layout_crc(layout: Named) -> int:
     """Return the CRC-32 that guards against a network whose definition has changed since (FORMAT.md 5.4)."""
-    return zlib.crc32(json.dumps([[n, list(s), d] for n, s, d in layout], separators=(",", ":")).encode())
+    return zlib.crc32(json.dumps(layout, separators=(",", ":")).encode())
 
 
 def _kind(entry: object, eps: list[float]) -> str:

@@ -86,13 +86,12 @@ def _matched(name: str, entry: Matched, book: Codebook, refs_KU: np.ndarray) -> 
 
 def _expanded(name: str, entry: Expanded, refs_KU: np.ndarray) -> np.ndarray:
     """Return Σ_k (q_k·step)·R_k: each product rounded, then the sum, one reference after the other (FORMAT.md 10.8)."""
-    floats_UN = np.zeros((refs_KU.shape[1], entry.integers_RCK[..., 0].size), dtype=np.float32)
+    scaled_KN = entry.integers_RCK.transpose(2, 0, 1).reshape(len(refs_KU), -1).astype(np.float32)
+    floats_UN = np.zeros((refs_KU.shape[1], scaled_KN.shape[1]), dtype=np.float32)
     product_UN = np.empty_like(floats_UN)
-    step = np.float32(entry.step)
     with np.errstate(over="ignore", invalid="ignore"):
-        for integers_RC, ref_U in zip(entry.integers_RCK.transpose(2, 0, 1), refs_KU, strict=True):
-            scaled_N = integers_RC.reshape(-1).astype(np.float32)
-            scaled_N *= step
+        scaled_KN *= np.float32(entry.step)
+        for scaled_N, ref_U in zip(scaled_KN, refs_KU, strict=True):
             np.multiply(ref_U[:, None], scaled_N, out=product_UN)
             floats_UN += product_UN
     if not np.isfinite(floats_UN).all():
