@@ -26,7 +26,7 @@ from mess.codec.tables import Table, best_table, read_table
 from mess.errors import FormatError, WeightsError
 
 LARGEST_INTEGER = (1 << 15) - 1
-TOGETHER = 1 << 16  # integers of a stage that are decoded at once, of layers of one size
+TOGETHER = 1 << 17  # integers of a stage that are decoded at once, of layers of one size
 Size = tuple[int, int, int]  # rows, columns, terms
 
 

@@ -11,6 +11,8 @@ before it in its section, which is how small layers share one.
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -74,8 +76,8 @@ def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = Fa
     if form == STEPPED:
         if kind:
             raise FormatError(reader.where, "no dtype beside a step", kind)
-        step = float(np.frombuffer(reader.take(4), "<f4")[0])
-        if not np.isfinite(step) or step <= 0:
+        (step,) = struct.unpack("<f", reader.take(4))
+        if not math.isfinite(step) or step <= 0:
             raise FormatError(reader.where, "a finite step above 0", step)
         values = read_integers(reader, count, sharing, INT32, skip=skip)
         if values is None:
