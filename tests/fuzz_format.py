@@ -9,7 +9,8 @@ import argparse
 import resource
 import time
 
-from format_helpers import example, example_v4, mutants
+from damage import mutants
+from format_helpers import example, example_v4
 from mess import codec
 from mess.errors import FormatError
 

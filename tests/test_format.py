@@ -15,7 +15,8 @@ import pytest
 import torch
 import zstandard
 
-from format_helpers import example, sealed, weights
+from damage import sealed
+from format_helpers import example, weights
 from independent_decoder import decode
 from mess import codec
 from mess.codec.container import HEADER, Section, pack_sections

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mess
-from format_helpers import example, example_v4, sealed
+from damage import sealed
+from format_helpers import example, example_v4
 from mess import codec
 from mess.codec import ans
 from mess.codec.bits import Reader, pack, varint, zigzag
@@ -51,6 +52,12 @@ def constant(number: int) -> bytes:
     return bytes([CONSTANT]) + varint(zigzag(number))
 
 
+def words(*symbols: int) -> bytes:
+    """Return the words of 8 symbols that are in turn `symbols`, each of two that are as frequent, and how many."""
+    (words_N,) = ans.encode(np.resize(symbols, 8), np.array([ans.TOTAL // 2] * 2))
+    return varint(len(words_N)) + words_N.astype("<u4").tobytes()
+
+
 def planes(number: float) -> bytes:
     """Return a stream of float32 that are all `number`."""
     return bytes([PLANES]) + b"".join(constant(byte) for byte in struct.pack("<f", number))
@@ -65,9 +72,7 @@ def test_what_these_files_are_made_of_is_read() -> None:
     for stream, number in ((STEP + constant(7), 7.0), (planes(0.1), 0.1)):
         found, dtype = codec.reconstruct(codec.read_model(file_of(stream)))["w"]
         assert (found.tolist(), dtype) == ([float(np.float32(number))] * 8, "float32")
-    words = ans.encode(np.arange(8) % 2, np.array([ans.TOTAL // 2] * 2))[0]
-    stream = coded(rest=varint(len(words)) + words.astype("<u4").tobytes())
-    assert codec.read_model(file_of(stream)).entries["w"].numbers.values.tolist() == [0, 1] * 4
+    assert codec.read_model(file_of(coded(rest=words(0, 1)))).entries["w"].numbers.values.tolist() == [0, 1] * 4
 
 
 STREAMS_REFUSED = {
@@ -77,6 +82,10 @@ STREAMS_REFUSED = {
     "a number with a needless byte": (coded(rest=b"\x80\x00"), "shortest form, found a longer one"),
     "a lowest value of -2^63": (coded(low=-(2**63)), f"from {-(2**31)} to .*, found {-(2**63)}"),
     "an integer of 2^31": (STEP + constant(2**31), f"to {2**31 - 1}, found {2**31}"),
+    "integers beyond 2^31": (coded(low=2**31 - 1, rest=words(0, 1)), f"to {2**31 - 1}, found larger ones"),
+    "words that say nothing": (coded(table=varint(1) + bytes([EVEN]), rest=words(0, 1)), "of one symbol, found some"),
+    "a dtype beside a step": (bytes([4 | STEPPED]) + STEP[1:] + constant(1), "no dtype beside a step, found 1"),
+    "planes of integers": (bytes([4 << 2 | PLANES]) + constant(1), "floats in planes, integers not, found 18"),
     "58 low bits": (coded(bits=MOST_LOW_BITS + 1), "at most 57 low bits, found 58"),
     "no table to share": (STEP + bytes([CODED_SHARED, 0, 0, 0]), "a stream that shares it, found none"),
     "an unknown coding": (STEP + bytes([9, 0]), "a coding of 0, 1 or 2.* found 9"),
