@@ -13,6 +13,7 @@ network is one for CIFAR-10, trained with ImageNet's mean and std.
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import tempfile
 from collections.abc import Callable
@@ -89,7 +90,7 @@ def measured(weights: dict[str, Tensor], inputs: Tensor, answers: Answers, varia
         with VARIANTS[variant]:
             compress_learned(weights, file, inputs, divergence=nats, **steps)
             stored = mess.load(file).eval()
-        original = mess.load_into(mess.load(file), file)  # its module, to fill with the float weights
+        original = copy.deepcopy(stored)
         original.load_state_dict(weights, strict=False)
         far, top1 = answers.compared(original, stored)
         return {"bytes": file.stat().st_size, "nats": far, "top1": top1}
