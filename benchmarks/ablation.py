@@ -168,7 +168,12 @@ def page(rows: dict[str, Any]) -> list[str]:
             points = [rows[f"{name}|{nats:g}"] for nats in RATES]
             each = "; ".join(f"{p['bytes']:,} → {p['nats']:.4f} ({p['top1']:.2f})" for p in points)
             lines.append(f"| {name} | {size:,.0f} | {100 * (size / at(rows, against, level) - 1):+.1f} % | {each} |")
-    return lines
+    gain = np.mean([rows[f"{WHOLE}|{nats:g}"]["top1"] - rows[f"{BASE}|{nats:g}"]["top1"] for nats in RATES])
+    return [
+        *lines,
+        "",
+        f"Distilling is worth {gain:+.2f} points of top-1 in the mean of the three rates; divergence shows little of that.",
+    ]
 
 
 def at(rows: dict[str, Any], name: str, level: float) -> float:
