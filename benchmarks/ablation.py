@@ -172,7 +172,7 @@ def page(rows: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Distilling is worth {gain:+.2f} points of top-1 in the mean of the three rates; divergence shows little of that.",
+        f"Distilling is worth {gain:+.2f} points of top-1 in the mean of three rates; divergence shows little of it.",
     ]
 
 

@@ -133,29 +133,35 @@ def store_options(version: str, bits: str) -> StoreOptions:
 
 
 def table(rows: dict[str, Any]) -> list[str]:
-    """Return the page: one table a network."""
+    """Return the page: one table a network, a line a version, a column a way to store or train."""
     lines = [
         "# Every version of the scheme, CIFAR-10",
         "",
-        "JPEG-recoded CIFAR-10, all 10,000 test images, seed 0, n = 1. Bytes are those of the file, accuracy that of",
-        'the network read back from it. "8": α and β in 8 bits, the rest in half precision; "32": all as they are.',
-        "Made by `python benchmarks/schemes.py` (its docstring has the commands); schemes.json has commit, machine and",
-        "versions of each row. Of retrained networks the best epoch is kept, chosen on the test images, as the",
-        "float network's is.",
-        "",
+        "JPEG-recoded CIFAR-10, seed 0, n = 1. Bytes are those of the file, accuracy is top-1 % of the network read",
+        "back from it on all 10,000 test images. 8 bits: α and β in 8 bits, the rest in half precision; 32 bits: all",
+        "as they are. Retrained and trained networks are stored in 8 bits; of their epochs the best is kept, chosen",
+        "on the test images, as the float network's is. Made by `python benchmarks/schemes.py` (its docstring has the",
+        "commands); schemes.json has commit, machine and versions of each row. [training.md](training.md) says what",
+        "the tables show.",
     ]
-    labels = list(dict.fromkeys(key.split("|")[0] for key in rows))
-    for label in [x for x in labels if f"{x}|float" in rows]:
-        lines += [f"## {label}", "", "| stored as | bytes | smaller | top-1 % |", "|---|---:|---:|---:|"]
-        whole = rows[f"{label}|float"]["bytes"]
-        order = sorted(
-            (k for k in rows if k.startswith(f"{label}|")), key=lambda k: (k.split("|")[1] != "float", k.split("|"))
+    for label in dict.fromkeys(key.split("|")[0] for key in rows):
+        if (whole := rows.get(f"{label}|float")) is None:
+            continue
+        found = [key.split("|")[1:] for key in rows if key.startswith(f"{label}|") and not key.endswith("|float")]
+        ways = sorted(
+            {way for _, way in found}, key=lambda way: (not way.isdigit(), -len(way) if way.isdigit() else 0, way)
         )
-        for key in order:
-            row = rows[key]
-            what = ", ".join(key.split("|")[1:]).replace(", 32", ", 32 bits").replace(", 8", ", 8 bits")
-            lines.append(f"| {what} | {row['bytes']:,} | {whole / row['bytes']:.2f}× | {row['top1']:.2f} |")
-        lines.append("")
+        lines += [
+            "",
+            f"## {label}: {whole['top1']:.2f} %, {whole['bytes']:,} B as float",
+            "",
+            "| version | " + " | ".join(f"{way} bits" if way.isdigit() else way for way in ways) + " |",
+            "|---|" + "---:|" * len(ways),
+        ]
+        for version in [v for v in VERSIONS if any(v == version for version, _ in found)]:
+            cells = [rows.get(f"{label}|{version}|{way}") for way in ways]
+            shown = [f"{cell['bytes']:,} → {cell['top1']:.2f}" if cell else "–" for cell in cells]
+            lines.append(f"| {version} | " + " | ".join(shown) + " |")
     return lines
 
 

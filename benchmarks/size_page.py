@@ -16,6 +16,7 @@ COLOURS = {
     "integers + zstd": "#999999", "k-means + zstd": "#56b4e9", "NNCodec": "#0072b2", "v2q": "#f0c000",
     "v4, no images": "#e69f00", "v4, 1,024 images": "#d55e00", "v4, retrained": "#cc3377",
 }  # fmt: skip
+ACROSS = 3  # panels of a figure beside each other
 SHOWN = 12.0  # points below the float network that a figure reaches down to
 Rows = dict[str, dict[str, Any]]
 
@@ -39,6 +40,9 @@ def page(rows: Rows) -> list[str]:
         "",
         "    --ckpt PUBLIC --epochs 4 --lr 0.05 --schedule onecycle",
         "    --ckpt TUNED --epochs E --lr 0.005 -N -v v4 --rate-weight L",
+        "",
+        "The ShuffleNetV2 (`-a shufflenetv2 --width-mult 0.5`) and the WideResNet (`-a wideresnet --layers 16",
+        "--width-mult 2`) are from random weights, with `--epochs 6 --lr 0.2 --schedule onecycle --precision bf16`.",
         "",
     ]
     for network in networks(rows):
@@ -91,19 +95,24 @@ def _everything(network: str, own: list[dict[str, Any]]) -> list[str]:
 
 
 def draw(rows: Rows) -> None:
-    """Draw one panel a network into docs/results/peers.png."""
+    """Draw a panel for each network into docs/results/peers.png."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     labels = networks(rows)
+    across = min(ACROSS, len(labels))
+    down = -(-len(labels) // across)
     figure, axes = pyplot.subplots(
-        1, len(labels), figsize=(1.0 + 5.2 * len(labels), 4.6), layout="constrained", squeeze=False
+        down, across, figsize=(1.0 + 5.2 * across, 0.6 + 4.0 * down), layout="constrained", squeeze=False
     )
-    for panel, network in zip(axes[0], labels, strict=True):
+    for panel in axes.flat[len(labels) :]:
+        panel.remove()
+    for panel, network in zip(axes.flat, labels, strict=False):
         _panel(panel, network, of(rows, network))
-    axes[0][0].set_ylabel("top-1 %, all 10,000 test images")
+    for row in axes:
+        row[0].set_ylabel("top-1 %, all 10,000 test images")
     handles, names = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
     figure.savefig(RESULTS / "peers.png", dpi=110)
