@@ -37,8 +37,8 @@ NAME = "peers"
 QPS = (-38, -32, -28, -26, -25, -24, -23, -22, -21, -20, -19, -18, -16)  # NNCodec's steps: larger is coarser
 PALETTES = (16, 32, 64, 128, 256)
 BITS = (4, 8)
-WITHOUT_IMAGES = (0.002, 0.004, 0.008)  # nats of divergence; 0.004 is the default
-CALIBRATED = (0.002, 0.004, 0.008, 0.01, 0.016)  # 0.008 is the default
+WITHOUT_IMAGES = (0.001, 0.002, 0.004, 0.008)  # nats of divergence; 0.004 is the default
+CALIBRATED = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.016)  # 0.008 is the default
 Row = dict[str, Any]
 
 
