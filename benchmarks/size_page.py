@@ -17,7 +17,7 @@ COLOURS = {
     "v4, no images": "#e69f00", "v4, 1,024 images": "#d55e00", "v4, retrained": "#cc3377",
 }  # fmt: skip
 ACROSS = 3  # panels of a figure beside each other
-SHOWN = 12.0  # points below the float network that a figure reaches down to
+SHOWN = 6.0  # points below the float network that a figure reaches down to
 Rows = dict[str, dict[str, Any]]
 
 
@@ -113,8 +113,9 @@ def draw(rows: Rows) -> None:
         _panel(panel, network, of(rows, network))
     for row in axes:
         row[0].set_ylabel("top-1 %, all 10,000 test images")
-    handles, names = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False)
+    drawn = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in figure.axes]
+    legend = {name: handle for panel in drawn for handle, name in panel}
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=5, frameon=False)
     figure.savefig(RESULTS / "peers.png", dpi=110)
     pyplot.close(figure)
 
@@ -124,6 +125,8 @@ def _panel(panel: Any, network: str, own: list[dict[str, Any]]) -> None:
     panel.axhline(whole, color="#444444", linewidth=1, linestyle=":", label="float")
     for method, colour in COLOURS.items():
         points = [row for row in own if row["method"] == method]
+        if not points:
+            continue
         ours = method.startswith("v")
         panel.plot(
             [row["bytes"] / 1000 for row in points], [row["top1"] for row in points], label=method, color=colour,
