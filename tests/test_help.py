@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mess.cli import VERBS, main, make_parser, module_of
+from mess.cli.parser import Parser
 
 FLAGS = [
     (["train", "--epoch", "3"], "expected one of its flags (did you mean --epochs?), found --epoch"),
@@ -54,6 +55,19 @@ def test_every_verb_has_help_for_80_columns_and_examples_that_parse(
     assert examples
     for example in examples:
         make_parser(verb).parse(example.split())
+
+
+def test_help_says_first_what_has_to_be_typed_and_keeps_brackets(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, usage in (("train", "[FLAG ...] [DATA]"), ("compress", "[FLAG ...] CKPT")):
+        assert f"Usage: mess {verb} {usage}\n" in make_parser(verb).format_help()
+    parser = Parser("mess imagined", "What `pip install 'mess-cnn[onnx]'` brings.", "Examples:\n  mess imagined [red]")
+    assert "mess-cnn[onnx]" in parser.format_help()
+    assert "mess imagined [red]" in parser.format_help()
+
+
+def test_help_says_how_many_bits_the_rest_has_in_v4() -> None:
+    for verb, said in (("train", "v4: 12"), ("compress", "v4: 8")):
+        assert f"(default: 32; {said})" in " ".join(make_parser(verb).format_help().split())
 
 
 def on_a_terminal(command: list[str], **environment: str) -> str:

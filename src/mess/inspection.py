@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mess.codec import FileInfo, TensorInfo, inspect_file
+from mess.codec import FileInfo, TensorInfo, bits_per_weight, inspect_file
 from mess.codec.listing import NO_LAYOUT
 from mess.errors import FormatError
 
 FEW = 24  # rows that are taken in at a glance
+NAME_OF_SECTION = {
+    "header": "header", "manifest": "manifest", "references": "references", "indices": "indices k",
+    "scales": "scales α", "offsets": "offsets β", "expansions": "sums of references", "tensors": "other tensors",
+    "batch norms": "BatchNorm",
+}  # fmt: skip
 
 
 def inspect(path: str | os.PathLike[str]) -> FileInfo:
@@ -60,7 +65,7 @@ class Row:
     @property
     def bits_per_weight(self) -> float:
         """Bits a number, 0 where there is none."""
-        return 8 * self.bytes / self.numbers if self.numbers else 0.0
+        return bits_per_weight(self.bytes, self.numbers)
 
 
 def rows_of(info: FileInfo, most: int | None = FEW) -> list[Row]:
@@ -110,13 +115,13 @@ def scheme_name(scheme: Mapping[str, Any]) -> str:
 
 
 def precision_of(info: FileInfo) -> dict[str, str]:
-    """Return how numbers are kept, by section: {"scales": "rounded", "tensors": "float16, float32"}."""
+    """Return how numbers are kept, by what they are: {"scales α": "rounded", "other tensors": "float16, float32"}."""
     found: dict[str, dict[str, None]] = {}
     for tensor in info.tensors:
         for section, form in tensor.forms.items():
             if section != "indices":
                 found.setdefault(section, {})[form] = None
-    return {section: ", ".join(sorted(forms)) for section, forms in found.items()}
+    return {name: ", ".join(sorted(found[section])) for section, name in NAME_OF_SECTION.items() if section in found}
 
 
 def by_reason(tensors: Iterable[TensorInfo]) -> dict[str, list[TensorInfo]]:

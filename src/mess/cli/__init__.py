@@ -27,7 +27,7 @@ VERBS = {
     "train-all": "train every network on every dataset, one after the other",
     "test": "test a network from a checkpoint or a .mess file",
     "compress": "store a checkpoint, or any weights file, as a .mess file",
-    "decompress": "turn a .mess file into ordinary weights, an ONNX model or a C header",
+    "decompress": "turn a .mess file into weights, an ONNX model or a C header",
     "inspect": "show what a .mess file holds, byte for byte",
     "report": "draw files and runs as one page: curves, bytes, references, errors",
     "fetch": "fetch datasets and public weights, checked",
@@ -39,10 +39,10 @@ EXIT_BAD_INPUT = 2
 WELCOME = """MESS stores convolutional networks in very few bytes.
 
 [bold]Start here[/]
-  [cyan]mess demo[/]                                            see it all once
-  [cyan]mess train digits -a resnet --layers 20 --epochs 10[/]  train
-  [cyan]mess compress checkpoint/resnet/digits/ckpt_best.pth[/] store, as scheme v2
-  [cyan]mess test digits -a resnet --ckpt ckpt_best_v2.mess[/]  test the file itself
+  [cyan]mess demo[/]                                             see it all once
+  [cyan]mess train digits -a resnet --layers 20 --epochs 10[/]   train
+  [cyan]mess compress checkpoint/resnet/digits/ckpt_best.pth[/]  store, as scheme v2
+  [cyan]mess test digits -a resnet --ckpt ckpt_best_v2.mess[/]   test the file itself
 
 [bold]Verbs[/]"""
 
@@ -96,15 +96,15 @@ def make_parser(verb: str, program: str = "", flags: str = "add_arguments") -> P
 
 
 SPECIFIED_EXAMPLES = {
-    "main.py": """examples:
+    "main.py": """Examples:
   python main.py cifar10 -a mobilenet -C -g 0 1 2 3 -b 256
   python main.py cifar10 -a mobilenet -C -g 0 1 2 3 -b 256 -R --ckpt ckpt_epoch_50.pth
   python main.py cifar10 -a mobilenet -C -g 0 1 2 3 -b 256 -E --ckpt ckpt_best.pth
   python main.py cifar10 -a resnet --layers 20 -N -v v2 -s 5""",
-    "down_imagenet.py": """examples:
+    "down_imagenet.py": """Examples:
   python3 down_imagenet.py --source tar --archives ~/downloads
   python3 down_imagenet.py --source hf          (with a token in HF_TOKEN)""",
-    "down_ckpt.py": """examples:
+    "down_ckpt.py": """Examples:
   python down_ckpt.py imagenet -a mobilenet -o pretrained_model.pth
   python down_ckpt.py --list
   python down_ckpt.py --all -o pretrained""",
@@ -163,4 +163,5 @@ def _complain(message: str) -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]mess:[/] {escape(message)}")
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold red]mess:[/] {escape(message)}", soft_wrap=not console.is_terminal)

@@ -15,7 +15,7 @@ from rich.console import Console
 from mess.errors import CheckpointError
 from mess.training.checkpoint import BEST, LAST, epoch_checkpoints
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess clean --dry-run                   say what would go, how large it is
   mess clean                             all runs in checkpoint/
   mess clean checkpoint/resnet/cifar10   one run"""

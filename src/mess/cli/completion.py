@@ -10,7 +10,7 @@ from mess.data import dataset_names
 from mess.errors import OptionError
 from mess.models import ARCHITECTURES
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess completion bash > ~/.local/share/bash-completion/completions/mess
   mess completion zsh > ~/.zfunc/_mess        (with ~/.zfunc in fpath)
   eval "$(mess completion bash)"              for this shell alone"""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mess.cli.choices import store_options
@@ -17,9 +18,10 @@ from mess.errors import OptionError
 from mess.models import Architecture
 from mess.recipes import DataChoice, calibration_inputs
 from mess.storing import LEARNED, SizeReport, compress_learned, compress_with
+from mess.storing_v4 import V4Options
 from mess.training import load_weights
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess compress checkpoint/resnet/cifar10/ckpt_best.pth -v v2
   mess compress weights.pth -v v2a --scale-bits 8 --offset-bits 8 --rest-bits 8 -o small.mess
   mess compress weights.safetensors -v v3 -d 4 --pointwise 8
@@ -45,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
     _add_learned_flags(parser)
-    add_bit_flags(parser)
+    add_bit_flags(parser, V4Options.rest_bits)
     add_normalisation_flags(parser)
 
 
@@ -127,8 +129,8 @@ def _told(told: tuple[object, ...]) -> str:
 def show(console: Console, report: SizeReport, *, verified: bool) -> None:
     """Say what was written, and what of the network no reference stands for."""
     console.print(
-        f"[bold]{report.path}[/]  {report.bytes:,} B: {report.ratio:.2f}× smaller than {report.float_bytes:,} B of "
-        "weights",
+        f"[bold]{escape(str(report.path))}[/]  {report.bytes:,} B: {report.ratio:.2f}× smaller than "
+        f"{report.float_bytes:,} B of weights",
         soft_wrap=True,
     )
     if verified:

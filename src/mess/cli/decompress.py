@@ -11,7 +11,7 @@ from rich.markup import escape
 from mess.errors import OptionError
 from mess.export import FORMATS, export
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess decompress net.mess -o net.safetensors
   mess decompress net.mess -o net.pth
   mess decompress net.mess -o net.onnx    # networks of the zoo
@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess decompress`."""
-    parser.add_argument("file", metavar="FILE.mess", type=Path)
+    parser.add_argument("file", metavar="FILE.mess", type=Path, help="what is read")
     endings = ", ".join(FORMATS)
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help=f"what it becomes: ends in {endings}"
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError(args.output, "a new file name", "an existing file", "--force overwrites it")
     written = export(args.file, args.output)
     console = Console(highlight=False)
-    console.print(f"[bold]{escape(str(args.output))}[/]  {written.bytes:,} B")
+    console.print(f"[bold]{escape(str(args.output))}[/]  {written.bytes:,} B", soft_wrap=True)
     for note in written.notes:
         console.print(f"  {note}", markup=False, soft_wrap=True)
     return 0

@@ -11,13 +11,14 @@ from rich.rule import Rule
 from rich.table import Table
 
 from mess import models
-from mess.cli.progress import ConsoleReporter, clock
+from mess.cli.progress import ConsoleReporter
+from mess.durations import clock
 from mess.recipes import DataChoice, Job, SchemeTraining, run_job, score_network
 from mess.report import draw_references
 from mess.storing import StoreOptions, compress_with, read_references
 from mess.training import TrainOptions, load_weights
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess demo
   mess demo -v v2a --output demo"""
 

@@ -35,7 +35,7 @@ from mess.fetch.imagenet import TERMS, TRAIN, count_imagenet
 from mess.fetch.parquet import hub_token
 from mess.fetch.weights import save_weights
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess fetch cifar10
   mess fetch imagenet --archives ~/downloads     (the three official archives)
   mess fetch imagenet --source hf                (with a token in HF_TOKEN)

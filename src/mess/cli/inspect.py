@@ -11,9 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from mess.codec import FileInfo
+from mess.codec import FileInfo, bits_per_weight
 from mess.inspection import (
     FEW,
+    NAME_OF_SECTION,
     Row,
     as_json,
     by_reason,
@@ -24,24 +25,24 @@ from mess.inspection import (
     scheme_name,
 )
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess inspect net.mess
   mess inspect net.mess --all
   mess inspect net.mess --json"""
-WIDEST_BAR = 30  # characters
+WIDEST_BAR, NARROWEST_BAR = 30, 6  # characters; a narrower one says nothing
+LONGEST_NAME = 40  # characters that bars leave to the name of a layer
+GAP = 2  # characters between columns
 PIPED_WIDTH = 120  # where there is no terminal whose width could be asked
 EIGHTHS = " ▏▎▍▌▋▊▉"
 COLOURS = {
     "indices": "blue", "scales": "yellow", "offsets": "green", "references": "magenta", "expansions": "blue",
     "tensors": "cyan", "batch norms": "red", "header": "white", "manifest": "white",
 }  # fmt: skip
-NAMES = {"indices": "indices k", "scales": "scales α", "offsets": "offsets β", "tensors": "other tensors",
-         "expansions": "sums of references", "batch norms": "BatchNorm", "header": "header, section table"}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess inspect`."""
-    parser.add_argument("file", metavar="FILE.mess", type=Path)
+    parser.add_argument("file", metavar="FILE.mess", type=Path, help="what is looked into")
     parser.add_argument(
         "--all", action="store_true", help=f"a line for each layer, where there are more than {FEW} of them"
     )
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         _sections(info, console.width),
         _layers(rows_of(info, None if args.all else FEW), console.width),
         _by_themselves(info),
-        f"[dim]SHA-256 {info.sha256}  checked[/]",
+        f"[dim]SHA-256 {info.sha256} checked[/]",
     ):
         if part is not None:
             console.print(part, soft_wrap=isinstance(part, str))
@@ -72,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 def headline(path: Path, info: FileInfo) -> str:
     """Return what a person wants to know first: what network, which scheme, how large."""
-    kept = "; ".join(f"{NAMES.get(name, name)} {form}" for name, form in precision_of(info).items())
+    kept = "; ".join(f"{name} {form}" for name, form in precision_of(info).items())
     return (
         f"[bold]{escape(str(path))}[/]  {escape(network_name(info))}, "
         f"scheme [bold]{escape(scheme_name(info.scheme))}[/]\n"
@@ -89,10 +90,10 @@ def _sections(info: FileInfo, width: int) -> Table:
     largest = max(info.sections.values())
     for name, count in info.sections.items():
         table.add_row(
-            NAMES.get(name, name),
+            NAME_OF_SECTION[name],
             f"{count:,}",
             f"{count / info.bytes:.1%}",
-            f"{8 * count / max(1, info.numbers):.2f}",
+            f"{bits_per_weight(count, info.numbers):.2f}",
             Text(bar(count / largest, room), style=COLOURS.get(name, "")),
             f"{info.crc32[name]:08x}" if name in info.crc32 else "",
         )
@@ -101,18 +102,25 @@ def _sections(info: FileInfo, width: int) -> Table:
 
 
 def _layers(rows: list[Row], width: int) -> Table:
-    table = _table(("layer", "left"), ("stored as", "left"), ("shape", "right"), ("bytes", "right"))
+    headings = ("layer", "stored as", "shape", "bytes", "bits/weight")
+    lines = [(row.name, row.what, _shape(row), f"{row.bytes:,}", _bits(row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
+    room = min(WIDEST_BAR, width - min(widths[0], LONGEST_NAME) - sum(widths[1:]) - GAP * len(widths))
+    table = _table(*zip(headings, ("left", "left", "right", "right", "right"), strict=True))
     table.columns[0].overflow = "fold"
-    table.add_column("bits/weight", justify="right")
-    table.add_column("")
-    longest = max(len(row.name) for row in rows)
-    room = min(WIDEST_BAR, max(8, width - 62 - min(longest, 40)))
     most = max((row.bytes for row in rows), default=1) or 1
-    for row in rows:
-        shape = "×".join(map(str, row.shape)) or (f"{row.layers} layers" if row.layers > 1 else "")
-        bits = f"{row.bits_per_weight:.2f}" if row.numbers else ""
-        table.add_row(escape(row.name), row.what, shape, f"{row.bytes:,}", bits, stacked(row.parts, most, room))
+    for row, (name, *others) in zip(rows, lines, strict=True):
+        bars = [stacked(row.parts, most, room)] if room >= NARROWEST_BAR else []
+        table.add_row(escape(name), *others, *bars)
     return table
+
+
+def _shape(row: Row) -> str:
+    return "×".join(map(str, row.shape)) or (f"{row.layers} layers" if row.layers > 1 else "")
+
+
+def _bits(row: Row) -> str:
+    return f"{row.bits_per_weight:.2f}" if row.numbers else ""
 
 
 def _by_themselves(info: FileInfo) -> Table | None:

@@ -4,27 +4,45 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from mess.errors import OptionError, one_of
 
 WIDTH = 80
+MANY = 12  # arguments: more in the line of usage hide what has to be typed
 KINDS = {"int": "a whole number", "float": "a number", "Path": "a path"}
+
+
+class Help(RawDescriptionRichHelpFormatter):
+    """Help with one look throughout, in which brackets are brackets."""
+
+    text_markup = help_markup = False
+    highlights: ClassVar = [*RawDescriptionRichHelpFormatter.highlights, r"(?m)^(?P<groups>Examples:)$"]
+    group_name_formatter = staticmethod(lambda name: name[:1].upper() + name[1:])  # type: ignore[assignment]
+
+    def add_usage(
+        self, usage: str | None, actions: Iterable[argparse.Action], groups: Any, prefix: str | None = None
+    ) -> None:
+        """Leave out the flags that may be left out, where they are many."""
+        actions = list(actions)
+        if len(actions) > MANY:
+            flags = argparse.Action([], "flags", nargs="*", metavar="FLAG")
+            actions = [flags, *(action for action in actions if action.required or not action.option_strings)]
+        super().add_usage(usage, actions, groups, prefix)
 
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose mistakes are `OptionError`s that suggest the nearest flag or value."""
 
     def __init__(self, program: str, description: str, examples: str) -> None:
-        RawDescriptionRichHelpFormatter.group_name_formatter = lambda name: name[:1].upper() + name[1:]
         super().__init__(
             prog=program,
             description=description,
             epilog="\n".join(map(_folded, examples.splitlines())),
-            formatter_class=RawDescriptionRichHelpFormatter,
+            formatter_class=Help,
             allow_abbrev=False,
         )
 
@@ -80,7 +98,7 @@ def _folded(example: str) -> str:
     """Return a command as it is typed over several lines, where one of 80 columns is too short for it."""
     if len(example) <= WIDTH:
         return example
-    at = example.rindex(" ", 0, WIDTH - 1)
+    at = example.rindex(" -", 0, WIDTH - 1)
     return f"{example[:at]} \\\n{_folded('    ' + example[at + 1 :])}"
 
 

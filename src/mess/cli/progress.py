@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from mess.durations import clock
 from mess.training import EpochReport, StepReport
 
-BAR = 24  # characters
+BAR = 20  # characters
 
 
 class ConsoleReporter:
@@ -52,9 +53,9 @@ class ConsoleReporter:
         self._stop()
         star = " [bold green]best[/]" if report.test_top1 >= report.best_top1 else ""
         self.console.print(
-            f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.4f} {report.train_top1:6.2f}%"
-            f"  test {report.test_loss:.4f} [bold]{report.test_top1:6.2f}%[/] (top-5 {report.test_top5:.2f}%)  "
-            f"lr {report.lr:.4f}  {clock(report.epoch_seconds)}, total {clock(report.total_seconds)}{star}",
+            f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.3f} {report.train_top1:5.2f}%"
+            f"  test {report.test_loss:.3f} [bold]{report.test_top1:5.2f}%[/]  top-5 {report.test_top5:5.2f}%"
+            f"  {clock(report.epoch_seconds)}{star}",
             soft_wrap=True,
         )
 
@@ -77,7 +78,6 @@ class ConsoleReporter:
             f"{report.images_per_s:.0f} img/s",
             f"loss {report.loss:.3f}",
             f"top-1 {report.top1:.1f}%",
-            f"top-5 {report.top5:.1f}%",
             f"left {clock(report.eta_s)}",
         )
         return grid
@@ -100,13 +100,3 @@ def bar(fraction: float) -> str:
     """Return a bar of fixed width, filled to `fraction` (0…1)."""
     full = round(BAR * min(1.0, max(0.0, fraction)))
     return f"[cyan]{'━' * full}[/][dim]{'─' * (BAR - full)}[/]"
-
-
-def clock(seconds: float) -> str:
-    """Write a duration as people say it: 41s, 2m05s, 1h02m."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds}s"
-    if seconds < 3600:
-        return f"{seconds // 60}m{seconds % 60:02d}s"
-    return f"{seconds // 3600}h{seconds % 3600 // 60:02d}m"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from mess.errors import DataError, OptionError, WeightsError
 from mess.files import atomic_write
@@ -27,11 +28,11 @@ from mess.report import (
 from mess.training import EpochReport, load_weights
 from mess.training.log import read_log
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess report net.mess
   mess report net.mess --original weights.pth
   mess report small.mess large.mess -o compared.html --figures figures
-  mess report checkpoint/resnet/cifar10            # curves, also of a run still going, and its best file"""
+  mess report checkpoint/resnet/cifar10      # a run, also one still going"""
 RESULTS = Path("docs/results")  # of a checkout
 
 
@@ -79,9 +80,11 @@ def run(args: argparse.Namespace) -> int:
     with console.status("drawing"):
         atomic_write(args.output, page(report).encode())
         drawn = save(figures_of(report), args.figures) if args.figures is not None else []
-    console.print(f"[bold]{args.output}[/]  {args.output.stat().st_size:,} B", soft_wrap=True)
+    console.print(f"[bold]{escape(str(args.output))}[/]  {args.output.stat().st_size:,} B", soft_wrap=True)
     if drawn:
-        console.print(f"[bold]{args.figures}[/]  {len(drawn) // 2} figures, each as PNG and SVG", soft_wrap=True)
+        console.print(
+            f"[bold]{escape(str(args.figures))}[/]  {len(drawn) // 2} figures, each as PNG and SVG", soft_wrap=True
+        )
     return 0
 
 
@@ -121,11 +124,11 @@ def results(paths: list[Path] | None) -> list[Measured]:
 
 
 def heading(what: list[Path]) -> str:
-    """Return a title: what there is one of, else how many."""
+    """Return a title: the name of the one thing there is, else of the report."""
     if len(what) == 1:
         path = what[0].resolve()
         return "/".join(path.parts[-2:]) if path.is_dir() else path.name
-    return f"{len(what)} reports"
+    return "MESS report"
 
 
 def _expanded(what: list[Path]) -> tuple[list[Path], list[Path]]:

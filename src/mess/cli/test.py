@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 
 from rich.console import Console
+from rich.markup import escape
 
 from mess.cli.choices import architecture, data_choice, device_choice
 from mess.cli.flags import add_more_flags, add_specified_flags
-from mess.cli.progress import ConsoleReporter, clock
+from mess.cli.progress import ConsoleReporter
+from mess.durations import clock
 from mess.errors import OptionError
 from mess.recipes import run_folder, score_network
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess test digits -a resnet --ckpt ckpt_best.pth
   mess test cifar10 -a resnet --ckpt ckpt_best_v2.mess
   mess test cifar10 -a resnet --layers 20 --ckpt resnet20.th --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225"""
@@ -40,8 +42,8 @@ def run(args: argparse.Namespace) -> int:
         reporter.close()
     scores = tested.scores
     console.print(
-        f"{tested.path} ({tested.path.stat().st_size:,} B): top-1 [bold]{scores.top1:.2f}%[/], "
+        f"{escape(str(tested.path))} ({tested.path.stat().st_size:,} B): top-1 [bold]{scores.top1:.2f}%[/], "
         f"top-5 {scores.top5:.2f}%, loss {scores.loss:.4f}, {scores.samples:,} images in {clock(scores.seconds)}",
-        soft_wrap=True,
+        soft_wrap=not console.is_terminal,
     )
     return 0

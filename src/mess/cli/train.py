@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 
 from rich.console import Console
+from rich.markup import escape
 
 from mess.cli import test
 from mess.cli.choices import architecture, data_choice, device_choice, store_options
 from mess.cli.flags import add_more_flags, add_specified_flags
-from mess.cli.progress import ConsoleReporter, clock
+from mess.cli.progress import ConsoleReporter
+from mess.durations import clock
 from mess.errors import OptionError
 from mess.recipes import Job, RateTraining, SchemeTraining, recipe_to_resume, run_folder, run_job
 from mess.storing import LEARNED
 from mess.training import TrainOptions
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess train digits -a resnet --layers 20 --epochs 10
   mess train cifar10 -a mobilenet -C -g 0 1 2 3 -b 256
   mess train cifar10 -a mobilenet -R --ckpt ckpt_epoch_50.pth
@@ -66,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         f"{clock(fit.seconds_per_epoch)} an epoch, {clock(fit.seconds)} in all"
     )
     for path in result.files:
-        console.print(f"wrote [bold]{path}[/]  {path.stat().st_size:,} B")
+        console.print(f"wrote [bold]{escape(str(path))}[/]  {path.stat().st_size:,} B", soft_wrap=True)
     return 0
 
 

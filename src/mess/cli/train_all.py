@@ -21,15 +21,15 @@ from rich.markup import escape
 from rich.status import Status
 
 from mess.cli.flags import add_more_flags, add_specified_flags
-from mess.cli.progress import clock
 from mess.cli.train import to_job
+from mess.durations import clock
 from mess.errors import CheckpointError, OptionError
 from mess.models import Architecture, networks
 from mess.recipes import Job
 from mess.training.checkpoint import load_newest
 from mess.training.signals import SignalWatch
 
-EXAMPLES = """examples:
+EXAMPLES = """Examples:
   mess train-all --dry-run                   say what would be trained, and how
   mess train-all -C -b 256                   everything, on a GPU
   mess train-all cifar10 cifar100            what run_cifar.sh does

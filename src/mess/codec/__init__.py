@@ -9,7 +9,7 @@
 costs.
 """
 
-from mess.codec.info import FileInfo, TensorInfo, inspect_file
+from mess.codec.info import FileInfo, TensorInfo, bits_per_weight, inspect_file
 from mess.codec.model import (
     BATCH_NORM_PARTS,
     BatchNorm,
@@ -43,6 +43,7 @@ __all__ = [
     "TensorInfo",
     "Tied",
     "as_numbers",
+    "bits_per_weight",
     "choose_step",
     "dequantize",
     "encode_model",

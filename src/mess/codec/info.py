@@ -31,6 +31,11 @@ from mess.errors import FormatError
 STORED_AS = {"P": "as it is", "M": "k, α, β", "C": "k", "E": "sum of references", "B": "batch norm", "T": "tied"}
 
 
+def bits_per_weight(count: int, numbers: int) -> float:
+    """Return bits a number that `count` bytes are, 0 where there is no number."""
+    return 8 * count / numbers if numbers else 0.0
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One tensor, or one BatchNorm layer.
@@ -62,7 +67,7 @@ class TensorInfo:
     @property
     def bits_per_weight(self) -> float:
         """Bits a number."""
-        return 8 * self.bytes / self.numbers if self.numbers else 0.0
+        return bits_per_weight(self.bytes, self.numbers)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class FileInfo:
     @property
     def bits_per_weight(self) -> float:
         """Bits a number, everything counted."""
-        return 8 * self.bytes / max(1, self.numbers)
+        return bits_per_weight(self.bytes, self.numbers)
 
     @property
     def float_bytes(self) -> int:

@@ -28,11 +28,6 @@ OF_SECTION = {
     "indices": "blue", "scales": "orange", "offsets": "green", "references": "purple", "expansions": "blue",
     "tensors": "sky", "batch norms": "yellow", "header": "grey", "manifest": "grey",
 }  # fmt: skip
-NAME_OF_SECTION = {
-    "indices": "indices k", "scales": "scales α", "offsets": "offsets β", "references": "references",
-    "expansions": "sums of references", "tensors": "other tensors", "batch norms": "BatchNorm", "header": "header",
-    "manifest": "manifest",
-}  # fmt: skip
 
 
 def light(name: str) -> str:

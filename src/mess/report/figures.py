@@ -14,8 +14,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from mess.inspection import Row
-from mess.report.colours import NAME_OF_SECTION, OF_SECTION, light, series
+from mess.inspection import NAME_OF_SECTION, Row
+from mess.report.colours import OF_SECTION, light, series
 from mess.report.results import FLOAT, Measured
 from mess.report.runs import RunFacts
 
@@ -108,7 +108,7 @@ def size_accuracy(rows: Sequence[Measured], files: Mapping[str, tuple[int, float
         files: name → bytes and, where it was measured, accuracy in percent.
     """
     shown = within_reach(rows)
-    with drawing((4.8, 3.9)) as (figure, axes):
+    with drawing((SIZE[0], 3.7)) as (figure, axes):
         whole = next((row for row in shown if row.method == FLOAT), None)
         if whole is not None:
             axes.axhline(whole.top1, color=light("grey"), lw=1, ls="--", label=f"float, {whole.bytes:,} B")
@@ -125,8 +125,8 @@ def size_accuracy(rows: Sequence[Measured], files: Mapping[str, tuple[int, float
             if top1 is None:
                 axes.axvline(count, color=light("ink"), lw=1, ls=":")
                 axes.annotate(
-                    name, (count, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=7.5, ha="right",
-                    va="bottom", color=light("ink"),
+                    name, (count, 0.02), xytext=(-2, 0), xycoords=("data", "axes fraction"),
+                    textcoords="offset points", rotation=90, fontsize=7.5, ha="right", va="bottom", color=light("ink"),
                 )  # fmt: skip
             else:
                 axes.plot([count], [top1], "*", ms=13, color=light("ink"), label=name)

@@ -6,8 +6,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mess.inspection import Row, by_reason, is_weight, network_name, precision_of, rows_of, scheme_name
-from mess.report.colours import NAME_OF_SECTION, OF_SECTION
+from mess.codec import bits_per_weight
+from mess.inspection import (
+    NAME_OF_SECTION,
+    Row,
+    by_reason,
+    is_weight,
+    network_name,
+    precision_of,
+    rows_of,
+    scheme_name,
+)
+from mess.report.colours import OF_SECTION
 from mess.report.drawn import of_file
 from mess.report.facts import Book, FileFacts, Loss
 from mess.report.figures import TAIL
@@ -27,7 +37,7 @@ def file_section(facts: FileFacts, anchor: str) -> Html:
     charts = [
         tag("div", inline_figure(one.draw(), f"{anchor}-{one.name}", one.says)) for one in of_file(facts) if one.on_page
     ]
-    kept = "; ".join(f"{NAME_OF_SECTION.get(name, name)} {form}" for name, form in precision_of(info).items())
+    kept = "; ".join(f"{name} {form}" for name, form in precision_of(info).items())
     about = f"{network_name(info)}, scheme {scheme_name(info.scheme)}; {kept}"
     return tag(
         "section",
@@ -88,7 +98,7 @@ def _sections(facts: FileFacts) -> Html:
             tag("td", tag("span", class_=f"key c-{OF_SECTION[name]}"), NAME_OF_SECTION[name]),
             tag("td", f"{count:,}", class_="r", data_section=name, data_bytes=count),
             tag("td", f"{count / info.bytes:.1%}", class_="r"),
-            tag("td", f"{8 * count / max(1, info.numbers):.3f}", class_="r"),
+            tag("td", f"{bits_per_weight(count, info.numbers):.3f}", class_="r"),
         )
         for name, count in info.sections.items()
     ]
@@ -166,6 +176,7 @@ def _book(book: Book, total: int) -> Html | None:
         return None
     order = book.order[:MOST_REFERENCES]
     unused = int((book.uses_K == 0).sum())
+    idle = f"{unused:,} are never used" if unused else "each is used"
     units = int(book.uses_K.sum())
     share = book.uses_K[book.uses_K > 0] / max(1, units)
     entropy = float(-(share * np.log2(share)).sum())
@@ -183,8 +194,8 @@ def _book(book: Book, total: int) -> Html | None:
         tag("h3", f"The references: {book.what}"),
         tag(
             "p",
-            f"{units:,} units point to {len(book.refs_KU):,} references{shown}, most used first; {unused:,} are never "
-            f"used. An index carries {entropy:.2f} bits, of {np.log2(len(book.refs_KU)):.2f} if all were used alike. "
+            f"{units:,} units point to {len(book.refs_KU):,} references{shown}, most used first; {idle}. "
+            f"An index carries {entropy:.2f} bits, of {np.log2(len(book.refs_KU)):.2f} if all were used alike. "
             "Red is above 0, blue below.",
             class_="note",
         ),
@@ -234,12 +245,13 @@ def _worst(loss: Loss) -> Html | None:
             tag("div", kernel_picture(x.reshape(-1), shape, most, f"{name}, {kernel.layer}"), name)
             for name, x in pictures
         ]
-        place = f"{kernel.layer} [{kernel.place[0]}, {kernel.place[1]}]"
+        place = f"[{kernel.place[0]}, {kernel.place[1]}], {percent(kernel.error)}"
         cards.append(
             tag(
                 "div",
                 tag("div", three, class_="three"),
-                tag("div", tag("span", place, class_="name"), f" {percent(kernel.error)}", class_="note"),
+                tag("div", tag("span", kernel.layer.removesuffix(".weight"), class_="name"), class_="note"),
+                tag("div", place, class_="note"),
             )
         )
     return joined(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from mess.durations import clock
 from mess.inspection import network_name, scheme_name
 from mess.report import drawn
 from mess.report.facts import FileFacts
@@ -189,13 +190,3 @@ def _drawn_results(report: Report, network: str, rows: Sequence[Measured]) -> dr
         if of_networks(rows, [facts.info])
     }
     return drawn.of_results(network, rows, fitting)
-
-
-def clock(seconds: float) -> str:
-    """Write a duration as people say it: 41 s, 2 min 05 s, 1 h 02 min."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -40,6 +40,7 @@ section { background: var(--panel); border: 1px solid var(--line); border-radius
 .strip { display: flex; height: 22px; border-radius: 5px; overflow: hidden; margin: 12px 0 10px; }
 .strip i { display: block; min-width: 1px; }
 .key { display: inline-block; width: 0.7em; height: 0.7em; border-radius: 2px; margin-right: 0.55em; }
+td:has(> .key) { padding-left: 1.25em; text-indent: -1.25em; }
 table { border-collapse: collapse; width: 100%; font-size: 0.875rem; }
 th { text-align: left; font-weight: 500; color: var(--muted); font-size: 0.8rem; white-space: nowrap; }
 th, td { padding: 4px 14px 4px 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
@@ -79,10 +80,11 @@ footer { color: var(--muted); font-size: 0.8rem; margin-top: 28px; }
   .stats { gap: 12px 28px; }
   .stats dd { font-size: 1.3rem; }
   .folding thead { display: none; }
-  .folding tr { display: grid; grid-template-columns: 1fr auto auto auto; gap: 2px 14px; padding: 8px 0;
+  .folding tr { display: grid; grid-template-columns: 1fr auto auto auto; gap: 2px 0; padding: 8px 0;
     border-bottom: 1px solid var(--line); }
   .folding tbody tr:last-child { border-bottom: 0; }
   .folding td { padding: 0; border: 0; }
+  .folding td.r { padding-left: 14px; }
   .folding td.r:empty { display: none; }
   .folding td.first { grid-area: 1 / 1 / 2 / -1; }
   .folding tr:has(.err:not(:empty)) td.first { grid-area: 1 / 1; }
