@@ -1,0 +1,36 @@
+"""Networks and pictures for the tests of version 4."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mess import models
+from mess.scheme.learned.inputs import natural_noise
+
+
+def small_network(seed: int = 0) -> nn.Module:
+    """Dense, depthwise, pointwise and linear layers, BatchNorm, and a bias."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 24, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(),
+        nn.Conv2d(24, 16, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 5),
+    )  # fmt: skip
+    with torch.no_grad():
+        net(torch.randn(64, 3, 8, 8))  # BatchNorm has seen something
+        for parameter in net.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return net.eval()
+
+
+def pictures(count: int = 48, seed: int = 1) -> Tensor:
+    return natural_noise(count, 8, seed=seed)
+
+
+def zoo_network() -> nn.Module:
+    torch.manual_seed(0)
+    return models.create_model("resnet", dataset="cifar10", layers=20, width_mult=0.5).eval()

@@ -1,0 +1,137 @@
+"""Version 4: what becomes of a whole network."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from learned_networks import pictures, small_network, zoo_network
+from mess import codec
+from mess.conversion import layout_of, to_tensors
+from mess.errors import DataError, OptionError
+from mess.scheme.learned import LearnOptions, gather_inputs, learn
+from mess.scheme.learned.distilling import divergence
+from mess.scheme.learned.inputs import natural_noise
+from mess.storing_v4 import V4Options, accuracy_lost, compress_v4, convert_v4, v4_options
+
+QUICK = V4Options(LearnOptions(divergence=0.02, steps=3))
+
+
+def test_a_whole_network_of_ones_own(tmp_path) -> None:
+    net = small_network()
+    before = copy.deepcopy(net.state_dict())
+    stored = compress_v4(
+        net, [(pictures(32), torch.zeros(32).long()), (pictures(16, 2), torch.zeros(16).long())], options=QUICK
+    )
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    codec.write_model(tmp_path / "net.mess", stored)
+    found = to_tensors(codec.read_model(tmp_path / "net.mess"))
+    assert found.keys() == before.keys()
+    again = small_network(1)
+    again.load_state_dict(found)
+    answers = pictures(40, 5)
+    with torch.no_grad():
+        assert float(divergence(again.eval()(answers), net(answers))) < 0.2
+    assert (tmp_path / "net.mess").stat().st_size < sum(t.numel() for t in before.values()) * 4 / 4
+
+
+def test_other_dtypes_come_back_as_they_were() -> None:
+    net = small_network().to(torch.bfloat16)
+    before = {name: tensor.dtype for name, tensor in net.state_dict().items()}
+    found = to_tensors(compress_v4(net, pictures(), options=QUICK))
+    assert {name: found[name].dtype for name in before} == before
+
+
+def test_the_report_tells_of_every_tensor() -> None:
+    net = small_network()
+    made = convert_v4(net, pictures(), options=QUICK)
+    names = [*made.error, *(name for name, _ in made.as_is)]
+    assert sorted(names) == sorted(net.state_dict())
+    assert made.error.keys() == {"0.weight", "3.weight", "6.weight", "9.weight", "14.weight"}
+    assert made.float_bytes == sum(t.numel() * t.element_size() for t in net.state_dict().values())
+
+
+def test_the_same_twice_gives_the_same_bytes() -> None:
+    one, other = (codec.encode_model(compress_v4(small_network(), pictures(), options=QUICK)) for _ in range(2))
+    assert one == other
+
+
+def test_smaller_divergence_is_nearer_and_larger() -> None:
+    net, inputs = small_network(), pictures()
+
+    def outcome(nats: float) -> tuple[int, float]:
+        learned = learn(net, inputs, LearnOptions(divergence=nats, steps=0))
+        with torch.no_grad():
+            error = float(divergence(learned.model(inputs), net(inputs)))
+        stored = compress_v4(net, inputs, options=V4Options(LearnOptions(divergence=nats, steps=0)))
+        return len(codec.encode_model(stored)), error
+
+    (small, far), (large, near) = outcome(0.3), outcome(0.003)
+    assert small < large
+    assert near < far
+
+
+@pytest.mark.parametrize("target", [12_000, pytest.param(2_400, marks=pytest.mark.slow)])
+def test_a_target_size_is_met_on_the_files_bytes(target: int) -> None:
+    stored = compress_v4(zoo_network(), natural_noise(32, 32), target_size=target, options=QUICK)
+    assert 0.99 * target <= len(codec.encode_model(stored, layout_of)) <= target
+
+
+def test_what_cannot_be_reached_says_what_can() -> None:
+    net, inputs = small_network(), pictures(16)
+    with pytest.raises(OptionError, match=r"at least [\d,]+ bytes for this network"):
+        compress_v4(net, inputs, target_size=100, options=QUICK)
+    with pytest.raises(OptionError, match="one target"):
+        compress_v4(net, inputs, target_size=100, max_drop=1.0)
+    with pytest.raises(OptionError, match="points above 0"):
+        compress_v4(net, inputs, max_drop=0.0, options=QUICK)
+
+
+def test_a_drop_is_kept() -> None:
+    net, inputs = small_network(), pictures()
+    stored = compress_v4(net, inputs, max_drop=2.0, options=QUICK)
+    again = small_network()
+    again.load_state_dict(to_tensors(stored))
+    assert accuracy_lost(net, again, inputs, None) <= 2.0
+
+
+def test_weights_that_two_modules_share_are_stored_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(6, 6, bias=False)
+            self.second = nn.Linear(6, 6, bias=False)
+            self.second.weight = self.first.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.second(self.first(x).relu())
+
+    stored = compress_v4(Twice(), torch.randn(64, 6), options=QUICK)
+    assert stored.entries["second.weight"] == codec.Tied("first.weight")
+
+
+def test_inputs_are_checked() -> None:
+    inputs, labels = gather_inputs([(torch.randn(4, 2), torch.arange(4)), (torch.randn(4, 2), torch.arange(4))], most=6)
+    assert inputs.shape == (6, 2)
+    assert labels is not None
+    assert labels.tolist() == [0, 1, 2, 3, 0, 1]
+    for wrong in ([], ["no"], [torch.full((2, 2), float("nan"))]):
+        with pytest.raises(DataError, match="calibration"):
+            gather_inputs(wrong)
+    with pytest.raises(OptionError, match="inputs, for a network that is not in the zoo"):
+        compress_v4(small_network())
+
+
+def test_without_inputs_the_defaults_are_others() -> None:
+    assert v4_options(calibrated=False).learning.steps == 0
+    assert v4_options(calibrated=True, steps=7).learning == LearnOptions(steps=7)
+    assert v4_options(calibrated=True, rest_bits=10).rest_bits == 10
+
+
+def test_options_validate_themselves() -> None:
+    for make in (lambda: LearnOptions(divergence=0.0), lambda: LearnOptions(steps=-1), lambda: V4Options(rest_bits=1)):
+        with pytest.raises(OptionError):
+            make()
