@@ -143,11 +143,12 @@ def test_training_with_the_scheme_writes_files_that_test_as_it_said(
     top1 = float(re.search(r"top-1 ([\d.]+)%", capsys.readouterr().out)[1])
     assert top1 == pytest.approx(best["best_top1"], abs=0.6)  # of 360 images, two may fall the other way
 
-    # retraining from the file counts its rounds and refuses another version
+    # retraining from the file counts its rounds, refuses another version, and says what it will write over
     again = ["train", *network, "-T", "--ckpt", "ckpt_best_v2a.mess", "--epochs", "1", "-b", "64"]
     assert main([*again, "-v", "v2"]) == 2
     assert "v2a" in capsys.readouterr().err
     assert main([*again, "-v", "v2a", *way]) == 0
+    assert "ckpt_best.pth is of an earlier run and will be replaced" in capsys.readouterr().out
     assert mess.inspect(folder / "ckpt_best_v2a_r1.mess").scheme["rounds"] == 1
 
 

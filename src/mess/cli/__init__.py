@@ -39,10 +39,10 @@ EXIT_BAD_INPUT = 2
 WELCOME = """MESS stores convolutional networks in very few bytes.
 
 [bold]Start here[/]
-  [cyan]mess demo[/]                                             see it all once
-  [cyan]mess train digits -a resnet --layers 20 --epochs 10[/]   train
-  [cyan]mess compress checkpoint/resnet/digits/ckpt_best.pth[/]  store, as scheme v2
-  [cyan]mess test digits -a resnet --ckpt ckpt_best_v2.mess[/]   test the file itself
+  [cyan]mess demo[/]                                                    see it all once
+  [cyan]mess train digits -a resnet --layers 20 --epochs 10[/]          train
+  [cyan]mess compress checkpoint/resnet/digits/ckpt_best.pth -v v4[/]   store
+  [cyan]mess test digits -a resnet --ckpt ckpt_best_v4.mess[/]          test the file
 
 [bold]Verbs[/]"""
 

@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
         job,
         mode="retrain",
         ckpt=str(file),
+        name=f"resnet-{store.tag}",
         options=replace(job.options, epochs=args.retrain_epochs, lr=0.02, save_epoch=2),
         scheme=SchemeTraining(store=store),
     )

@@ -23,7 +23,7 @@ from mess.recipes.sources import check_version, open_batches, open_network, star
 from mess.recipes.with_rate import rate_hooks, rate_start, rate_teacher
 from mess.recipes.with_scheme import scheme_hooks
 from mess.training import FitResult, Reporter, Scores, Silent, evaluate, fit, refresh_statistics
-from mess.training.checkpoint import find
+from mess.training.checkpoint import BEST, find
 
 STATISTICS_BATCHES = 20  # training batches that BatchNorm is measured on before a stored network is retrained
 
@@ -102,6 +102,8 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     if resumed is not None:
         job = replace(job, options=resumed_options(job, resumed, reporter))
         report_changes(job, saved_recipe(resumed), reporter)
+    elif (job.folder / BEST).exists():
+        reporter.message(f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both", "warning")
     model, about, path = start_network(job, reporter)
     rounds = saved_recipe(resumed).get(ROUNDS, 0)
     if job.mode == "retrain" and path is not None:
