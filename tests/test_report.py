@@ -23,7 +23,7 @@ from mess import codec
 from mess.cli import main
 from mess.conversion import layout_of
 from mess.inspection import by_reason, rows_of
-from mess.report import read_facts, read_results
+from mess.report import distinct, read_facts, read_results
 from mess.report.html import VOID
 from mess.training.log import CsvLog, EpochReport
 
@@ -333,6 +333,18 @@ def test_what_cannot_be_reported_is_said_in_one_line(
     assert said in " ".join(capsys.readouterr().err.split())
     assert Path(file).read_bytes() == before
     assert not Path(page).exists()
+
+
+def test_runs_and_files_have_names_that_differ_and_no_more() -> None:
+    paths = [Path("/a/resnet/digits"), Path("/b/resnet/digits"), Path("/b/mobilenet/digits")]
+    assert distinct(paths, 2) == ["a/resnet/digits", "b/resnet/digits", "mobilenet/digits"]
+    assert distinct(paths[:1], 2) == ["resnet/digits"]
+    assert distinct([Path("net.mess"), Path("x/net.mess"), Path("other.mess")]) == [
+        "net.mess",
+        "x/net.mess",
+        "other.mess",
+    ]
+    assert distinct([Path("net.mess")] * 2) == ["net.mess"] * 2
 
 
 def test_results_of_a_checkout_are_read(zoo: Path) -> None:

@@ -17,6 +17,7 @@ from mess.report import (
     Measured,
     RunFacts,
     best_files,
+    distinct,
     figures_of,
     make_report,
     page,
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         report = make_report(
             args.title or heading(args.what),
             facts_of(files, args.original),
-            [read_run(folder) for folder in runs],
+            [read_run(folder, name) for folder, name in zip(runs, run_names(runs), strict=True)],
             rows,
         )
     with console.status("drawing"):
@@ -102,12 +103,17 @@ def facts_of(files: list[Path], originals: list[Path]) -> list[FileFacts]:
     return facts
 
 
-def read_run(folder: Path) -> RunFacts:
+def run_names(folders: list[Path]) -> list[str]:
+    """Return what runs are called: ARCH/DATA, and more of their folders where that is not enough."""
+    return distinct([folder.resolve() for folder in folders], 2)
+
+
+def read_run(folder: Path, name: str) -> RunFacts:
     """Read what a run has logged so far; a run that has only begun has no rows yet."""
     log = folder / "log.csv"
     rows = read_log(log) if log.exists() else []
     columns = {field.name: [asdict(row)[field.name] for row in rows] for field in fields(EpochReport)}
-    return RunFacts(str(folder), rows[-1].epochs if rows else 0, columns, stored_by_epoch(folder))
+    return RunFacts(name, rows[-1].epochs if rows else 0, columns, stored_by_epoch(folder))
 
 
 def results(paths: list[Path] | None) -> list[Measured]:
@@ -126,8 +132,7 @@ def results(paths: list[Path] | None) -> list[Measured]:
 def heading(what: list[Path]) -> str:
     """Return a title: the name of the one thing there is, else of the report."""
     if len(what) == 1:
-        path = what[0].resolve()
-        return "/".join(path.parts[-2:]) if path.is_dir() else path.name
+        return run_names(what)[0] if what[0].is_dir() else what[0].name
     return "MESS report"
 
 

@@ -10,7 +10,7 @@
 from mess.report.drawn import save
 from mess.report.facts import FileFacts, read_facts
 from mess.report.kernel_figures import draw_references
-from mess.report.page import Report, figures_of, make_report, page
+from mess.report.page import Report, distinct, figures_of, make_report, page
 from mess.report.results import Measured, read_results
 from mess.report.runs import RunFacts, best_files, stored_by_epoch
 
@@ -20,6 +20,7 @@ __all__ = [
     "Report",
     "RunFacts",
     "best_files",
+    "distinct",
     "draw_references",
     "figures_of",
     "make_report",

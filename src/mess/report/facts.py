@@ -97,11 +97,6 @@ class FileFacts:
     steps: dict[str, float]
     loss: Loss | None = None
 
-    @property
-    def name(self) -> str:
-        """The file's own name."""
-        return self.path.name
-
 
 def read_facts(path: str | os.PathLike[str], originals: Sequence[Mapping[str, np.ndarray]] = ()) -> FileFacts:
     """Read a file and compare it with those of the original weights that it is nearest to.

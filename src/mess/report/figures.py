@@ -72,7 +72,9 @@ def curves(runs: Sequence[RunFacts], columns: Mapping[str, str], label: str, *, 
                 axes.plot(
                     run.columns["epoch"], run.columns[column], style, color=colour, label=name, marker=marker, ms=4
                 )
-        _finish_curves(axes, label, log=log, legend=len(runs) > 1 or len(columns) > 1)
+        if len(runs) > 1 and len(columns) > 1:
+            label += f" (dotted: {list(columns.values())[1]})"
+        _finish_curves(axes, label, len(runs), len(columns), log=log)
     return figure
 
 
@@ -86,17 +88,19 @@ def sizes_by_epoch(runs: Sequence[RunFacts]) -> Figure:
                 )
         axes.set_ylim(0, 1.15 * max(max(run.sizes.values(), default=0) for run in runs))
         axes.yaxis.set_major_formatter(FuncFormatter(short_bytes))
-        _finish_curves(axes, "bytes of the .mess file", log=False, legend=len(runs) > 1)
+        _finish_curves(axes, "bytes of the .mess file", len(runs))
     return figure
 
 
-def _finish_curves(axes: Axes, label: str, *, log: bool, legend: bool) -> None:
+def _finish_curves(axes: Axes, label: str, runs: int, columns: int = 1, *, log: bool = False) -> None:
     axes.set_xlabel("epoch")
     axes.set_title(label)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if log:
         _make_logarithmic(axes, axes.yaxis, plain_number)
-    if legend:
+    if runs > 1:  # names of runs are long: below, where no curve is
+        axes.figure.legend(loc="outside lower left", handlelength=1.4, labelcolor=light("muted"))
+    elif columns > 1:
         axes.legend(handlelength=1.4, labelcolor=light("muted"))
 
 

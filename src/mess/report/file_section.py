@@ -31,7 +31,7 @@ COUNTED = f"Histograms count the outermost {TAIL:.0%} of the numbers at either e
 MANY_ROWS = 40  # layers that are shown without being asked for
 
 
-def file_section(facts: FileFacts, anchor: str) -> Html:
+def file_section(facts: FileFacts, anchor: str, name: str) -> Html:
     """Return everything a report says of one file."""
     info = facts.info
     charts = [
@@ -41,7 +41,7 @@ def file_section(facts: FileFacts, anchor: str) -> Html:
     about = f"{network_name(info)}, scheme {scheme_name(info.scheme)}; {kept}"
     return tag(
         "section",
-        tag("h2", facts.name),
+        tag("h2", name),
         tag("p", about, class_="note"),
         stats(
             ("bytes", f"{info.bytes:,}"),

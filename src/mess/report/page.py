@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mess.durations import clock
 from mess.inspection import network_name, scheme_name
@@ -47,7 +48,7 @@ def page(report: Report) -> str:
         _compared(report, anchors) if len(report.files) > 1 else None,
         _runs(report.runs) if report.runs else None,
         *(_measured(report, network, rows) for network, rows in report.results.items()),
-        *(file_section(facts, anchor) for facts, anchor in zip(report.files, anchors, strict=True)),
+        *map(file_section, report.files, anchors, labels(report.files)),
     ]
     links = [("runs", "training")] if report.runs else []
     links += [(f"results-{drawn.slug(network)}", f"{network}: size against accuracy") for network in report.results]
@@ -83,12 +84,17 @@ def figures_of(report: Report) -> list[tuple[str, drawn.Drawn]]:
 
 
 def labels(files: Sequence[FileFacts]) -> list[str]:
-    """Return names that differ: the files' own, with as many of their folders as that takes."""
+    """Return names of the files that differ."""
+    return distinct([facts.path for facts in files])
+
+
+def distinct(paths: Sequence[Path], parts: int = 1) -> list[str]:
+    """Return names that differ: the last parts of each path, `parts` of them or as many more as that takes."""
     found = []
-    for facts in files:
-        for depth in range(1, len(facts.path.parts) + 1):
-            name = "/".join(facts.path.parts[-depth:])
-            if sum("/".join(other.path.parts[-depth:]) == name for other in files) == 1:
+    for path in paths:
+        for depth in range(min(parts, len(path.parts)), len(path.parts) + 1):
+            name = "/".join(path.parts[-depth:])
+            if sum("/".join(other.parts[-depth:]) == name for other in paths) == 1:
                 break
         found.append(name)
     return found
