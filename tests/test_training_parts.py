@@ -130,7 +130,7 @@ def test_batchnorm_that_was_never_reached_is_left_alone() -> None:
         ({"momentum": 1.0}, "--momentum: expected 0 ≤ momentum < 1"),
         ({"schedule": "cosin"}, "did you mean cosine"),
         ({"ema": 1.0}, "--ema: expected 0 .off. or a decay below 1"),
-        ({"warmup_epochs": 200}, "--warmup-epochs: expected from 0 to below 200 epochs"),
+        ({"warmup_epochs": 200}, "--warmup: expected from 0 to below 200 epochs"),
         ({"save_every": "10s"}, "--save-every: expected steps such as 500, or minutes such as 10m, found 10s"),
         ({"schedule": "onecycle", "warmup_epochs": 2}, "one-cycle schedule, which has its own"),
     ],

@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
     job = Job(
         data=DataChoice("digits", workers=0),
         architecture=models.resolve("resnet", "digits", layers=20),
-        options=TrainOptions(epochs=args.epochs, batch_size=64, lr=0.1, warmup_epochs=1, save_epoch=args.epochs),
+        options=TrainOptions(
+            epochs=args.epochs, batch_size=64, lr=0.1, warmup_epochs=warmup(args.epochs), save_epoch=args.epochs
+        ),
         checkpoints=args.output / "checkpoint",
     )
     console.print(Rule(f"1. train ResNet-20 on digits, {args.epochs} epochs", align="left"))
@@ -67,7 +69,13 @@ def run(args: argparse.Namespace) -> int:
         mode="retrain",
         ckpt=str(file),
         name=f"resnet-{store.tag}",
-        options=replace(job.options, epochs=args.retrain_epochs, lr=0.02, save_epoch=2),
+        options=replace(
+            job.options,
+            epochs=args.retrain_epochs,
+            lr=0.02,
+            warmup_epochs=warmup(args.retrain_epochs),
+            save_epoch=2,
+        ),
         scheme=SchemeTraining(store=store),
     )
     retrained = run_job(again, reporter)
@@ -84,10 +92,15 @@ def run(args: argparse.Namespace) -> int:
         Row("stored, retrained", last, after.scores.top1),
     ]))  # fmt: skip
     console.print(f"\nthe references and how often each is used: [bold]{picture}[/]")
-    console.print(f"the file, byte for byte: [bold]mess inspect {last}[/]")
+    console.print(f"the file, byte for byte: [bold]mess inspect {last}[/]", soft_wrap=True)
     seconds = trained.fit.seconds + retrained.fit.seconds
     console.print(f"[dim]α and β in 8 bits, the rest in 16; training took {clock(seconds)} in all[/]")
     return 0
+
+
+def warmup(epochs: int) -> float:
+    """Return epochs of warm-up: one, or half of a run that has no more."""
+    return min(1.0, epochs / 2)
 
 
 def summary(float_bytes: int, float_top1: float, rows: list[Row]) -> Table:

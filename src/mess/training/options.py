@@ -81,7 +81,8 @@ class TrainOptions:
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
-            raise OptionError(f"--{name.replace('_', '-')}", expected, getattr(self, name))
+            flag = "warmup" if name == "warmup_epochs" else name.replace("_", "-")
+            raise OptionError(f"--{flag}", expected, getattr(self, name))
 
     def saving_interval(self) -> tuple[int | None, float | None]:
         """Return `save_every` as (steps, None), (None, seconds), or (None, None) where it is off."""
