@@ -16,7 +16,6 @@ import argparse
 import copy
 import math
 import tempfile
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -128,20 +127,15 @@ def one_size(seen: Any) -> np.ndarray:
     return np.full((len(seen._sum_TN), seen.rows + seen.columns), -contexts.LOWEST)
 
 
-def without(part: str, instead: Callable[..., Any]) -> AbstractContextManager[Any]:
-    """Return a context in which one function of the library is another."""
-    return mock.patch(part, instead)
-
-
-VARIANTS: dict[str, AbstractContextManager[Any]] = {
+VARIANTS: dict[str, AbstractContextManager[Any]] = {  # in which one function of the library is another
     WHOLE: nullcontext(),
     BASE: nullcontext(),
-    "no basis: pixels as references": without(f"{LEARNED}.shared_bases", identity_bases),
-    "no error feedback": without(f"{LEARNED}.feedback", no_feedback),
-    "no target beside the float network": without(f"{LEARNED}.asymmetric_target", lambda weight, *_: weight),
-    "channels count alike": without(f"{LEARNED}.output_sensitivity", equal_channels),
-    "no price on bits in rounding": without("mess.scheme.learned.rounding.code_lengths", free_bits),
-    "no contexts: one table a level of terms": without("mess.codec.contexts.Seen._octaves", one_size),
+    "no basis: pixels as references": mock.patch(f"{LEARNED}.shared_bases", identity_bases),
+    "no error feedback": mock.patch(f"{LEARNED}.feedback", no_feedback),
+    "no target beside the float network": mock.patch(f"{LEARNED}.asymmetric_target", lambda weight, *_: weight),
+    "channels count alike": mock.patch(f"{LEARNED}.output_sensitivity", equal_channels),
+    "no price on bits in rounding": mock.patch("mess.scheme.learned.rounding.code_lengths", free_bits),
+    "no contexts: one table a level of terms": mock.patch("mess.codec.contexts.Seen._octaves", one_size),
 }
 
 

@@ -148,17 +148,16 @@ def table(rows: dict[str, Any]) -> list[str]:
         if (whole := rows.get(f"{label}|float")) is None:
             continue
         found = [key.split("|")[1:] for key in rows if key.startswith(f"{label}|") and not key.endswith("|float")]
-        ways = sorted(
-            {way for _, way in found}, key=lambda way: (not way.isdigit(), -len(way) if way.isdigit() else 0, way)
-        )
+        versions, seen = {version for version, _ in found}, {way for _, way in found}
+        ways = [*(bits for bits in PRECISIONS if bits in seen), *sorted(seen - PRECISIONS.keys())]
         lines += [
             "",
             f"## {label}: {whole['top1']:.2f} %, {whole['bytes']:,} B as float",
             "",
-            "| version | " + " | ".join(f"{way} bits" if way.isdigit() else way for way in ways) + " |",
+            "| version | " + " | ".join(f"{way} bits" if way in PRECISIONS else way for way in ways) + " |",
             "|---|" + "---:|" * len(ways),
         ]
-        for version in [v for v in VERSIONS if any(v == version for version, _ in found)]:
+        for version in [v for v in VERSIONS if v in versions]:
             cells = [rows.get(f"{label}|{version}|{way}") for way in ways]
             shown = [f"{cell['bytes']:,} → {cell['top1']:.2f}" if cell else "–" for cell in cells]
             lines.append(f"| {version} | " + " | ".join(shown) + " |")

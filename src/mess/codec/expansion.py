@@ -156,9 +156,8 @@ def _decode(decoders: list[LaneDecoder], spans: list[_Span], size: Size, levels_
         seen = Seen(layers, rows_, columns)
         for term, rows in stages(rows_, terms):
             stage = seen.stage(term, rows, levels_LK[:, term], of_context)
-            order_LN = (
-                stage.contexts().reshape(layers, -1).argsort(axis=1, kind="stable")
-            )  # by span, as they were coded
+            # by span, as they were coded
+            order_LN = stage.contexts().reshape(layers, -1).argsort(axis=1, kind="stable")
             order_LN += columns * (rows.start + rows_ * place_L1)
             counts_LS = stage.counts(len(spans))
             parts = [
