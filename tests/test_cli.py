@@ -217,6 +217,29 @@ def test_training_with_a_price_on_bits_makes_the_file_smaller(
     assert retrained.stat().st_size == pytest.approx(sizes[0], rel=0.05)
 
 
+def test_a_teacher_may_be_another_network_and_is_kept_by_a_resume(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    teachers = {}
+    for dataset in ("digits", "cifar100"):
+        teachers[dataset] = tmp_path / f"{dataset}.pth"
+        torch.save(mess.create_model("resnet", dataset, layers=14).state_dict(), teachers[dataset])
+    network = ["digits", "-a", "resnet", "--layers", "8"]
+    taught = ["-N", "-v", "v4", "--ckpt", str(trained / "ckpt_best.pth"), "-s", "1", "--epochs", "3", "--lr", "0.005"]
+    whole, parts = (["--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
+    assert main(["train", *network, *whole, *taught, "--teacher", str(teachers["cifar100"])]) == 2
+    assert "a teacher of 10 classes, found 100" in capsys.readouterr().err
+    taught += ["--teacher", str(teachers["digits"])]
+    assert main(["train", *network, *whole, *taught]) == 0
+    with stopped_once_there_is(tmp_path / "parts" / "resnet" / "digits" / "ckpt_last.pth"):
+        assert main(["train", *network, *parts, *taught]) == 128 + signal.SIGTERM
+    teachers["digits"].unlink()
+    assert main(["train", *network, *parts, "-R"]) == 0
+    files = [(tmp_path / n / "resnet" / "digits" / "ckpt_epoch_3_v4.mess").read_bytes() for n in ("whole", "parts")]
+    assert files[0] == files[1]
+
+
 def test_decompress_gives_ordinary_weights_and_inspect_adds_up(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -281,8 +281,8 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
     more.add_argument(
         "--teacher",
         metavar="CKPT",
-        help="with -v v4: the float network whose answers are learned, or labels (default: with -N the network of "
-        "--ckpt, with -T labels)",
+        help="with -v v4: the float network whose answers are learned, of any architecture, or labels (default: with "
+        "-N the network of --ckpt, with -T labels)",
     )
     add_bit_flags(parser, RateTraining.rest_bits)
     add_normalisation_flags(parser)

@@ -21,8 +21,8 @@ class RateTraining:
 
     Attributes:
         weight: nats of loss that one bit a weight costs: larger makes smaller files.
-        teacher: a checkpoint of the same network whose answers are learned in place of labels, or `LABELS`; None: the
-            float network that a run starts from, or labels where it starts from a file.
+        teacher: a checkpoint, of any network with as many classes, whose answers are learned in place of labels, or
+            `LABELS`; None: the float network that a run starts from, or labels where it starts from a file.
         rest_bits: of BatchNorm vectors and biases in the file; 8 cost a ResNet-56 nine points (docs/results/peers.md).
     """
 

@@ -63,10 +63,7 @@ def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str,
         CheckpointError: the file holds another network than `wanted`; both are named.
         FormatError: a damaged `.mess` file.
     """
-    if path.suffix == ".mess":
-        weights, about = storing.read_with_description(path)
-    else:
-        weights, about = load_weights(path)
+    weights, about = _read(path)
     described = about.get("architecture")
     if described is not None:
         _check_same(path, Architecture.from_dict(described), wanted)
@@ -80,6 +77,14 @@ def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str,
         raise CheckpointError(path, f"the weights of {wanted.slug}", f"another network: {', '.join(names)} do not fit")
     model.load_state_dict(weights, strict=False)  # only counters of batches may be missing
     return model, about
+
+
+def architecture_of(path: Path, usual: Architecture) -> Architecture:
+    """Return which network a file holds, as it says itself or as its shapes say; `usual` where neither tells."""
+    weights, about = _read(path)
+    if "architecture" in about:
+        return Architecture.from_dict(about["architecture"])
+    return models.recognise({name: tuple(tensor.shape) for name, tensor in weights.items()}) or usual
 
 
 def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, Any], Path | None]:
@@ -129,6 +134,10 @@ def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
     if wanted is not None and found != wanted:
         raise OptionError("--version", f"{found}, the version of {path}", wanted)
     return int(about.get("scheme", {}).get("rounds", 0))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return storing.read_with_description(path) if path.suffix == ".mess" else load_weights(path)
 
 
 def _check_same(path: Path, found: Architecture, wanted: Architecture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from mess import codec, models
 from mess.conversion import layout_of
 from mess.conversion_v4 import as_learned, as_stored
+from mess.errors import CheckpointError
+from mess.models import Architecture
 from mess.recipes.job import LABELS, DataChoice, Job, RateTraining
-from mess.recipes.sources import calibration_inputs, open_network
+from mess.recipes.sources import architecture_of, calibration_inputs, open_network
 from mess.scheme.learned import Learned, LearnOptions, Priced, learn, resumed_start
 from mess.training import Hooks, TrainOptions
 from mess.training.checkpoint import find
@@ -24,12 +27,24 @@ from mess.training.checkpoint import find
 FINER = 3.0  # how much less divergence a float network is rounded with, to begin with, than its price asks for
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """A float network whose answers are learned; it may be of another architecture, as long as the classes agree."""
+
+    model: nn.Module
+    architecture: Architecture
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resume needs."""
+        return {"teacher": self.model.state_dict(), "teacher_architecture": self.architecture.to_dict()}
+
+
 def rate_hooks(
     model: nn.Module,
     job: Job,
     rate: RateTraining,
     start: Learned,
-    teacher: nn.Module | None,
+    teacher: Teacher | None,
     *,
     rounds: int,
     input_facts: Mapping[str, Any],
@@ -37,7 +52,7 @@ def rate_hooks(
 ) -> Hooks:
     """Return what `fit` needs to train `model` through version 4; `model` is changed by it."""
     priced = Priced(model, start)
-    taught = {} if teacher is None else {"teacher": teacher.state_dict()}
+    taught = {} if teacher is None else teacher.state()
 
     def optimizer(_model: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
         return torch.optim.Adam(priced.parameter_groups(), lr=options.lr, betas=(0.9, 0.99))
@@ -55,7 +70,7 @@ def rate_hooks(
 
     return Hooks(
         optimizer=optimizer,
-        loss=_following(teacher, job.options.precision) if teacher is not None else None,
+        loss=_following(teacher.model, job.options.precision) if teacher is not None else None,
         penalty=lambda _model: rate.weight * priced.bits_a_weight(),
         after_step=lambda _model: priced.after_step(),
         export=lambda _model: priced.plain_state_dict(),
@@ -88,20 +103,27 @@ def rate_start(
     return learn(model, calibration_inputs(data), options, draft=True)
 
 
-def rate_teacher(model: nn.Module, job: Job, rate: RateTraining, resumed: Mapping[str, Any] | None) -> nn.Module | None:
+def rate_teacher(model: nn.Module, job: Job, rate: RateTraining, resumed: Mapping[str, Any] | None) -> Teacher | None:
     """Return the float network whose answers are learned, or None for labels; see `RateTraining`."""
+    architecture = job.architecture
     if resumed is not None:
         if "teacher" not in resumed["extra"]:
             return None
-        teacher = models.build(job.architecture, initialised=False)
+        architecture = Architecture.from_dict(resumed["extra"]["teacher_architecture"])
+        teacher = models.build(architecture, initialised=False)
         teacher.load_state_dict(resumed["extra"]["teacher"])
     elif rate.teacher == LABELS or (rate.teacher is None and job.mode == "retrain"):
         return None
     elif rate.teacher is None:
         teacher = copy.deepcopy(model)
     else:
-        teacher, _ = open_network(find(rate.teacher, job.folder), job.architecture)
-    return teacher.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        path = find(rate.teacher, job.folder)
+        architecture = architecture_of(path, architecture)
+        if architecture.num_classes != job.architecture.num_classes:
+            raise CheckpointError(path, f"a teacher of {job.architecture.num_classes} classes", architecture.num_classes)
+        teacher, _ = open_network(path, architecture)
+    teacher = teacher.eval().requires_grad_(False)
+    return Teacher(teacher.to(memory_format=torch.channels_last), architecture)  # type: ignore[call-overload]
 
 
 def _following(teacher: nn.Module, precision: str) -> Any:
