@@ -7,7 +7,8 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,11 @@ def median(numbers: list[float]) -> float:
 def described(row: dict[str, Any]) -> str:
     """Return one line that says where a row was measured."""
     return f"Commit {row['commit']}, {row['machine']}, {row['threads']} threads, torch {row['torch']}."
+
+
+def all_described(rows: Iterable[dict[str, Any]]) -> str:
+    """Return where rows were measured: a line for each place, with how many of them are from there."""
+    counts = Counter(described(row) for row in rows)
+    if len(counts) == 1:
+        return next(iter(counts))
+    return "\n".join(f"- {count} rows: {place}" for place, count in counts.items())

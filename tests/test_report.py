@@ -227,7 +227,8 @@ def test_a_report_of_several_files_and_a_run_is_one_page_and_many_figures(zoo: P
             "ResNet-80|v4|small": {"bytes": 9_000, "top1": 79.5}}  # fmt: skip
     (tmp_path / "peers.json").write_text(json.dumps(rows))
     output, figures = tmp_path / "all.html", tmp_path / "figures"
-    command = ["report", str(zoo / "v4.mess"), str(run), "--original", str(zoo / "net.pth")]
+    again = [str(run / "ckpt_best_v2a.mess"), str(run)]  # what is named twice is shown once
+    command = ["report", str(zoo / "v4.mess"), str(run), *again, "--original", str(zoo / "net.pth")]
     command += ["--results", str(tmp_path / "peers.json"), "-o", str(output), "--figures", str(figures)]
     assert main(command) == 0
     page = checked(output)
@@ -236,6 +237,7 @@ def test_a_report_of_several_files_and_a_run_is_one_page_and_many_figures(zoo: P
                  "The kernels that changed most", "Integers by term", "The references"):  # fmt: skip
         assert part in text
     assert "ResNet-80" not in text
+    assert text.count("3 of 10") == 1
     names = {path.stem for path in figures.glob("*.png")}
     assert names == {path.stem for path in figures.glob("*.svg")}
     assert {"top1", "loss", "learning-rate", "bytes-by-epoch", "size-accuracy-ResNet-8"} <= names

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 
 from mess import models
+from mess.cli.flags import VERSIONS
+from mess.errors import OptionError
 from mess.recipes import DataChoice, DeviceChoice
-from mess.storing import StoreOptions
+from mess.storing import LEARNED, StoreOptions
 
 
 def data_choice(args: argparse.Namespace) -> DataChoice:
@@ -30,6 +32,13 @@ def architecture(args: argparse.Namespace, num_classes: int | None = None) -> mo
         width_mult=args.width_mult,
         groups=args.groups,
     )
+
+
+def refuse_other_versions_flags(args: argparse.Namespace) -> None:
+    """Raise OptionError where version 4 is asked for with a flag that says nothing to it."""
+    for flag in ("scale_bits", "offset_bits", "pointwise", "linear"):
+        if args.version == LEARNED and flag in args.explicit:
+            raise OptionError("--" + flag.replace("_", "-"), f"{', '.join(VERSIONS)} beside it", LEARNED)
 
 
 def store_options(args: argparse.Namespace) -> StoreOptions:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mess.cli.choices import store_options
+from mess.cli.choices import refuse_other_versions_flags, store_options
 from mess.cli.flags import VERSIONS, add_bit_flags, add_normalisation_flags
 from mess.conversion import INPUT_FACTS
 from mess.errors import OptionError
@@ -62,6 +62,7 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Store, read back, report."""
     learned = args.version == LEARNED
+    refuse_other_versions_flags(args)
     options = None if learned else store_options(args)
     tag = LEARNED if options is None else options.tag
     output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{tag}.mess")

@@ -137,7 +137,7 @@ def heading(what: list[Path]) -> str:
 
 
 def _expanded(what: list[Path]) -> tuple[list[Path], list[Path]]:
-    """Return files and runs; the stored form of a run's best epoch is a file like any other.
+    """Return files and runs, each once; the stored form of a run's best epoch is a file like any other.
 
     Raises:
         OptionError: a folder that no run has written to.
@@ -153,7 +153,11 @@ def _expanded(what: list[Path]) -> tuple[list[Path], list[Path]]:
             )
         runs.append(path)
         files += best_files(path)
-    return files, runs
+    return _once(files), _once(runs)
+
+
+def _once(paths: list[Path]) -> list[Path]:
+    return list({path.resolve(): path for path in reversed(paths)}.values())[::-1]
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

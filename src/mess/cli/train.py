@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess.cli import test
-from mess.cli.choices import architecture, data_choice, device_choice, store_options
+from mess.cli.choices import architecture, data_choice, device_choice, refuse_other_versions_flags, store_options
 from mess.cli.flags import add_more_flags, add_specified_flags
 from mess.cli.progress import ConsoleReporter
 from mess.durations import clock
@@ -94,6 +94,7 @@ def to_job(args: argparse.Namespace) -> Job:
         raise OptionError("--new", "a version of the scheme beside it (-v)", "none")
     if args.lr is None:
         args.lr = RATE_LR if args.version == LEARNED else RETRAIN_LR if args.retrain else 0.1
+    refuse_other_versions_flags(args)
     in_use = (args.new or args.retrain) and args.version is not None
     rate = None
     if in_use and args.version == LEARNED:

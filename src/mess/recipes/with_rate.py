@@ -120,7 +120,9 @@ def rate_teacher(model: nn.Module, job: Job, rate: RateTraining, resumed: Mappin
         path = find(rate.teacher, job.folder)
         architecture = architecture_of(path, architecture)
         if architecture.num_classes != job.architecture.num_classes:
-            raise CheckpointError(path, f"a teacher of {job.architecture.num_classes} classes", architecture.num_classes)
+            raise CheckpointError(
+                path, f"a teacher of {job.architecture.num_classes} classes", architecture.num_classes
+            )
         teacher, _ = open_network(path, architecture)
     teacher = teacher.eval().requires_grad_(False)
     return Teacher(teacher.to(memory_format=torch.channels_last), architecture)  # type: ignore[call-overload]

@@ -13,11 +13,12 @@ from mess.training.tensorboard import check_installed
 SCHEDULES = ("cosine", "step", "onecycle")
 PRECISIONS = ("32", "bf16", "16")
 LOGS = ("csv", "tensorboard")
+FLAGS = {"warmup_epochs": "--warmup"}  # of options whose flag is not their name
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Options of a run. The flag of each is its name with dashes.
+    """Options of a run. The flag of each is its name with dashes, or stands in `FLAGS`.
 
     Attributes:
         epochs: epochs of the whole run, those before a resume included.
@@ -77,12 +78,13 @@ class TrainOptions:
             check_installed()
         self.saving_interval()
         if self.schedule == "onecycle" and self.warmup_epochs:
-            raise OptionError("--warmup", "0 with the one-cycle schedule, which has its own", self.warmup_epochs)
+            raise OptionError(
+                FLAGS["warmup_epochs"], "0 with the one-cycle schedule, which has its own", self.warmup_epochs
+            )
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
-            flag = "warmup" if name == "warmup_epochs" else name.replace("_", "-")
-            raise OptionError(f"--{flag}", expected, getattr(self, name))
+            raise OptionError(FLAGS.get(name) or f"--{name.replace('_', '-')}", expected, getattr(self, name))
 
     def saving_interval(self) -> tuple[int | None, float | None]:
         """Return `save_every` as (steps, None), (None, seconds), or (None, None) where it is off."""

@@ -91,6 +91,16 @@ def patches(layer: WeightLayer, inputs: Tensor) -> Iterator[Tensor]:
         yield piece.reshape(layer.groups, math.prod(piece.shape[1:4]), -1)
 
 
+def products(layer: WeightLayer, inputs: Tensor) -> Tensor:
+    """Return what a layer's weight makes of each patch, without the bias, (G, N, R)."""
+    output = layer.module(inputs)
+    if isinstance(layer.module, nn.Conv2d):
+        output = output.movedim(1, -1)
+    if layer.module.bias is not None:
+        output = output - layer.module.bias
+    return output.reshape(-1, layer.groups, output.shape[-1] // layer.groups).transpose(0, 1)
+
+
 def patch_order(layer: WeightLayer) -> Tensor:
     """Return where in a patch each number of a weight's row is, (n,)."""
     shape = layer.module.weight.shape[1:]  # (channels, rows, columns), or (n,)

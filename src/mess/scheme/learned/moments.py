@@ -5,21 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mess.scheme.learned.layers import WeightLayer, patch_order, patches
+from mess.scheme.learned.layers import WeightLayer, patch_order, patches, products
 from mess.scheme.learned.passes import Passes
 
 FEWEST_INPUTS = 256  # however many patches each of them gives
 PATCHES_A_NUMBER = 128  # patches for each number of a row are enough; all inputs where they do not give so many
 DAMPING = 1e-2  # of the mean diagonal: how far a target may leave the float weights for the sake of few inputs
+PIECE_NUMBERS = 1 << 22  # of a moment that change their basis at once (32 MiB)
 FLOAT32_TERMS = 1 << 16  # summed in float32 before they go on in float64
 
 
 def input_moments(stored: Passes, original: Passes, layer: WeightLayer) -> tuple[Tensor, Tensor]:
-    """Return (H, C), both (G, n, n) float64: means of x xᵀ and of x yᵀ.
+    """Return means of x xᵀ, (G, n, n), and of x (W·y)ᵀ, (G, n, R), float64.
 
     Args:
         stored: through the network whose layers before this one are settled; x are the patches `layer` sees there.
         original: through the float network; y are the patches that the same layer sees there.
+        layer: with its float weight W still.
     """
     moment, cross = _Sum(), _Sum()
     looked_at = 0
@@ -30,27 +32,42 @@ def input_moments(stored: Passes, original: Passes, layer: WeightLayer) -> tuple
         pairs = zip(stored.inputs(place, layer.name), original.inputs(place, layer.name), strict=True)
         with torch.inference_mode():
             for x, y in pairs:
-                for x_GNn, y_GNn in zip(patches(layer, x), patches(layer, y), strict=True):
+                pieces = patches(layer, x)
+                answers_GNR, start = products(layer, y), 0
+                for x_GNn in pieces:
+                    end = start + x_GNn.shape[1]
                     moment.add(x_GNn, x_GNn)
-                    cross.add(x_GNn, y_GNn)
+                    cross.add(x_GNn, answers_GNR[:, start:end])
+                    start = end
     order_n = patch_order(layer)
-    return moment.mean(order_n), cross.mean(order_n)
+    return moment.mean()[:, order_n[:, None], order_n], cross.mean()[:, order_n]
 
 
-def asymmetric_target(weight_GRn: Tensor, moment_Gnn: Tensor, cross_Gnn: Tensor) -> Tensor:
+def asymmetric_target(weight_GRn: Tensor, moment_Gnn: Tensor, cross_GnR: Tensor) -> Tensor:
     """Return the weights that make up best for what rounding did to the inputs: argmin_V E‖V·x − W·y‖² (+ damping).
 
-    V = W·(C + δI)ᵀ(H + δI)⁻¹, so V = W where the inputs have not changed.
+    Vᵀ = (H + δI)⁻¹(E[x (W·y)ᵀ] + δWᵀ), so V = W where the inputs have not changed. `moment_Gnn` is the same afterwards.
     """
-    damp = DAMPING * moment_Gnn.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
-    right = cross_Gnn @ weight_GRn.mT + damp * weight_GRn.mT
-    left = moment_Gnn.clone()
-    left.diagonal(dim1=1, dim2=2).add_(damp)
-    return torch.linalg.solve(left, right).mT
+    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
+    undamped_Gn = diagonal_Gn.clone()
+    damp = DAMPING * undamped_Gn.mean().clamp_min(1e-12)
+    diagonal_Gn.add_(damp)  # in place: moments of wide layers are the most that storing keeps in memory
+    factor_Gnn = torch.linalg.cholesky(moment_Gnn)
+    diagonal_Gn.copy_(undamped_Gn)
+    return torch.cholesky_solve(cross_GnR + damp * weight_GRn.mT, factor_Gnn).mT
+
+
+def change_basis(moment_Gnn: Tensor, basis_TT: Tensor) -> None:
+    """Turn H into B·H·Bᵀ in place, B the basis in blocks along the diagonal."""
+    terms = len(basis_TT)
+    rows = terms * max(1, PIECE_NUMBERS // (terms * moment_Gnn[:, 0].numel()))
+    for side_Gnn in (moment_Gnn, moment_Gnn.mT):  # rows, then columns
+        for piece_Gmn in side_Gnn.split(rows, dim=1):
+            piece_Gmn.copy_((basis_TT @ piece_Gmn.unflatten(1, (-1, terms))).flatten(1, 2))
 
 
 class _Sum:
-    """Σ x yᵀ over patches, (G, n, n): products in float32, which are added up in float64 before rounding tells."""
+    """Σ x yᵀ over patches: products in float32, which are added up in float64 before rounding tells."""
 
     def __init__(self) -> None:
         self.terms = self.size = 0
@@ -69,10 +86,11 @@ class _Sum:
         if self._recent_terms >= FLOAT32_TERMS:
             self._flush()
 
-    def mean(self, order_n: Tensor) -> Tensor:
-        """Return the mean over patches, float64, with rows and columns in this order."""
+    def mean(self) -> Tensor:
+        """Return the mean over patches, float64, and forget it."""
         self._flush()
-        return self._total[:, order_n[:, None], order_n].clone() / self.terms
+        mean, self._total = self._total.div_(self.terms), torch.zeros(())
+        return mean
 
     def _flush(self) -> None:
         if self._recent is not None:

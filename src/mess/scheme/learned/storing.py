@@ -14,7 +14,7 @@ from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
-from mess.scheme.learned.moments import asymmetric_target, input_moments
+from mess.scheme.learned.moments import asymmetric_target, change_basis, input_moments
 from mess.scheme.learned.passes import Passes, Progress, batched, silent
 from mess.scheme.learned.rounding import LARGEST, feedback, layer_step, round_layer
 from mess.scheme.learned.sensitivity import output_sensitivity
@@ -89,9 +89,9 @@ def learn(
     Raises:
         OptionError: a network without a convolution or linear layer that runs.
     """
-    original = copy.deepcopy(model).float().cpu().eval()
+    original = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
     original = original.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
-    stored = copy.deepcopy(original)
+    stored = copy.deepcopy(original).requires_grad_(True)
     # given images may come class by class; some layers look at the first of them only
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
     if inputs.dim() == 4:
@@ -116,9 +116,9 @@ def learn(
         for number, layer in enumerate(running):
             progress("rounding", number, len(running))
             basis = bases[layer.basis] if layer.basis else None
-            moment, cross = input_moments(stored_passes, original_passes, layer)
-            target = asymmetric_target(layer.matrix(layer.module.weight.detach().double()), moment, cross)
-            latents[layer.tensor_name] = latent = _rounded(layer, target, moment, sensitivity[layer.name], basis, price)
+            moments = input_moments(stored_passes, original_passes, layer)
+            latents[layer.tensor_name] = latent = _rounded(layer, *moments, sensitivity[layer.name], basis, price)
+            del moments
             layer.module.weight.data = latent.weight().detach()
             stored_passes.settle(layer.name)
             original_passes.settle(layer.name)
@@ -162,17 +162,17 @@ def trimmed(learned: Learned, margin: float) -> Learned:
 
 def _rounded(
     layer: WeightLayer,
-    target_GRn: Tensor,
     moment_Gnn: Tensor,
+    cross_GnR: Tensor,
     sensitivity_O: Tensor,
     basis_TT: Tensor | None,
     price: float,
 ) -> Latent:
     """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
     terms = layer.terms
+    target_GRn = asymmetric_target(layer.matrix(layer.module.weight.detach().double()), moment_Gnn, cross_GnR)
     if basis_TT is not None:
-        for _ in range(2):  # from the left and, as the moment is symmetric, from the right
-            moment_Gnn = (basis_TT @ moment_Gnn.unflatten(1, (-1, terms))).flatten(1, 2).mT
+        change_basis(moment_Gnn, basis_TT)
         target_GRn = (target_GRn.unflatten(-1, (-1, terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
     upper = feedback(moment_Gnn)
     weights_GR = sensitivity_O.reshape(layer.groups, -1)
