@@ -14,10 +14,13 @@ from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
+from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.moments import asymmetric_target, change_basis, input_moments
 from mess.scheme.learned.passes import Passes, Progress, batched, silent
 from mess.scheme.learned.rounding import LARGEST, feedback, layer_step, round_layer
 from mess.scheme.learned.sensitivity import output_sensitivity
+
+WIDE = 2048  # numbers a row, from which on a layer's moments are the most there is in memory
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ def learn(
     ):
         for number, layer in enumerate(running):
             progress("rounding", number, len(running))
+            if layer.module.weight[0].numel() >= WIDE:
+                give_back()
             basis = bases[layer.basis] if layer.basis else None
             moments = input_moments(stored_passes, original_passes, layer)
             latents[layer.tensor_name] = latent = _rounded(layer, *moments, sensitivity[layer.name], basis, price)
