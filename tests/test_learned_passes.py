@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from learned_networks import pictures, small_network
+from mess.scheme.learned import moments as moments_module
 from mess.scheme.learned import passes as passes_module
 from mess.scheme.learned.layers import WeightLayer, weight_layers
 from mess.scheme.learned.moments import asymmetric_target, input_moments
@@ -73,6 +74,7 @@ def seen(net: nn.Module, layer: WeightLayer, batches: list[Tensor]) -> Tensor:
 @pytest.mark.parametrize("make", [small_network, Tangled])
 def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, monkeypatch) -> None:
     monkeypatch.setattr(passes_module, "WAITING_BYTES", bytes_waiting)
+    monkeypatch.setattr(moments_module, "FLOAT32_TERMS", 100)  # so that sums in float32 end within a layer
     torch.manual_seed(0)
     net, batches = make().eval(), list(pictures(12).split(5))
     float_net = copy.deepcopy(net)
@@ -85,6 +87,7 @@ def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, mo
             torch.testing.assert_close(moment, x_GNn.mT @ x_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
             answers_GNR = y_GNn @ layer.matrix(layer.module.weight.double()).mT
             torch.testing.assert_close(cross, x_GNn.mT @ answers_GNR / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
+            assert asymmetric_target(layer.matrix(layer.module.weight.double()), moment, cross).isfinite().all()
             layer.module.weight.mul_(1 + 0.3 * torch.rand_like(layer.module.weight))
             stored.settle(layer.name)
             original.settle(layer.name)

@@ -88,8 +88,9 @@ class _Sum:
 
     def mean(self) -> Tensor:
         """Return the mean over patches, float64, and forget it."""
-        self._flush()
-        mean, self._total = self._total.div_(self.terms), torch.zeros(())
+        with torch.inference_mode():  # where the sum was made
+            self._flush()
+            mean, self._total = self._total.div_(self.terms), torch.zeros(())
         return mean
 
     def _flush(self) -> None:
