@@ -28,7 +28,7 @@ from common import read_rows, setting, write_page, write_rows
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
 from mess.models import Architecture
 from mess.models.recognise import recognise
-from mess.recipes import DataChoice, calibration_inputs, score_network
+from mess.recipes import DataChoice, calibration_batches, calibration_inputs, score_network
 from mess.storing import StoreOptions, compress_learned, compress_with
 from mess.training import load_weights
 from size_page import draw, page
@@ -38,7 +38,7 @@ QPS = (-38, -32, -28, -26, -25, -24, -23, -22, -21, -20, -19, -18, -16)  # NNCod
 PALETTES = (16, 32, 64, 128, 256)
 BITS = (4, 8)
 WITHOUT_IMAGES = (0.001, 0.002, 0.004, 0.008)  # nats of divergence; 0.004 is the default
-CALIBRATED = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.016)  # 0.008 is the default
+CALIBRATED = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.016)
 Row = dict[str, Any]
 
 
@@ -104,6 +104,7 @@ def plan(subject: Subject, retrained: str | None, seeds: list[int]) -> Iterator[
     yield "v2q", "8 bits", lambda: matched_row(subject)
     for nats in WITHOUT_IMAGES:
         yield "v4, no images", f"{nats:g} nats", lambda n=nats: learned_row(subject, None, n, 0)
+    yield "v4, 1,024 images", "by itself", lambda: learned_row(subject, True, None, 0)
     for seed in seeds:
         for nats in CALIBRATED:
             tag = f"{nats:g} nats" + (f", seed {seed}" if seed else "")
@@ -139,8 +140,11 @@ def matched_row(subject: Subject) -> Row:
         return {**file_row(subject, file), "seconds": round(time.perf_counter() - start, 1)}
 
 
-def learned_row(subject: Subject, calibrated: bool | None, divergence: float, seed: int) -> Row:
-    inputs = calibration_inputs(subject.data) if calibrated else None
+def learned_row(subject: Subject, calibrated: bool | None, divergence: float | None, seed: int) -> Row:
+    """Store at a rate, or where none is given at one that `compress` finds, on pictures after the first 1,024."""
+    inputs = None
+    if calibrated:
+        inputs = calibration_batches(subject.data) if divergence is None else calibration_inputs(subject.data)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.mess"
         start = time.perf_counter()

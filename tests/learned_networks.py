@@ -34,3 +34,14 @@ def pictures(count: int = 48, seed: int = 1) -> Tensor:
 def zoo_network() -> nn.Module:
     torch.manual_seed(0)
     return models.create_model("resnet", dataset="cifar10", layers=20, width_mult=0.5).eval()
+
+
+def deciding_network() -> nn.Module:
+    """The small one, with a last layer that makes different pictures different classes."""
+    net = small_network()
+    last = net[-1]
+    with torch.no_grad():
+        answers_NK = net(pictures(200))
+        last.weight.div_(answers_NK.std(0)[:, None])
+        last.bias.sub_(answers_NK.mean(0)).div_(answers_NK.std(0))
+    return net

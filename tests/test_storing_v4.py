@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from learned_networks import pictures, small_network, zoo_network
+from learned_networks import deciding_network, pictures, small_network, zoo_network
 from mess import codec
 from mess.conversion import layout_of, to_tensors
 from mess.errors import DataError, OptionError
+from mess.rates_v4 import Held, accuracy_lost, answers
 from mess.scheme.learned import LearnOptions, gather_inputs, learn
 from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.inputs import natural_noise
-from mess.storing_v4 import V4Options, accuracy_lost, compress_v4, convert_v4, v4_options
+from mess.storing_v4 import V4Options, compress_v4, convert_v4, v4_options
 
 QUICK = V4Options(LearnOptions(divergence=0.02, steps=3))
 
@@ -91,11 +93,37 @@ def test_what_cannot_be_reached_says_what_can() -> None:
 
 
 def test_a_drop_is_kept() -> None:
-    net, inputs = small_network(), pictures()
-    stored = compress_v4(net, inputs, max_drop=2.0, options=QUICK)
-    again = small_network()
-    again.load_state_dict(to_tensors(stored))
-    assert accuracy_lost(net, again, inputs, None) <= 2.0
+    net, inputs = deciding_network(), pictures(400)
+    right = answers(net, inputs).argmax(1)
+    options = replace(QUICK, rest_bits=12)
+    coarse, fine = (compress_v4(net, [(inputs, right)], max_drop=drop, options=options) for drop in (30.0, 4.0))
+    assert len(codec.encode_model(coarse)) < len(codec.encode_model(fine))
+    held = Held(inputs[300:], right[300:])  # of fewer than 1,280 inputs the last quarter is not learned from
+    for stored, drop in ((coarse, 30.0), (fine, 4.0)):
+        again = deciding_network()
+        again.load_state_dict(to_tensors(stored))
+        assert accuracy_lost(answers(net, held.inputs), again.eval(), held) <= drop
+
+
+def test_half_a_point_may_go_where_nothing_else_is_said() -> None:
+    net, inputs = deciding_network(), pictures(600)
+    usual, said = (
+        codec.encode_model(compress_v4(net, inputs, max_drop=drop, options=v4_options(calibrated=True, steps=3)))
+        for drop in (None, 0.5)
+    )
+    assert usual == said
+    few = codec.encode_model(compress_v4(net, inputs[:40], options=v4_options(calibrated=True, steps=3)))
+    assert few == codec.encode_model(compress_v4(net, inputs[:40], options=V4Options(LearnOptions(steps=3))))
+
+
+def test_labels_say_what_is_lost_where_there_are_some() -> None:
+    net, inputs = deciding_network(), pictures(50)
+    before = answers(net, inputs)
+    right = before.argmax(1)
+    other = small_network(1)
+    agreeing = 100 * float((answers(other, inputs).argmax(1) == right).float().mean())
+    assert accuracy_lost(before, other, Held(inputs, right)) == pytest.approx(100 - agreeing)
+    assert accuracy_lost(before, net, Held(inputs, None)) == 0.0
 
 
 def test_weights_that_two_modules_share_are_stored_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from mess.cli.flags import VERSIONS, add_bit_flags, add_normalisation_flags
 from mess.conversion import INPUT_FACTS
 from mess.errors import OptionError
 from mess.models import Architecture
-from mess.recipes import DataChoice, calibration_inputs
+from mess.recipes import DataChoice, calibration_batches
 from mess.storing import LEARNED, SizeReport, compress_learned, compress_with
 from mess.storing_v4 import V4Options
 from mess.training import load_weights
@@ -56,7 +57,12 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--calibration", metavar="DATA", help="dataset or folder whose training pictures v4 looks at")
     group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
     group.add_argument("--target-size", metavar="SIZE", help="size of the file: 90000, 90KB, 1.5MB")
-    group.add_argument("--max-drop", metavar="P", type=float, help="points of accuracy that may be lost")
+    group.add_argument(
+        "--max-drop",
+        metavar="P",
+        type=float,
+        help="points of accuracy that may be lost (default with --calibration: 0.5)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -116,11 +122,11 @@ def parse_size(text: str | None) -> int | None:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-def calibration_images(args: argparse.Namespace, facts: dict[str, list[float]]) -> list[torch.Tensor] | None:
-    """Return the first training pictures of the dataset that was named, normalised as `facts` say."""
+def calibration_images(args: argparse.Namespace, facts: dict[str, list[float]]) -> Iterator[torch.Tensor] | None:
+    """Return the training pictures of the dataset that was named, normalised as `facts` say."""
     if args.calibration is None:
         return None
-    return [calibration_inputs(DataChoice(args.calibration, args.datapath, 0, facts.get("mean"), facts.get("std")))]
+    return calibration_batches(DataChoice(args.calibration, args.datapath, 0, facts.get("mean"), facts.get("std")))
 
 
 def _told(told: tuple[object, ...]) -> str:

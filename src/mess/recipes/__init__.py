@@ -8,7 +8,7 @@ for version 4.
 from mess.recipes.job import DataChoice, DeviceChoice, Job, RateTraining, SchemeTraining, run_folder
 from mess.recipes.resuming import recipe_to_resume
 from mess.recipes.run import RunResult, Tested, run_job, score_network
-from mess.recipes.sources import calibration_inputs
+from mess.recipes.sources import calibration_batches, calibration_inputs
 
 __all__ = [
     "DataChoice",
@@ -18,6 +18,7 @@ __all__ = [
     "RunResult",
     "SchemeTraining",
     "Tested",
+    "calibration_batches",
     "calibration_inputs",
     "recipe_to_resume",
     "run_folder",

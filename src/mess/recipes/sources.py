@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,19 @@ def open_batches(
     )
 
 
-def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
-    """Return the first training pictures of a dataset, neither cropped nor mirrored, as the network takes them."""
+def calibration_batches(choice: DataChoice, batch_size: int = 256) -> Iterator[Tensor]:
+    """Yield training pictures of a dataset in their order, neither cropped nor mirrored, as the network takes them."""
     sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
     images = open_dataset(choice.name, choice.datapath, train=True, mean=choice.mean, std=choice.std, **sizes)
     if isinstance(images, ImageFolder):
         images = replace(images, train=False)
-    batches = Batches(images, min(count, len(images)), train=False, workers=choice.workers)
-    return next(iter(batches.epoch(0)))[0]
+    batches = Batches(images, min(batch_size, len(images)), train=False, workers=choice.workers)
+    return (pictures for pictures, _ in batches.epoch(0))
+
+
+def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
+    """Return the first of these pictures."""
+    return next(calibration_batches(choice, count))
 
 
 def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str, Any]]:

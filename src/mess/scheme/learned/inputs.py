@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from mess.errors import DataError
 from mess.scheme.learned.passes import Progress, batched, silent
 
-MOST = 1024  # inputs looked at
+MOST = 1024  # inputs learned from
+MOST_SMALL = 5 * MOST  # inputs that are read in all, if they are small, so that losses can be measured on the others
+SMALL_NUMBERS = MOST_SMALL * 3 * 32 * 32  # numbers that small inputs have in all
 SYNTHETIC = 256  # pictures that are made up at most
 SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer pictures where they are large
 STEPS = 40
@@ -22,8 +24,8 @@ COLOUR = 0.9  # correlation of the three colours in the pictures that synthesis 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST) -> tuple[Tensor, Tensor | None]:
-    """Return (inputs, labels or None): the first `most` of what is given.
+def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST_SMALL) -> tuple[Tensor, Tensor | None]:
+    """Return (inputs, labels or None): the first `most` of what is given, fewer where they are large, at least `MOST`.
 
     Args:
         calibration: one tensor of inputs, or batches of inputs, or batches of (inputs, labels).
@@ -44,11 +46,12 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST) -> tupl
         if len(pair) > 1 and isinstance(pair[1], Tensor):
             labels.append(pair[1].detach().cpu())
         count += len(pair[0])
-        if count >= most:
+        if count >= min(most, max(MOST, SMALL_NUMBERS // max(1, pair[0][0].numel()))):
             break
     if not count:
         raise DataError("calibration", "at least one input", "none")
-    joined = torch.cat(inputs)[:most]
+    joined = torch.cat(inputs)
+    joined = joined[: min(most, max(MOST, SMALL_NUMBERS // max(1, joined[0].numel())))]
     if not torch.isfinite(joined).all():
         raise DataError("calibration", "finite inputs", "NaN or infinity")
     known = torch.cat(labels)[:most] if labels else None

@@ -34,7 +34,7 @@ class LearnOptions:
         seed: of sampled predictions and of the order of inputs.
     """
 
-    divergence: float = 0.008
+    divergence: float = 0.002
     steps: int = 200
     seed: int = 0
 
