@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from learned_networks import pictures, zoo_network
 from mess import codec
 from mess.scheme.learned import LearnedLayer, rebuild_layer, synthetic_inputs
+from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.distilling import _varied, divergence
 from mess.scheme.learned.inputs import natural_noise
@@ -158,3 +159,13 @@ def test_made_up_pictures_suit_the_network() -> None:
     assert found.shape == (8, 3, 32, 32)
     assert torch.isfinite(found).all()
     assert not torch.equal(found, natural_noise(8, 32))
+
+
+def test_a_larger_network_gets_fewer_pictures_made_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs_module, "STEPS", 1)
+    net = zoo_network()
+    work = inputs_module._work(net, natural_noise(1, 32))
+    assert 10e6 < work < 12e6  # of 41 million multiply-adds a quarter, as the width is half
+    for allowed, count in ((1000, 256), (100, 100), (1, 16)):
+        monkeypatch.setattr(inputs_module, "SYNTHETIC_WORK", allowed * work)
+        assert len(synthetic_inputs(net, 32)) == count

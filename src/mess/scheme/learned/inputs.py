@@ -18,6 +18,8 @@ MOST_SMALL = 5 * MOST  # inputs that are read in all, if they are small, so that
 SMALL_NUMBERS = MOST_SMALL * 3 * 32 * 32  # numbers that small inputs have in all
 SYNTHETIC = 256  # pictures that are made up at most
 SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer pictures where they are large
+SYNTHETIC_WORK = 1 << 36  # multiply-adds of a forward pass over all of them: fewer pictures for a large network
+FEWEST_SYNTHETIC = 16
 STEPS = 40
 RATE = 0.1
 COLOUR = 0.9  # correlation of the three colours in the pictures that synthesis starts from
@@ -63,14 +65,18 @@ def synthetic_inputs(
 ) -> Tensor:
     """Return pictures, (count, 3, S, S), that the network finds ordinary; no data is needed.
 
-    256 small ones unless `count` says otherwise, 16 of ImageNet's size: these show as many places as there are numbers.
+    Up to 256 small ones unless `count` says otherwise; 16 of ImageNet's size, which show as many places; fewer, down to
+    16, for a large network, as each takes time in proportion to it.
 
     Noise with the spectrum of natural images is changed by gradient descent until each BatchNorm layer sees the means
     and variances it has stored (Cai et al. 2020, arXiv 2001.00281). Without BatchNorm the noise is what is returned.
     """
     model = copy.deepcopy(model).eval().requires_grad_(False)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    count = count or min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
+    if count is None:
+        affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size))
+        numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
+        count = min(numerous, max(FEWEST_SYNTHETIC, affordable))
     pictures = natural_noise(count, image_size, seed=seed)
     norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
     if not norms:
@@ -106,6 +112,22 @@ def natural_noise(count: int, size: int, *, seed: int = 0) -> Tensor:
     noise = torch.fft.ifft2(spectrum / radius).real
     colours = torch.full((3, 3), COLOUR).fill_diagonal_(1.0)
     return torch.einsum("ij,njhw->nihw", torch.linalg.cholesky(colours), noise / noise.std())
+
+
+@torch.no_grad()
+def _work(model: nn.Module, picture: Tensor) -> int:
+    """Return the multiply-adds of convolutions and linear layers in a forward pass, at least 1."""
+    counts = [1]
+
+    def note(module: nn.Conv2d | nn.Linear, _: object, output: Tensor) -> None:
+        counts.append(output.numel() * module.weight[0].numel())
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    model(picture)
+    for handle in handles:
+        handle.remove()
+    return sum(counts)
 
 
 def _note_misfit(misfits: list[Tensor], module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
