@@ -34,7 +34,7 @@ from mess.recipes.sources import open_batches
 from mess.storing import compress_learned
 from mess.training import load_weights
 
-RATES = (0.004, 0.008, 0.016)  # nats; the middle one is the default
+RATES = (0.004, 0.008, 0.016)  # nats
 DEFAULT = RATES[1]
 WHOLE, BASE = "everything", "no distilling"
 LEARNED = "mess.scheme.learned.storing"

@@ -85,9 +85,9 @@ def described(row: dict[str, Any]) -> str:
     return f"Commit {row['commit']}, {row['machine']}, {row['threads']} threads, torch {row['torch']}."
 
 
-def all_described(rows: Iterable[dict[str, Any]]) -> str:
-    """Return where rows were measured: a line for each place, with how many of them are from there."""
+def all_described(rows: Iterable[dict[str, Any]]) -> list[str]:
+    """Return lines that say where rows were measured: one for each place, with how many of them are from there."""
     counts = Counter(described(row) for row in rows)
     if len(counts) == 1:
-        return next(iter(counts))
-    return "\n".join(f"- {count} rows: {place}" for place, count in counts.items())
+        return list(counts)
+    return [f"- {count} rows: {place}" for place, count in counts.items()]

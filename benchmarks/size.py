@@ -2,7 +2,7 @@
 
     python benchmarks/size.py --datapath ../data --network "ResNet-20=resnet20.th" --network "ResNet-56=resnet56.th"
     python benchmarks/size.py --datapath ../data --network "ResNet-20 fine-tuned=ckpt_best.pth" \\
-        --retrained "ResNet-20 fine-tuned=ckpt_best_v4.mess"
+        --retrained "ResNet-20 fine-tuned=ckpt_best_v4.mess=rate weight 0.05, 15 epochs"
 
 Networks are CIFAR networks that were trained with ImageNet's mean and std (`--own-normalisation`: with the dataset's);
 their architecture is found by the shapes of the weights. Bytes are those of real files, accuracy is that of the network
@@ -37,7 +37,7 @@ NAME = "peers"
 QPS = (-38, -32, -28, -26, -25, -24, -23, -22, -21, -20, -19, -18, -16)  # NNCodec's steps: larger is coarser
 PALETTES = (16, 32, 64, 128, 256)
 BITS = (4, 8)
-WITHOUT_IMAGES = (0.001, 0.002, 0.004, 0.008)  # nats of divergence; 0.004 is the default
+WITHOUT_IMAGES = (0.001, 0.002, 0.004, 0.008)  # nats of divergence; 0.002 is the default
 CALIBRATED = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.016)
 Row = dict[str, Any]
 
@@ -63,7 +63,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datapath", type=Path, default=Path("../data"))
     parser.add_argument("--network", action="append", default=[], metavar="NAME=FILE", help="float weights")
-    parser.add_argument("--retrained", action="append", default=[], metavar="NAME=FILE", help="a .mess file made of it")
+    parser.add_argument(
+        "--retrained",
+        action="append",
+        default=[],
+        metavar="NAME=FILE=HOW",
+        help="a .mess file trained from it, and how",
+    )
     parser.add_argument("--own-normalisation", action="store_true", help="trained with the dataset's own mean and std")
     parser.add_argument(
         "--methods", nargs="+", metavar="METHOD", help='only rows that begin so: "v4" or "NNCodec|qp -24"'
@@ -73,14 +79,15 @@ def main() -> None:
     mean, std = (None, None) if args.own_normalisation else (IMAGENET_MEAN, IMAGENET_STD)
     data = DataChoice("cifar10", args.datapath, 0, mean, std)
     rows = read_rows(NAME)
-    stored = dict(text.split("=", 1) for text in args.retrained)
+    retrained = [tuple(text.split("=", 2)) for text in args.retrained]
     for text in args.network:
         label, _, file = text.partition("=")
         architecture = recognise({name: tuple(t.shape) for name, t in load_weights(file)[0].items()})
         if architecture is None:
             raise SystemExit(f"{file} is no network of the zoo")
         subject = Subject(label, file, architecture, data)
-        for method, tag, measure in plan(subject, stored.get(label), args.seeds):
+        trained = {how: Path(file) for name, file, how in retrained if name == label}
+        for method, tag, measure in plan(subject, trained, args.seeds):
             key = f"{label}|{method}|{tag}"
             if key in rows or (args.methods and not f"{method}|{tag}".startswith(tuple(args.methods))):
                 continue
@@ -91,7 +98,9 @@ def main() -> None:
     draw(rows)
 
 
-def plan(subject: Subject, retrained: str | None, seeds: list[int]) -> Iterator[tuple[str, str, Callable[[], Row]]]:
+def plan(
+    subject: Subject, retrained: Mapping[str, Path], seeds: list[int]
+) -> Iterator[tuple[str, str, Callable[[], Row]]]:
     """Yield (method, setting, function that measures it)."""
     yield "float", "", lambda: float_row(subject)
     for qp in QPS:
@@ -104,13 +113,13 @@ def plan(subject: Subject, retrained: str | None, seeds: list[int]) -> Iterator[
     yield "v2q", "8 bits", lambda: matched_row(subject)
     for nats in WITHOUT_IMAGES:
         yield "v4, no images", f"{nats:g} nats", lambda n=nats: learned_row(subject, None, n, 0)
-    yield "v4, 1,024 images", "by itself", lambda: learned_row(subject, True, None, 0)
+    yield "v4, 1,024 images", "half a point, found by itself", lambda: learned_row(subject, True, None, 0)
     for seed in seeds:
         for nats in CALIBRATED:
             tag = f"{nats:g} nats" + (f", seed {seed}" if seed else "")
             yield "v4, 1,024 images", tag, lambda n=nats, s=seed: learned_row(subject, True, n, s)
-    if retrained is not None:
-        yield "v4, retrained", Path(retrained).stem, lambda: file_row(subject, Path(retrained))
+    for how, file in retrained.items():
+        yield "v4, retrained", how, lambda f=file: file_row(subject, f)
 
 
 def float_row(subject: Subject) -> Row:

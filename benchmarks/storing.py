@@ -127,7 +127,7 @@ def page(rows: dict[str, Any]) -> list[str]:
             f" {row['teraproducts']:.2f} | {1e6 * row['cpu_s'] / row['weights']:.2f} |"
             f" {row['peak_bytes'] / 1e6:.0f} | {row['load_s']:.2f} | {limit} |"
         )
-    return [*lines, "", all_described(rows.values())]
+    return [*lines, "", *all_described(rows.values())]
 
 
 if __name__ == "__main__":

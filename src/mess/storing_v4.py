@@ -33,7 +33,7 @@ CIFAR_SIZE = 32
 USUAL_DROP = 0.5  # points that may be lost where nothing else is said and there are inputs to measure it on
 LEAST_HELD = 128  # inputs, below which half a point cannot be seen
 # Made-up pictures say less about the network: do not train on them, which gains nothing.
-WITHOUT_IMAGES = LearnOptions(divergence=0.004, steps=0)
+WITHOUT_IMAGES = LearnOptions(steps=0)
 
 
 @dataclass(frozen=True)
