@@ -90,6 +90,8 @@ def test_what_cannot_be_reached_says_what_can() -> None:
         compress_v4(net, inputs, target_size=100, max_drop=1.0)
     with pytest.raises(OptionError, match="points above 0"):
         compress_v4(net, inputs, max_drop=0.0, options=QUICK)
+    with pytest.raises(OptionError, match="at least 4 calibration inputs, found 3"):
+        compress_v4(net, inputs[:3], max_drop=1.0, options=QUICK)
 
 
 def test_a_drop_is_kept() -> None:

@@ -133,6 +133,8 @@ def convert_v4(
         max_drop = USUAL_DROP
     if max_drop is None:
         learned_from = inputs[:MOST]
+    elif not len(held.inputs):
+        raise OptionError("--max-drop", "at least 4 calibration inputs", len(inputs))
 
     def store(learned: Learned) -> codec.StoredModel:
         return as_stored(learned, weights, options.rest_bits, architecture=architecture, about=about or {})
