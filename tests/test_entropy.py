@@ -125,3 +125,10 @@ def test_any_number_of_bits_comes_back_the_same_from_many_threads(version: str, 
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(one, list(whole) * 2))
+
+
+def test_bytes_that_cannot_be_coded_smaller_are_copied() -> None:
+    values_N = drawn("even", MILLION)
+    content = streams.write_integers(values_N, streams.Sharing())
+    assert values_N.astype(np.uint8).tobytes() in content
+    assert len(content) <= MILLION + 10

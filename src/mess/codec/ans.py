@@ -42,6 +42,8 @@ def encode(symbols_N: np.ndarray, frequency_A: np.ndarray) -> list[np.ndarray]:
         symbols_N: 0 … A−1.
         frequency_A: integers ≥ 1 that sum to 2^24.
     """
+    if len(frequency_A) == 1:  # nothing to tell apart
+        return [np.zeros(0, dtype=np.uint32)]
     if constriction is None:
         raise MessError("constriction", "the package, which writing needs", "none", "pip install constriction")
     model_ = model(frequency_A)

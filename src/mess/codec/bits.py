@@ -34,6 +34,8 @@ def pack(numbers_N: np.ndarray, width: int) -> bytes:
     """Write each number's `width` lowest bits (0 … 57), lowest first, without gaps; the last byte is filled with 0."""
     if not width:
         return b""
+    if width == 8:
+        return numbers_N.astype(np.uint8).tobytes()
     bits_NW = (numbers_N.astype(np.uint64)[:, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
     return np.packbits(bits_NW.astype(np.uint8).ravel(), bitorder="little").tobytes()
 
@@ -42,6 +44,8 @@ def unpack(content: bytes, count: int, width: int) -> np.ndarray:
     """Undo `pack`: `count` numbers, int64. The caller has checked that `content` has `packed_size` bytes."""
     if not width:
         return np.zeros(count, dtype=np.int64)
+    if width == 8:
+        return np.frombuffer(content, np.uint8).astype(np.int64)
     # eight bytes from the one a number starts in hold all of it: 7 + 57 bits
     windows = np.ndarray((len(content),), "<i8", content + bytes(7), strides=(1,))
     out_N = np.empty(count, dtype=np.int64)

@@ -30,6 +30,7 @@ STEPPED, INTEGERS, PLANES = range(3)
 CONSTANT, CODED, CODED_SHARED = range(3)
 Range = tuple[int, int]  # the lowest and the highest integer that there may be
 BYTE, BOOL, INT32 = (0, 255), (0, 1), (-(1 << 31), (1 << 31) - 1)
+FAST = 0.999  # of their bytes is what bits that are only copied count: the mantissas of floats are read much faster so
 MOST_LOW_BITS = 57  # as many as fit into eight bytes at any place within the first
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 PLAIN_DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
@@ -140,8 +141,9 @@ def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
         options = [(own, False, 8 * len(own.content))]
         if sharing.table is not None:
             options.append((sharing.table, True, 0))
+        favour = FAST if len(counts_A) == 1 else 1.0
         for table, shared, side in options:
-            cost = table.cost(counts_A) + side + width * len(values_N)
+            cost = favour * (table.cost(counts_A) + side + width * len(values_N))
             if best is None or cost < best[0]:
                 best = (cost, width, table, shared)
     if best is None:  # pragma: no cover - `_widths` always offers one
@@ -205,7 +207,8 @@ def read_integers(
 
 
 def _widths(largest: int) -> Sequence[int]:
-    """Return how many low bits to try leaving uncoded: none where the alphabet is small, else about what noise is."""
+    """Return how many low bits to try leaving uncoded: none of a small alphabet, about what noise is, all."""
     need = max(0, largest.bit_length() - (LARGEST_ALPHABET.bit_length() - 1))
     wide = max(0, largest.bit_length() - 8)
-    return sorted({min(MOST_LOW_BITS, max(need, width)) for width in (0, wide - 4, wide, wide + 3)})
+    widths = (0, wide - 4, wide, wide + 3, largest.bit_length())
+    return sorted({min(MOST_LOW_BITS, max(need, width)) for width in widths})

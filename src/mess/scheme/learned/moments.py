@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mess.scheme.learned.layers import WeightLayer, patch_order, patches, products
 from mess.scheme.learned.passes import Passes
+from mess.scheme.learned.rounding import damped_factor
 
 FEWEST_INPUTS = 256  # however many patches each of them gives
 PATCHES_A_NUMBER = 128  # patches for each number of a row are enough; all inputs where they do not give so many
@@ -46,15 +47,11 @@ def input_moments(stored: Passes, original: Passes, layer: WeightLayer) -> tuple
 def asymmetric_target(weight_GRn: Tensor, moment_Gnn: Tensor, cross_GnR: Tensor) -> Tensor:
     """Return the weights that make up best for what rounding did to the inputs: argmin_V E‖V·x − W·y‖² (+ damping).
 
-    Vᵀ = (H + δI)⁻¹(E[x (W·y)ᵀ] + δWᵀ), so V = W where the inputs have not changed. `moment_Gnn` is the same afterwards.
+    Vᵀ = (H + δI)⁻¹(E[x (W·y)ᵀ] + δWᵀ), so V = W where the inputs have not changed.
     """
-    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
-    undamped_Gn = diagonal_Gn.clone()
-    damp = DAMPING * undamped_Gn.mean().clamp_min(1e-12)
-    diagonal_Gn.add_(damp)  # in place: moments of wide layers are the most that storing keeps in memory
-    factor_Gnn = torch.linalg.cholesky(moment_Gnn)
-    diagonal_Gn.copy_(undamped_Gn)
-    return torch.cholesky_solve(cross_GnR + damp * weight_GRn.mT, factor_Gnn).mT
+    damping = DAMPING * moment_Gnn.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
+    factor_Gnn = damped_factor(moment_Gnn, damping)
+    return torch.cholesky_solve(cross_GnR + damping * weight_GRn.mT, factor_Gnn).mT
 
 
 def change_basis(moment_Gnn: Tensor, basis_TT: Tensor) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mess.scheme.learned.layers import WeightLayer
 
 Progress = Callable[[str, int, int], None]  # what is being done, done so far, in all
-BATCH = 128  # inputs a pass of a small image
+BATCH = 64  # inputs a pass of a small image
 BATCH_NUMBERS = 1 << 20  # input numbers a pass at most: fewer inputs where they are large
 WAITING_BYTES = 1 << 28  # that waiting passes of a network may keep; others are run anew when they are needed
 KEPT_A_BYTE = (

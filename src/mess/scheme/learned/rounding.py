@@ -24,11 +24,22 @@ SMOOTHING = 0.3  # added to counts: an integer that has not been seen can be cho
 
 
 def feedback(moment_Gnn: Tensor) -> Tensor:
-    """Return U, upper triangular with Uᵀ U = H⁻¹, (G, n, n)."""
-    mean = moment_Gnn.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-12)
-    damped = moment_Gnn.clone()
-    damped.diagonal(dim1=1, dim2=2).add_(DAMPING * mean)
-    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    """Return U, upper triangular with Uᵀ U = H⁻¹, (G, n, n); H is damped."""
+    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
+    factor_Gnn = damped_factor(moment_Gnn, DAMPING * diagonal_Gn.mean(1, keepdim=True).clamp_min(1e-12))
+    inverse_Gnn = torch.cholesky_inverse(factor_Gnn)
+    del factor_Gnn  # wide layers have nothing larger in memory than these matrices
+    return torch.linalg.cholesky(inverse_Gnn, upper=True)
+
+
+def damped_factor(moment_Gnn: Tensor, damping: Tensor) -> Tensor:
+    """Return the Cholesky factor of H + δI, without a second H in memory; H is the same afterwards."""
+    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
+    undamped_Gn = diagonal_Gn.clone()
+    diagonal_Gn.add_(damping)
+    factor_Gnn = torch.linalg.cholesky(moment_Gnn)
+    diagonal_Gn.copy_(undamped_Gn)
+    return factor_Gnn
 
 
 def layer_step(feedback_Gnn: Tensor, sensitivity_GR: Tensor, price: float) -> float:
