@@ -40,7 +40,7 @@ def page(rows: Rows) -> list[str]:
         "`--precision bf16`, `--mean`, `--std`, `--datapath` and",
         "",
         "    --ckpt PUBLIC --epochs 4 --lr 0.05 --schedule onecycle",
-        "    --ckpt TUNED --epochs E --lr 0.005 -N -v v4 --rate-weight L",
+        "    --ckpt TUNED --epochs E --lr 0.005 -N -v v4 --rate-weight L [--teacher OTHER]",
         "",
         "The ShuffleNetV2 (`-a shufflenetv2 --width-mult 0.5`) and the WideResNet (`-a wideresnet --layers 16",
         "--width-mult 2`) are from random weights, with `--epochs 6 --lr 0.2 --schedule onecycle --precision bf16`.",
