@@ -28,6 +28,7 @@ EXAMPLES = """Examples:
   mess compress weights.safetensors -v v3 -d 4 --pointwise 8
   mess compress weights.pth -v v4 --calibration cifar10 --datapath ../data
   mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB"""
+Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 UNITS = {"": 1, "B": 1, "KB": 1000, "KIB": 1024, "MB": 1000**2, "MIB": 1024**2}
 
 
@@ -122,8 +123,8 @@ def parse_size(text: str | None) -> int | None:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-def calibration_images(args: argparse.Namespace, facts: dict[str, list[float]]) -> Iterator[torch.Tensor] | None:
-    """Return the training pictures of the dataset that was named, normalised as `facts` say."""
+def calibration_images(args: argparse.Namespace, facts: dict[str, list[float]]) -> Batches | None:
+    """Return the training pictures of the dataset that was named, normalised as `facts` say, and their labels."""
     if args.calibration is None:
         return None
     return calibration_batches(DataChoice(args.calibration, args.datapath, 0, facts.get("mean"), facts.get("std")))

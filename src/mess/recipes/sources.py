@@ -47,19 +47,19 @@ def open_batches(
     )
 
 
-def calibration_batches(choice: DataChoice, batch_size: int = 256) -> Iterator[Tensor]:
-    """Yield training pictures of a dataset in their order, neither cropped nor mirrored, as the network takes them."""
+def calibration_batches(choice: DataChoice, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield training pictures of a dataset, neither cropped nor mirrored, as the network takes them, and labels."""
     sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
     images = open_dataset(choice.name, choice.datapath, train=True, mean=choice.mean, std=choice.std, **sizes)
     if isinstance(images, ImageFolder):
         images = replace(images, train=False)
     batches = Batches(images, min(batch_size, len(images)), train=False, workers=choice.workers)
-    return (pictures for pictures, _ in batches.epoch(0))
+    return iter(batches.epoch(0))
 
 
 def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
     """Return the first of these pictures."""
-    return next(calibration_batches(choice, count))
+    return next(calibration_batches(choice, count))[0]
 
 
 def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str, Any]]:
