@@ -25,6 +25,7 @@ ABOVE = 1.01  # of the target size: what is aimed at, because bytes can be taken
 NEAR = 0.01  # how near, in the logarithm of bytes, drafts come to the target
 MOST_TRIM = 0.15  # of a bin: as far as taking off bytes at the end goes
 DRAFT_INPUTS = 128
+DRAFT_HELD = 1024  # inputs that a draft's loss is measured on
 DRAFTS = 8  # at most, to find a rate
 FULL_RUNS = 4  # at most, once a rate is found
 SMALLEST, LARGEST = 1e-6, 10.0  # nats
@@ -49,6 +50,10 @@ class Held:
 
     inputs: Tensor
     labels: Tensor | None
+
+    def first(self, count: int | None) -> Held:
+        """Return the first `count` of them, or all."""
+        return Held(self.inputs[:count], self.labels[:count] if self.labels is not None else None)
 
 
 @dataclass(frozen=True)
@@ -142,11 +147,11 @@ class Search:
             raise OptionError("--max-drop", "more points for this network", drop, "Try a larger one")
         return best
 
-    def lost(self, stored: StoredModel) -> float:
-        """Return points of accuracy that a file loses on the inputs held apart."""
+    def lost(self, stored: StoredModel, count: int | None = None) -> float:
+        """Return points of accuracy that a file loses on the inputs held apart, or the first `count` of them."""
         again = copy.deepcopy(self.module)
         again.load_state_dict(self.restore(stored))
-        return accuracy_lost(self._answers, again, self.held)
+        return accuracy_lost(self._answers[:count], again, self.held.first(count))
 
     @cached_property
     def _answers(self) -> Tensor:
@@ -155,7 +160,7 @@ class Search:
     def _drafted(self, drop: float) -> float:
         divergence = self.learning.divergence
         for _ in range(DRAFTS):
-            lost = self.lost(self.store(self.learned(divergence, draft=True)))
+            lost = self.lost(self.store(self.learned(divergence, draft=True)), DRAFT_HELD)
             if NEAR_DROP[0] * drop <= lost <= NEAR_DROP[1] * drop or not SMALLEST < divergence < LARGEST:
                 break
             divergence = _scaled(divergence, drop, lost)

@@ -22,7 +22,7 @@ from mess.scheme.learned.layers import WeightLayer
 
 Progress = Callable[[str, int, int], None]  # what is being done, done so far, in all
 BATCH = 64  # inputs a pass of a small image
-BATCH_NUMBERS = 1 << 20  # input numbers a pass at most: fewer inputs where they are large
+BATCH_NUMBERS = 5 << 17  # input numbers a pass at most: fewer inputs where they are large
 WAITING_BYTES = 1 << 28  # that waiting passes of a network may keep; others are run anew when they are needed
 KEPT_A_BYTE = (
     4  # what a waiting pass keeps for each byte of the input that it shows: what goes round the layer, buffers
