@@ -31,7 +31,7 @@ FULL_RUNS = 4  # at most, once a rate is found
 SMALLEST, LARGEST = 1e-6, 10.0  # nats
 USUAL_POWER = 2.5  # by which the divergence changes with the size, until two points say
 # Loss of accuracy is about proportional to the divergence; ResNets and a WideResNet lost two thirds of what drafts did.
-DRAFT_LOSS = 1.2  # of the drop allowed is what a draft should lose, for the whole run to lose `AIM` of it
+DRAFT_LOSS = 1.2  # of the drop allowed is what a draft should lose, for rounding with all inputs to lose `AIM` of it
 LEAST_LOST = 1 / 16  # of the drop that is looked for: less than that is noise
 NEAR_DROP = (0.75, 1.25)  # of the drop looked for: near enough for a draft
 ENOUGH = 0.6  # of the drop allowed: a file that loses as much need not lose more
@@ -84,6 +84,11 @@ class Search:
         inputs = self.inputs[:DRAFT_INPUTS] if draft else self.inputs
         return learn(self.module, inputs, options, progress=self.progress, draft=draft)
 
+    def rounded(self, divergence: float) -> Learned:
+        """Round the network at a rate with a look at all inputs, but without distilling, which takes longest."""
+        options = replace(self.learning, divergence=divergence)
+        return learn(self.module, self.inputs, options, progress=self.progress, draft=True)
+
     def to_size(self, target: int) -> StoredModel:
         """Find a rate on quick drafts, aim a little above the target, and take the last bytes off at the end."""
         points: list[Point] = []
@@ -119,7 +124,9 @@ class Search:
         return best[1]
 
     def to_drop(self, drop: float) -> StoredModel:
-        """Find a rate on quick drafts, and change it until a whole run loses no more than `drop` points, nor much less.
+        """Find a rate on quick drafts, and change it until rounding loses no more than `drop` points, nor much less.
+
+        Then distil; what comes of it is taken where it loses less.
 
         Raises:
             OptionError: points that are not above 0, or fewer than the finest rates lose.
@@ -128,12 +135,12 @@ class Search:
             raise OptionError("--max-drop", "points above 0", drop)
         divergence = self._drafted(DRAFT_LOSS * drop)
         fine, coarse = 0.0, math.inf  # the coarsest rate that kept to the drop, and the finest that did not
-        best: StoredModel | None = None
+        best: tuple[float, StoredModel] | None = None
         for run in range(DRAFTS):
-            stored = self.store(self.learned(divergence))
+            stored = self.store(self.rounded(divergence))
             lost = self.lost(stored)
             if lost <= drop:
-                fine, best = divergence, stored
+                fine, best = divergence, (lost, stored)
             else:
                 coarse = divergence
             done = ENOUGH * drop <= lost <= drop or (best is not None and run >= FULL_RUNS - 1)
@@ -145,7 +152,10 @@ class Search:
                 divergence = min(_scaled(divergence, AIM * drop, lost), coarse / 2)
         if best is None:
             raise OptionError("--max-drop", "more points for this network", drop, "Try a larger one")
-        return best
+        if self.learning.steps:
+            distilled = self.store(self.learned(fine))
+            best = min(best, (self.lost(distilled), distilled), key=lambda pair: pair[0])
+        return best[1]
 
     def lost(self, stored: StoredModel, count: int | None = None) -> float:
         """Return points of accuracy that a file loses on the inputs held apart, or the first `count` of them."""
