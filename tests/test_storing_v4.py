@@ -165,3 +165,18 @@ def test_options_validate_themselves() -> None:
     for make in (lambda: LearnOptions(divergence=0.0), lambda: LearnOptions(steps=-1), lambda: V4Options(rest_bits=1)):
         with pytest.raises(OptionError):
             make()
+
+
+def test_a_channel_that_never_varies_takes_no_bits_from_the_others() -> None:
+    net = deciding_network()
+    norm = net[1]
+    with torch.no_grad():
+        net[0].weight[3] = 0.0  # as training with a price leaves channels
+        norm.running_mean[3], norm.running_var[3] = 0.0, 1e-40
+    inputs = pictures(100)
+    again = deciding_network()
+    again.load_state_dict(to_tensors(compress_v4(net, inputs, options=V4Options(LearnOptions(1e-4, steps=0)))))
+    scale = norm.weight / (norm.running_var + norm.eps).sqrt()
+    assert scale[3].abs() > 100 * scale[:3].abs().max()
+    with torch.no_grad():
+        torch.testing.assert_close(again[:3].eval()(inputs), net[:3](inputs), rtol=0.1, atol=0.1)

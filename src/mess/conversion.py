@@ -37,6 +37,8 @@ DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.uint8, torch.bool,
 )}  # fmt: skip
 # what a file's description of a network carries beside the fields of `Architecture`: the input it was trained on
+DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
+STEPPED = range(2, 13)  # bits of multiples of one step; 16 and 32 are floats
 INPUT_FACTS = ("mean", "std")
 
 
@@ -230,11 +232,17 @@ def batch_norm_layers(module: nn.Module | None, weights: Mapping[str, Tensor]) -
 
 
 def fold_batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], bits: int) -> codec.BatchNorm:
-    """Fold a layer to x·scale + shift, in float64, then round once."""
+    """Fold a layer to x·scale + shift, in float64, then round once.
+
+    A channel whose input never varies has a scale of weight/√eps, hundreds of times the others', and nothing to scale:
+    multiples of one step that reach so far would leave the others hardly any. Its answer is all shift.
+    """
     weight, bias, mean, var = (
         weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
     scale = weight / torch.sqrt(var + layer.eps)
+    if bits in STEPPED:
+        scale = torch.where(var < DEAD, 0.0, scale)
     shift = bias - mean * scale
     a, b = (codec.as_numbers(x.float().numpy(), "float32", bits, prefix) for x in (scale, shift))
     return codec.BatchNorm(a, b, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)

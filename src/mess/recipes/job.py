@@ -23,12 +23,12 @@ class RateTraining:
         weight: nats of loss that one bit a weight costs: larger makes smaller files.
         teacher: a checkpoint, of any network with as many classes, whose answers are learned in place of labels, or
             `LABELS`; None: the float network that a run starts from, or labels where it starts from a file.
-        rest_bits: of BatchNorm vectors and biases in the file; 8 cost a ResNet-56 nine points (docs/results/peers.md).
+        rest_bits: of BatchNorm vectors and biases in the file.
     """
 
     weight: float = 0.05
     teacher: str | None = None
-    rest_bits: int = 12
+    rest_bits: int = 8
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < 100:
