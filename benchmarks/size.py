@@ -113,7 +113,7 @@ def plan(
     yield "v2q", "8 bits", lambda: matched_row(subject)
     for nats in WITHOUT_IMAGES:
         yield "v4, no images", f"{nats:g} nats", lambda n=nats: learned_row(subject, None, n, 0)
-    yield "v4, 1,024 images", "half a point, found by itself", lambda: learned_row(subject, True, None, 0)
+    yield "v4, 1,024 images", "a point, found by itself", lambda: learned_row(subject, True, None, 0)
     for seed in seeds:
         for nats in CALIBRATED:
             tag = f"{nats:g} nats" + (f", seed {seed}" if seed else "")

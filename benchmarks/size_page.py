@@ -31,7 +31,7 @@ def page(rows: Rows) -> list[str]:
         "benchmarks/size.py has the commands); peers.json has commit, machine and versions of each row. NNCodec",
         "2.1.3 has its defaults; palettes are k-means by layer, integers symmetric by output channel, both with",
         "zstd at 19; ZipNN loses nothing. Which setting of a method is taken is chosen on the test images, for",
-        "all methods alike. *Half a point, found by itself* is `mess compress -v v4 --calibration cifar10` as it",
+        "all methods alike. *A point, found by itself* is `mess compress -v v4 --calibration cifar10` as it",
         "is: the rate is found on 4,096 training images after the 1,024, with labels; no test image has a say.",
         "",
         "![bytes against accuracy](peers.png)",

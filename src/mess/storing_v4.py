@@ -30,8 +30,8 @@ from mess.scheme.learned.passes import Progress, silent
 REST_BITS = 8
 IMAGE_SIZES = {"imagenet": 224}
 CIFAR_SIZE = 32
-USUAL_DROP = 0.5  # points that may be lost where nothing else is said and there are inputs to measure it on
-LEAST_HELD = 128  # inputs, below which half a point cannot be seen
+USUAL_DROP = 1.0  # points that may be lost where nothing else is said and there are inputs to measure it on
+LEAST_HELD = 128  # inputs, below which a point cannot be seen
 # Made-up pictures say less about the network: do not train on them, which gains nothing.
 WITHOUT_IMAGES = LearnOptions(steps=0)
 
@@ -108,7 +108,7 @@ def convert_v4(
         max_drop: accuracy that may be lost, in points, as measured on inputs that are not learned from: on those after
             the first 1,024, thousands of small ones, or on the last quarter where there are not many more. With
             labels, if there are some; without, by the probability that the float network gives to both answers.
-        options: rate and effort; where they leave the rate open and no target says it, half a point may be lost.
+        options: rate and effort; where they leave the rate open and no target says it, a point may be lost.
         architecture: which network of the zoo a state dict is; found out if None.
         about: facts for the file: "mean" and "std" with the network, all else with the scheme.
 

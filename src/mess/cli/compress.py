@@ -62,7 +62,7 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
         "--max-drop",
         metavar="P",
         type=float,
-        help="points of accuracy that may be lost (default with --calibration: 0.5)",
+        help="points of accuracy that may be lost (default with --calibration: 1)",
     )
 
 
