@@ -21,13 +21,14 @@ from mess.scheme.learned import Learned, LearnOptions, learn, trimmed
 from mess.scheme.learned.passes import Progress, batched
 
 BELOW = 0.99  # of the target size: a file lands between this and the target
-ABOVE = 1.01  # of the target size: what is aimed at, because bytes can be taken off at the end but not added
+AIMED_AT = 0.995  # of the target size
 NEAR = 0.01  # how near, in the logarithm of bytes, drafts come to the target
-MOST_TRIM = 0.15  # of a bin: as far as taking off bytes at the end goes
+MOST_TRIM = 0.5  # of a bin: as far as taking off bytes at the end goes
 DRAFT_INPUTS = 128
 DRAFT_HELD = 1024  # inputs that a draft's loss is measured on
 DRAFTS = 8  # at most, to find a rate
-FULL_RUNS = 4  # at most, once a rate is found
+FULL_RUNS = 4  # at most for a drop, once a rate is found
+SIZE_RUNS = 6  # at most for a size
 SMALLEST, LARGEST = 1e-6, 10.0  # nats
 USUAL_POWER = 2.5  # by which the divergence changes with the size, until two points say
 # Loss of accuracy is about proportional to the divergence; ResNets and a WideResNet lost two thirds of what drafts did.
@@ -90,7 +91,7 @@ class Search:
         return learn(self.module, self.inputs, options, progress=self.progress, draft=True)
 
     def to_size(self, target: int) -> StoredModel:
-        """Find a rate on quick drafts, aim a little above the target, and take the last bytes off at the end."""
+        """Find a rate on quick drafts, and change it until a whole run takes 99 to 100 % of the target."""
         points: list[Point] = []
         divergence = self.learning.divergence
         while len(points) < DRAFTS:
@@ -104,20 +105,20 @@ class Search:
         best: tuple[int, StoredModel | None] = (0, None)
         runs: list[Point] = []
         above: tuple[int, Learned | None] = (1 << 62, None)
-        while len(runs) < FULL_RUNS and best[0] < BELOW * target:
+        while len(runs) < SIZE_RUNS and best[0] < BELOW * target:
             learned = self.learned(divergence)
             size, stored = self._sized(learned)
             runs.append((divergence, size))
             if size > target:
                 above = min(above, (size, learned), key=lambda pair: pair[0])
-                size, stored = self._trimmed(learned, target, MOST_TRIM) or (0, stored)
-            best = max(best, (size, stored), key=lambda pair: pair[0])
-            following = _next_divergence(runs, ABOVE * target, _power(points))
+            else:
+                best = max(best, (size, stored), key=lambda pair: pair[0])
+            following = _next_divergence(runs, AIMED_AT * target, _power(points))
             if following == divergence:  # as coarse or as fine as it gets
                 break
             divergence = following
-        if best[0] < BELOW * target and above[1] is not None:  # rates too coarse to hit it: take off whatever it needs
-            best = max(best, self._trimmed(above[1], target, 0.5) or best, key=lambda pair: pair[0])
+        if best[1] is None and above[1] is not None:  # take off whatever it needs; no other numbers make up for that
+            best = self._trimmed(above[1], target) or best
         if best[1] is None:
             least = min(size for _, size in runs)
             raise OptionError("--target-size", f"at least {least:,} bytes for this network", f"{target:,}")
@@ -180,9 +181,10 @@ class Search:
         stored = self.store(learned)
         return self.size(stored), stored
 
-    def _trimmed(self, learned: Learned, target: int, high: float) -> tuple[int, StoredModel] | None:
-        """Bisect the margin, up to `high`, that numbers lose until the file fits; None where that is too little."""
-        low, best = 0.0, self._sized(trimmed(learned, high))
+    def _trimmed(self, learned: Learned, target: int) -> tuple[int, StoredModel] | None:
+        """Bisect the margin that numbers lose until the file fits; None where `MOST_TRIM` is too little."""
+        low, high = 0.0, MOST_TRIM
+        best = self._sized(trimmed(learned, high))
         if best[0] > target:
             return None
         for _ in range(12):
