@@ -70,6 +70,7 @@ RETRAINED ?=
 bench: .venv/installed  ## measure speed of training and storing, beside baselines: make bench DATAPATH=... (an hour)
 	$(PY) benchmarks/training.py --datapath $(DATAPATH)
 	$(PY) benchmarks/storing.py
+	$(PY) benchmarks/whole.py --datapath $(DATAPATH)
 
 bench-check: .venv/installed  ## measure again, and fail where a ratio is 20 % worse than in docs/results (minutes)
 	$(PY) benchmarks/check.py --datapath $(DATAPATH)

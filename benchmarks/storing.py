@@ -121,12 +121,11 @@ def page(rows: dict[str, Any]) -> list[str]:
     for key in sorted(rows, key=lambda k: (order[k.split("|")[0]], k)):
         name, version = key.split("|")
         row, bar = rows[key], BARS.get((name, version))
-        loading = f"{row['load_s']:.2f}" if "load_s" in row else ""
         limit = f"{bar[0]} s, {bar[1]:.0f} GB, load {bar[2]} s" if bar else ""
         lines.append(
             f"| {name} | {row['weights']:,} | {version} | {row['bytes']:,} | {row['wall_s']:.1f} | {row['cpu_s']:.1f} |"
             f" {row['teraproducts']:.2f} | {1e6 * row['cpu_s'] / row['weights']:.2f} |"
-            f" {row['peak_bytes'] / 1e6:.0f} | {loading} | {limit} |"
+            f" {row['peak_bytes'] / 1e6:.0f} | {row['load_s']:.2f} | {limit} |"
         )
     return [*lines, "", *all_described(rows.values())]
 

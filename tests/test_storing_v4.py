@@ -15,6 +15,7 @@ from mess.conversion import layout_of, to_tensors
 from mess.errors import DataError, OptionError
 from mess.rates_v4 import Held, accuracy_lost, answers
 from mess.scheme.learned import LearnOptions, gather_inputs, learn
+from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.inputs import natural_noise
 from mess.storing_v4 import V4Options, compress_v4, convert_v4, v4_options
@@ -153,6 +154,15 @@ def test_inputs_are_checked() -> None:
             gather_inputs(wrong)
     with pytest.raises(OptionError, match="inputs, for a network that is not in the zoo"):
         compress_v4(small_network())
+
+
+def test_labels_stay_with_inputs_that_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs_module, "MOST", 10)
+    monkeypatch.setattr(inputs_module, "SMALL_NUMBERS", 0)  # all inputs are large
+    inputs, labels = gather_inputs([(torch.randn(4, 2), torch.arange(4))] * 5)
+    assert inputs.shape == (10, 2)
+    assert labels is not None
+    assert labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
 def test_without_inputs_the_defaults_are_others() -> None:

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec, models
 from mess.codec.model import joined
+from mess.codec.quantize import STEPPED_BITS
 from mess.errors import FormatError, OptionError, WeightsError
 from mess.models import Architecture
 from mess.scheme import (
@@ -38,7 +39,6 @@ DTYPES = {str(d).removeprefix("torch."): d for d in (
 )}  # fmt: skip
 # what a file's description of a network carries beside the fields of `Architecture`: the input it was trained on
 DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
-STEPPED = range(2, 13)  # bits of multiples of one step; 16 and 32 are floats
 INPUT_FACTS = ("mean", "std")
 
 
@@ -241,7 +241,7 @@ def fold_batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor
         weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
     scale = weight / torch.sqrt(var + layer.eps)
-    if bits in STEPPED:
+    if bits in STEPPED_BITS:
         scale = torch.where(var < DEAD, 0.0, scale)
     shift = bias - mean * scale
     a, b = (codec.as_numbers(x.float().numpy(), "float32", bits, prefix) for x in (scale, shift))

@@ -79,23 +79,21 @@ class Search:
     size: Callable[[StoredModel], int]
     progress: Progress
 
-    def learned(self, divergence: float, *, draft: bool = False) -> Learned:
-        """Round the network at a rate."""
-        options = replace(self.learning, divergence=divergence)
-        inputs = self.inputs[:DRAFT_INPUTS] if draft else self.inputs
-        return learn(self.module, inputs, options, progress=self.progress, draft=draft)
+    def learned(self, divergence: float) -> Learned:
+        """Round the network at a rate, and distil."""
+        return learn(self.module, self.inputs, replace(self.learning, divergence=divergence), progress=self.progress)
 
-    def rounded(self, divergence: float) -> Learned:
-        """Round the network at a rate with a look at all inputs, but without distilling, which takes longest."""
+    def rounded(self, divergence: float, count: int | None = None) -> Learned:
+        """Round it without distilling, which takes longest, with a look at all inputs or the first `count`."""
         options = replace(self.learning, divergence=divergence)
-        return learn(self.module, self.inputs, options, progress=self.progress, draft=True)
+        return learn(self.module, self.inputs[:count], options, progress=self.progress, draft=True)
 
     def to_size(self, target: int) -> StoredModel:
         """Find a rate on quick drafts, and change it until a whole run takes 99 to 100 % of the target."""
         points: list[Point] = []
         divergence = self.learning.divergence
         while len(points) < DRAFTS:
-            points.append((divergence, self._sized(self.learned(divergence, draft=True))[0]))
+            points.append((divergence, self._sized(self.rounded(divergence, DRAFT_INPUTS))[0]))
             stuck = len(points) > 1 and points[-1][1] == points[-2][1]
             if points[-1][1] > target and (stuck or divergence == LARGEST):
                 raise OptionError("--target-size", f"at least {points[-1][1]:,} bytes for this network", f"{target:,}")
@@ -171,7 +169,7 @@ class Search:
     def _drafted(self, drop: float) -> float:
         divergence = self.learning.divergence
         for _ in range(DRAFTS):
-            lost = self.lost(self.store(self.learned(divergence, draft=True)), DRAFT_HELD)
+            lost = self.lost(self.store(self.rounded(divergence, DRAFT_INPUTS)), DRAFT_HELD)
             if NEAR_DROP[0] * drop <= lost <= NEAR_DROP[1] * drop or not SMALLEST < divergence < LARGEST:
                 break
             divergence = _scaled(divergence, drop, lost)
@@ -188,7 +186,7 @@ class Search:
         if best[0] > target:
             return None
         for _ in range(12):
-            if best[0] >= (1 + BELOW) / 2 * target:
+            if best[0] >= AIMED_AT * target:
                 break
             middle = (low + high) / 2
             found = self._sized(trimmed(learned, middle))

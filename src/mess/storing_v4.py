@@ -25,6 +25,7 @@ from mess.rates_v4 import Held, Search, answers
 from mess.scheme import check_weights
 from mess.scheme.learned import Learned, LearnOptions, gather_inputs, synthetic_inputs
 from mess.scheme.learned.inputs import MOST
+from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.passes import Progress, silent
 
 REST_BITS = 8
@@ -104,7 +105,8 @@ def convert_v4(
         calibration: inputs as the network takes them (normalised): a tensor, or batches of inputs or of (inputs,
             labels). The first 1,024 are learned from. None: pictures are made up from the BatchNorm layers (networks
             of the zoo only).
-        target_size: bytes of the file; what is returned encodes to 99 to 100 % of it, or less where less is needed.
+        target_size: bytes of the file; what is returned encodes to 99 to 100 % of it, or less where no rate
+            that is tried comes as near.
         max_drop: accuracy that may be lost, in points, as measured on inputs that are not learned from: on those after
             the first 1,024, thousands of small ones, or on the last quarter where there are not many more. With
             labels, if there are some; without, by the probability that the float network gives to both answers.
@@ -128,8 +130,8 @@ def convert_v4(
     else:
         inputs = learned_from = _made_up(module, architecture, progress)
         held = Held(inputs, None)
-    open_rate = not options.rate_given and len(held.inputs) >= LEAST_HELD and _says_classes(module, held)
-    if target_size is None and max_drop is None and open_rate:
+    rate_open = target_size is None and max_drop is None and not options.rate_given
+    if rate_open and len(held.inputs) >= LEAST_HELD and _says_classes(module, held):
         max_drop = USUAL_DROP
     if max_drop is None:
         learned_from = inputs[:MOST]
@@ -167,4 +169,6 @@ def _made_up(module: nn.Module, architecture: Architecture | None, progress: Pro
     if architecture is None:
         raise OptionError("calibration", "inputs, for a network that is not in the zoo", "none")
     small = architecture.dataset in ("cifar10", "cifar100", "digits")
-    return synthetic_inputs(module, CIFAR_SIZE if small else IMAGE_SIZES["imagenet"], progress=progress)
+    pictures = synthetic_inputs(module, CIFAR_SIZE if small else IMAGE_SIZES["imagenet"], progress=progress)
+    give_back()  # gradients of whole passes
+    return pictures

@@ -10,6 +10,9 @@ from mess.errors import OptionError
 from mess.recipes import DataChoice, DeviceChoice
 from mess.storing import LEARNED, StoreOptions
 
+OF_MATCHING = ("scale_bits", "offset_bits", "pointwise", "linear")  # flags that say nothing to version 4
+OF_LEARNING = ("calibration", "target_size", "max_drop")  # and to the others
+
 
 def data_choice(args: argparse.Namespace) -> DataChoice:
     """Return which images the flags ask for."""
@@ -35,10 +38,12 @@ def architecture(args: argparse.Namespace, num_classes: int | None = None) -> mo
 
 
 def refuse_other_versions_flags(args: argparse.Namespace) -> None:
-    """Raise OptionError where version 4 is asked for with a flag that says nothing to it."""
-    for flag in ("scale_bits", "offset_bits", "pointwise", "linear"):
-        if args.version == LEARNED and flag in args.explicit:
-            raise OptionError("--" + flag.replace("_", "-"), f"{', '.join(VERSIONS)} beside it", LEARNED)
+    """Raise OptionError where a flag was typed that says nothing to the version that is asked for."""
+    learned = args.version == LEARNED
+    others = ", ".join(VERSIONS) if learned else f"-v {LEARNED}"
+    for flag in OF_MATCHING if learned else OF_LEARNING:
+        if flag in args.explicit:
+            raise OptionError("--" + flag.replace("_", "-"), f"{others} beside it", args.version)
 
 
 def store_options(args: argparse.Namespace) -> StoreOptions:

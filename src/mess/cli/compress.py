@@ -19,7 +19,6 @@ from mess.errors import OptionError
 from mess.models import Architecture
 from mess.recipes import DataChoice, calibration_batches
 from mess.storing import LEARNED, SizeReport, compress_learned, compress_with
-from mess.storing_v4 import V4Options
 from mess.training import load_weights
 
 EXAMPLES = """Examples:
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
     _add_learned_flags(parser)
-    add_bit_flags(parser, V4Options.rest_bits)
+    add_bit_flags(parser)
     add_normalisation_flags(parser)
 
 
@@ -75,9 +74,6 @@ def run(args: argparse.Namespace) -> int:
     output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{tag}.mess")
     if output.exists() and not args.force:
         raise OptionError(output, "a new file name", "an existing file", "--force overwrites it")
-    for flag in ("calibration", "target_size", "max_drop"):
-        if getattr(args, flag) is not None and not learned:
-            raise OptionError("--" + flag.replace("_", "-"), f"-v {LEARNED} beside it", args.version)
     size = parse_size(args.target_size)
     weights, about = load_weights(args.ckpt)
     described = about.get("architecture")

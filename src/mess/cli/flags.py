@@ -8,7 +8,7 @@ from pathlib import Path
 from mess.data import dataset_names
 from mess.errors import OptionError, one_of
 from mess.models import ARCHITECTURES
-from mess.recipes import RateTraining
+from mess.storing_v4 import REST_BITS
 
 SPECIFIED_DATASETS = ("cifar10", "cifar100", "imagenet")
 VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")
@@ -284,17 +284,13 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         help="with -v v4: the float network whose answers are learned, of any architecture, or labels (default: with "
         "-N the network of --ckpt, with -T labels)",
     )
-    add_bit_flags(parser, RateTraining.rest_bits)
+    add_bit_flags(parser)
     add_normalisation_flags(parser)
     add_picture_flags(parser)
 
 
-def add_bit_flags(parser: argparse.ArgumentParser, learned_rest_bits: int) -> None:
-    """Add how the numbers of a `.mess` file are stored.
-
-    Args:
-        learned_rest_bits: what `--rest-bits` is in version 4, where it is not given.
-    """
+def add_bit_flags(parser: argparse.ArgumentParser) -> None:
+    """Add how the numbers of a `.mess` file are stored."""
     bits = parser.add_argument_group("numbers in the .mess file")
     bits.add_argument(
         "--scale-bits", metavar="B", type=int, default=32, help="bits of α: 2-12, 16 or 32 (default: 32; v4 has no α)"
@@ -307,7 +303,7 @@ def add_bit_flags(parser: argparse.ArgumentParser, learned_rest_bits: int) -> No
         metavar="B",
         type=int,
         default=32,
-        help=f"bits of all that is stored as it is: 2-12, 16 or 32 (default: 32; v4: {learned_rest_bits})",
+        help=f"bits of all that is stored as it is: 2-12, 16 or 32 (default: 32; v4: {REST_BITS})",
     )
     bits.add_argument(
         "--pointwise",

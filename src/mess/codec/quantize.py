@@ -7,7 +7,8 @@ import numpy as np
 from mess.codec.numbers import Numbers
 from mess.errors import OptionError, WeightsError
 
-BITS = (*range(2, 13), 16, 32)
+STEPPED_BITS = range(2, 13)  # that make multiples of one step; 16 and 32 are floats
+BITS = (*STEPPED_BITS, 16, 32)
 FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from mess.errors import OptionError
 from mess.models import Architecture
 from mess.storing import StoreOptions
+from mess.storing_v4 import REST_BITS
 from mess.training import TrainOptions
 
 LABELS = "labels"
@@ -28,7 +29,7 @@ class RateTraining:
 
     weight: float = 0.05
     teacher: str | None = None
-    rest_bits: int = 8
+    rest_bits: int = REST_BITS
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < 100:

@@ -73,6 +73,26 @@ def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str,
     described = about.get("architecture")
     if described is not None:
         _check_same(path, Architecture.from_dict(described), wanted)
+    return _filled(path, weights, wanted), about
+
+
+def open_teacher(path: Path, taught: Architecture) -> tuple[nn.Module, Architecture]:
+    """Read a network of any architecture, as its file says or its shapes tell, with as many classes as `taught` has.
+
+    Raises:
+        CheckpointError: other classes, or weights of a network that is neither told nor `taught`.
+    """
+    weights, about = _read(path)
+    if "architecture" in about:
+        architecture = Architecture.from_dict(about["architecture"])
+    else:
+        architecture = models.recognise({name: tuple(t.shape) for name, t in weights.items()}) or taught
+    if architecture.num_classes != taught.num_classes:
+        raise CheckpointError(path, f"a teacher of {taught.num_classes} classes", architecture.num_classes)
+    return _filled(path, weights, architecture), architecture
+
+
+def _filled(path: Path, weights: dict[str, Tensor], wanted: Architecture) -> nn.Module:
     model = models.build(wanted)
     own = model.state_dict()
     wrong = [n for n in own if n in weights and weights[n].shape != own[n].shape]
@@ -82,15 +102,7 @@ def open_network(path: Path, wanted: Architecture) -> tuple[nn.Module, dict[str,
         names = (wrong + missing + unexpected)[:3]
         raise CheckpointError(path, f"the weights of {wanted.slug}", f"another network: {', '.join(names)} do not fit")
     model.load_state_dict(weights, strict=False)  # only counters of batches may be missing
-    return model, about
-
-
-def architecture_of(path: Path, usual: Architecture) -> Architecture:
-    """Return which network a file holds, as it says itself or as its shapes say; `usual` where neither tells."""
-    weights, about = _read(path)
-    if "architecture" in about:
-        return Architecture.from_dict(about["architecture"])
-    return models.recognise({name: tuple(tensor.shape) for name, tensor in weights.items()}) or usual
+    return model
 
 
 def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, Any], Path | None]:

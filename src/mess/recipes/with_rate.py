@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from mess import codec, models
 from mess.conversion import layout_of
 from mess.conversion_v4 import as_learned, as_stored
-from mess.errors import CheckpointError
 from mess.models import Architecture
 from mess.recipes.job import LABELS, DataChoice, Job, RateTraining
-from mess.recipes.sources import architecture_of, calibration_inputs, open_network
+from mess.recipes.sources import calibration_inputs, open_teacher
 from mess.scheme.learned import Learned, LearnOptions, Priced, learn, resumed_start
 from mess.training import Hooks, TrainOptions
 from mess.training.checkpoint import find
@@ -109,7 +108,8 @@ def rate_teacher(model: nn.Module, job: Job, rate: RateTraining, resumed: Mappin
     if resumed is not None:
         if "teacher" not in resumed["extra"]:
             return None
-        architecture = Architecture.from_dict(resumed["extra"]["teacher_architecture"])
+        if "teacher_architecture" in resumed["extra"]:  # runs begun before had their own
+            architecture = Architecture.from_dict(resumed["extra"]["teacher_architecture"])
         teacher = models.build(architecture, initialised=False)
         teacher.load_state_dict(resumed["extra"]["teacher"])
     elif rate.teacher == LABELS or (rate.teacher is None and job.mode == "retrain"):
@@ -117,13 +117,7 @@ def rate_teacher(model: nn.Module, job: Job, rate: RateTraining, resumed: Mappin
     elif rate.teacher is None:
         teacher = copy.deepcopy(model)
     else:
-        path = find(rate.teacher, job.folder)
-        architecture = architecture_of(path, architecture)
-        if architecture.num_classes != job.architecture.num_classes:
-            raise CheckpointError(
-                path, f"a teacher of {job.architecture.num_classes} classes", architecture.num_classes
-            )
-        teacher, _ = open_network(path, architecture)
+        teacher, architecture = open_teacher(find(rate.teacher, job.folder), architecture)
     teacher = teacher.eval().requires_grad_(False)
     return Teacher(teacher.to(memory_format=torch.channels_last), architecture)  # type: ignore[call-overload]
 

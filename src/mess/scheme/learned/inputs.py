@@ -39,7 +39,7 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST_SMALL) -
         calibration = [calibration]
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
-    count = 0
+    count, limit = 0, most
     for batch in calibration:
         pair = batch if isinstance(batch, tuple | list) else (batch,)
         if not pair or not isinstance(pair[0], Tensor) or not pair[0].is_floating_point():
@@ -48,15 +48,15 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST_SMALL) -
         if len(pair) > 1 and isinstance(pair[1], Tensor):
             labels.append(pair[1].detach().cpu())
         count += len(pair[0])
-        if count >= min(most, max(MOST, SMALL_NUMBERS // max(1, pair[0][0].numel()))):
+        limit = min(most, max(MOST, SMALL_NUMBERS // max(1, pair[0][0].numel())))
+        if count >= limit:
             break
     if not count:
         raise DataError("calibration", "at least one input", "none")
-    joined = torch.cat(inputs)
-    joined = joined[: min(most, max(MOST, SMALL_NUMBERS // max(1, joined[0].numel())))]
+    joined = torch.cat(inputs)[:limit]
     if not torch.isfinite(joined).all():
         raise DataError("calibration", "finite inputs", "NaN or infinity")
-    known = torch.cat(labels)[:most] if labels else None
+    known = torch.cat(labels)[:limit] if labels else None
     return joined, known if known is not None and len(known) == len(joined) else None
 
 

@@ -99,7 +99,6 @@ def learn(
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
     if inputs.dim() == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    give_back()  # what making up pictures took
     layers, twins = weight_layers(stored), {x.name: x for x in weight_layers(original)}
     sensitivity, calls = output_sensitivity(
         original, list(twins.values()), inputs, seed=options.seed, progress=progress
