@@ -131,7 +131,7 @@ VARIANTS: dict[str, AbstractContextManager[Any]] = {  # in which one function of
     WHOLE: nullcontext(),
     BASE: nullcontext(),
     "no basis: pixels as references": mock.patch(f"{LEARNED}.shared_bases", identity_bases),
-    "no error feedback": mock.patch(f"{LEARNED}.feedback", no_feedback),
+    "no error feedback": mock.patch(f"{LEARNED}.feedback_", no_feedback),
     "no target beside the float network": mock.patch(f"{LEARNED}.asymmetric_target", lambda weight, *_: weight),
     "channels count alike": mock.patch(f"{LEARNED}.output_sensitivity", equal_channels),
     "no price on bits in rounding": mock.patch("mess.scheme.learned.rounding.code_lengths", free_bits),

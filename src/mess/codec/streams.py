@@ -141,8 +141,8 @@ def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
         options = [(own, False, 8 * len(own.content))]
         if sharing.table is not None:
             options.append((sharing.table, True, 0))
-        favour = FAST if len(counts_A) == 1 else 1.0
         for table, shared, side in options:
+            favour = FAST if len(table.frequency_A) == 1 else 1.0
             cost = favour * (table.cost(counts_A) + side + width * len(values_N))
             if best is None or cost < best[0]:
                 best = (cost, width, table, shared)

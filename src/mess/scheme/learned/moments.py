@@ -7,7 +7,6 @@ from torch import Tensor
 
 from mess.scheme.learned.layers import WeightLayer, patch_order, patches, products
 from mess.scheme.learned.passes import Passes
-from mess.scheme.learned.rounding import damped_factor
 
 FEWEST_INPUTS = 256  # however many patches each of them gives
 PATCHES_A_NUMBER = 128  # patches for each number of a row are enough; all inputs where they do not give so many
@@ -49,8 +48,12 @@ def asymmetric_target(weight_GRn: Tensor, moment_Gnn: Tensor, cross_GnR: Tensor)
 
     Vᵀ = (H + δI)⁻¹(E[x (W·y)ᵀ] + δWᵀ), so V = W where the inputs have not changed.
     """
-    damping = DAMPING * moment_Gnn.diagonal(dim1=1, dim2=2).mean().clamp_min(1e-12)
-    factor_Gnn = damped_factor(moment_Gnn, damping)
+    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
+    damping = DAMPING * diagonal_Gn.mean().clamp_min(1e-12)
+    undamped_Gn = diagonal_Gn.clone()
+    diagonal_Gn.add_(damping)
+    factor_Gnn = torch.linalg.cholesky(moment_Gnn)
+    diagonal_Gn.copy_(undamped_Gn)  # rather than a second H in memory
     return torch.cholesky_solve(cross_GnR + damping * weight_GRn.mT, factor_Gnn).mT
 
 
@@ -92,5 +95,6 @@ class _Sum:
 
     def _flush(self) -> None:
         if self._recent is not None:
-            self._total = self._total + self._recent.double()
+            # in place: the largest layers' sums are the most there is in memory
+            self._total = self._recent.double() if self._total.dim() == 0 else self._total.add_(self._recent)
         self._recent, self._recent_terms = None, 0

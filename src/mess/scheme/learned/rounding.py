@@ -23,23 +23,16 @@ STEPS_DOWN_4 = np.array([0, 1, 2, np.inf])[:, None, None]  # from the nearest in
 SMOOTHING = 0.3  # added to counts: an integer that has not been seen can be chosen, at a price
 
 
-def feedback(moment_Gnn: Tensor) -> Tensor:
-    """Return U, upper triangular with Uᵀ U = H⁻¹, (G, n, n); H is damped."""
-    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
-    factor_Gnn = damped_factor(moment_Gnn, DAMPING * diagonal_Gn.mean(1, keepdim=True).clamp_min(1e-12))
-    inverse_Gnn = torch.cholesky_inverse(factor_Gnn)
-    del factor_Gnn  # wide layers have nothing larger in memory than these matrices
-    return torch.linalg.cholesky(inverse_Gnn, upper=True)
+def feedback_(moment_Gnn: Tensor) -> Tensor:
+    """Return U, upper triangular with Uᵀ U = H⁻¹, (G, n, n), in the memory of H, which is lost; H is damped first.
 
-
-def damped_factor(moment_Gnn: Tensor, damping: Tensor) -> Tensor:
-    """Return the Cholesky factor of H + δI, without a second H in memory; H is the same afterwards."""
+    Wide layers have nothing larger in memory than these matrices.
+    """
     diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
-    undamped_Gn = diagonal_Gn.clone()
-    diagonal_Gn.add_(damping)
-    factor_Gnn = torch.linalg.cholesky(moment_Gnn)
-    diagonal_Gn.copy_(undamped_Gn)
-    return factor_Gnn
+    diagonal_Gn.add_(DAMPING * diagonal_Gn.mean(1, keepdim=True).clamp_min(1e-12))
+    torch.linalg.cholesky(moment_Gnn, out=moment_Gnn)
+    torch.cholesky_inverse(moment_Gnn, out=moment_Gnn)
+    return torch.linalg.cholesky(moment_Gnn, upper=True, out=moment_Gnn)
 
 
 def layer_step(feedback_Gnn: Tensor, sensitivity_GR: Tensor, price: float) -> float:
@@ -74,7 +67,7 @@ def round_layer(
 
     Args:
         target_GRn: weights in the coordinates of the basis.
-        feedback_Gnn: from `feedback`, in the same coordinates.
+        feedback_Gnn: from `feedback_`, in the same coordinates.
         terms: T; number j of a row belongs to term j mod T.
     """
     integers = torch.round(target_GRn / step).clamp(-LARGEST, LARGEST)

@@ -17,7 +17,7 @@ from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
 from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.moments import asymmetric_target, change_basis, input_moments
 from mess.scheme.learned.passes import Passes, Progress, batched, silent
-from mess.scheme.learned.rounding import LARGEST, feedback, layer_step, round_layer
+from mess.scheme.learned.rounding import LARGEST, feedback_, layer_step, round_layer
 from mess.scheme.learned.sensitivity import output_sensitivity
 
 WIDE = 2048  # numbers a row, from which on a layer's moments are the most there is in memory
@@ -179,7 +179,7 @@ def _rounded(
     if basis_TT is not None:
         change_basis(moment_Gnn, basis_TT)
         target_GRn = (target_GRn.unflatten(-1, (-1, terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
-    upper = feedback(moment_Gnn)
+    upper = feedback_(moment_Gnn)
     weights_GR = sensitivity_O.reshape(layer.groups, -1)
     step = layer_step(upper, weights_GR, price)
     integers, wanted = round_layer(target_GRn, upper, weights_GR, step=step, price=price, terms=terms)
