@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from learned_networks import pictures, zoo_network
 from mess import codec
+from mess.codec.expansion import Integers, write_expansions
 from mess.scheme.learned import LearnedLayer, rebuild_layer, synthetic_inputs
 from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.basis import shared_bases
@@ -19,6 +20,7 @@ from mess.scheme.learned.distilling import _varied, divergence
 from mess.scheme.learned.inputs import natural_noise
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import patch_order, patches, weight_layers
+from mess.scheme.learned.prices import Prices
 from mess.scheme.learned.rounding import code_lengths, feedback_, layer_step, round_layer
 
 
@@ -65,7 +67,9 @@ def moment_of(size: int) -> Tensor:
 def test_error_feedback_loses_less_than_rounding() -> None:
     moment = moment_of(36)
     weight = torch.randn(1, 20, 36, dtype=torch.float64)
-    integers, _ = round_layer(weight, feedback_(moment.clone()), torch.ones(1, 20).double(), step=0.5, price=1e-9, terms=9)
+    integers, _ = round_layer(
+        weight, feedback_(moment.clone()), torch.ones(1, 20).double(), step=0.5, price=1e-9, terms=9
+    )
 
     def loss(rounded: Tensor) -> float:
         error = weight - rounded
@@ -122,7 +126,45 @@ def test_a_latent_starts_as_what_was_rounded() -> None:
     torch.testing.assert_close(latent.weight().detach().flatten(), (integers * 0.25).float().flatten())
     latent.weight().sum().backward()
     assert latent.values_OCT.grad is not None
-    assert torch.isfinite(latent.bits())
+
+
+def sparse_layers(seed: int) -> dict[str, Tensor]:
+    """Integers of two layers, (O, C, T): channels and terms of very different sizes."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def layer(rows: int, columns: int, terms: int) -> Tensor:
+        scale = [2 * torch.rand(size, generator=draw) for size in (rows, columns, terms)]
+        scale_RCT = torch.einsum("r,c,t->rct", *(x.square() for x in scale))
+        return (torch.randn(rows, columns, terms, generator=draw) * scale_RCT).round()
+
+    return {"a": layer(48, 32, 9), "b": layer(64, 64, 1)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_prices_are_about_what_the_coder_takes(seed: int) -> None:
+    layers = sparse_layers(seed)
+    estimate = float(Prices(layers).bits(layers)) / 8
+    coded = len(write_expansions([Integers(x.int().numpy(), 1.0) for x in layers.values()]))
+    assert 0.9 * coded < estimate < coded
+
+
+def test_prices_see_empty_channels() -> None:
+    layers = sparse_layers(0)
+    bits = float(Prices(layers).bits(layers))
+    scattered = {name: x[torch.randperm(len(x))] for name, x in layers.items()}
+    torch.testing.assert_close(float(Prices(scattered).bits(scattered)), bits)  # a channel's number says nothing
+    drawn = torch.randperm(layers["a"].numel())
+    layers["a"] = layers["a"].flatten()[drawn].reshape(layers["a"].shape)  # the same integers, anywhere
+    assert float(Prices(layers).bits(layers)) > 1.1 * bits
+
+
+def test_a_smaller_number_is_cheaper() -> None:
+    values = {name: (x + 0.3 * x.sign()).requires_grad_(True) for name, x in sparse_layers(1).items()}
+    Prices(values).bits(values).backward()
+    slope, sign = values["a"].grad, values["a"].detach().sign()
+    assert slope is not None
+    assert float((slope * sign).sum()) > 0
+    assert torch.isfinite(slope).all()
 
 
 def test_divergence_of_the_same_is_nothing() -> None:

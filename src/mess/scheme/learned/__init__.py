@@ -8,8 +8,8 @@
 
 `layers` says what a layer is, `basis` finds the references (the eigen-kernels of all kernels of a size),
 `sensitivity` says how much an output channel matters, `moments` what a layer sees; `rounding` picks integers by
-distortion plus λ times bits, `distilling` lets them settle together through the decoder, `storing` joins these, and
-`inputs` makes pictures where none are given.
+distortion plus λ times bits, `distilling` lets them settle together through the decoder at `prices` like the coder's,
+`storing` joins these, and `inputs` makes pictures where none are given. `retraining` does the same on a whole dataset.
 """
 
 from mess.scheme.learned.basis import basis_step

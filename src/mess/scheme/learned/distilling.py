@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.passes import Progress, silent
+from mess.scheme.learned.prices import Prices
 
 REFRESH = 20  # steps between two looks at how long the integers' codes are
 WARM_UP = 10  # steps
@@ -58,18 +59,19 @@ def distil(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min(1.0, (i + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * i / steps))
     )
+    values = {name: latent.values_OCT for name, latent in latents.items()}
+    prices = Prices(values)
     with torch.enable_grad():
         for i in range(steps):
             progress("distilling", i, steps)
-            if i % REFRESH == 0:
-                for latent in latents.values():
-                    latent.refresh()
+            if i and i % REFRESH == 0:
+                prices.refresh(values)
             batch = _varied(inputs[torch.randperm(len(inputs), generator=draw)[:batch_size]], draw)
             with torch.no_grad():
                 wanted = teacher(batch)
             weights = {name: latent.weight() for name, latent in latents.items()}
             loss = divergence(torch.func.functional_call(stored, weights, (batch,)), wanted)
-            loss = loss + price * torch.stack([latent.bits() for latent in latents.values()]).sum()
+            loss = loss + price * prices.bits(values)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

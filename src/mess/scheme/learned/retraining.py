@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import CheckpointError
-from mess.scheme.learned.latent import Coded, bits, rounded, within
+from mess.scheme.learned.latent import Coded, within
+from mess.scheme.learned.prices import Prices, rounded
 from mess.scheme.learned.storing import Learned, LearnedLayer, rebuild_layer
 from mess.scheme.parametrized import OWN, Parametrized
 
@@ -38,16 +39,20 @@ class Priced(Parametrized):
             basis_TT = learned.bases[layer.basis] if layer.basis is not None else None
             values_OCT = within(layer.integers_OCT, layer.wanted_OCT)
             self.attach(name, Coded(values_OCT, layer.step, basis_TT, layer.shape))
-        self.numbers = sum(self.latent(name).numel() for name in self.layers)
+        self.prices = Prices(self.latents())
+        self.numbers = sum(values_OCT.numel() for values_OCT in self.latents().values())
+
+    def latents(self) -> dict[str, Tensor]:
+        """Return the numbers that are trained, in steps, by the name of the weight."""
+        return {name: self.latent(name) for name in self.layers}
 
     def bits_a_weight(self) -> Tensor:
         """Return the estimated bits of all integers over their number, differentiable."""
-        each = [bits(self.latent(name), self.computed(name).bits_TA) for name in self.layers]
-        return torch.stack(each).sum() / self.numbers
+        return self.prices.bits(self.latents()) / self.numbers
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return groups for Adam: latent numbers, in steps, and all else at a tenth of their rate."""
-        latent = [self.latent(name) for name in self.layers]
+        latent = list(self.latents().values())
         known = {id(p) for p in latent}
         others = [p for p in self.model.parameters() if id(p) not in known]
         return [{"params": latent}, {"params": others, "lr_scale": VECTOR_RATE}]
@@ -57,8 +62,7 @@ class Priced(Parametrized):
         """Look at the code lengths again when it is time."""
         self.steps += 1
         if self.steps % REFRESH == 0:
-            for name in self.layers:
-                self.computed(name).refresh(self.latent(name))
+            self.prices.refresh(self.latents())
 
     @torch.no_grad()
     def current(self, plain: nn.Module) -> Learned:
@@ -77,12 +81,12 @@ class Priced(Parametrized):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs beside the plain weights."""
         own = {name: tensor for name, tensor in self.model.state_dict().items() if OWN in name}
-        lengths = {name: self.computed(name).bits_TA for name in self.layers}
+        prices = {"bits": self.prices.bits_XA, "places": self.prices.places}
         bases = [[list(key), basis_TT] for key, basis_TT in self.learned.bases.items()]
         shapes = {
             name: [layer.basis and list(layer.basis), list(layer.shape)] for name, layer in self.learned.layers.items()
         }
-        return {"coded": own, "lengths": lengths, "steps": self.steps, "bases": bases, "layers": shapes}
+        return {"coded": own, "prices": prices, "steps": self.steps, "bases": bases, "layers": shapes}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -91,12 +95,12 @@ class Priced(Parametrized):
         Raises:
             CheckpointError: the state of another scheme or network.
         """
-        if set(state.get("lengths", ())) != set(self.layers):
+        prices = state.get("prices", {})
+        if set(prices.get("places", ())) != set(self.layers):
             raise CheckpointError("checkpoint", "a run with version v4", "another one, or none")
         self.model.load_state_dict(state["coded"], strict=False)
-        for name in self.layers:
-            coded = self.computed(name)
-            coded.bits_TA = state["lengths"][name].to(coded.bits_TA)
+        self.prices.bits_XA = prices["bits"].to(self.prices.bits_XA)
+        self.prices.places = {name: prices["places"][name].to(now) for name, now in self.prices.places.items()}
         self.steps = int(state["steps"])
 
 

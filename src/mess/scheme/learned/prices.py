@@ -1,0 +1,93 @@
+"""What the integers of a network cost in the file, as a sum that has a slope.
+
+The coder's tables belong to contexts, not to layers: to how large an integer is expected to be after what its row, its
+column and its term have shown (FORMAT.md, clause 10). Here they are what whole rows and columns show, so that a channel
+that is nearly empty makes what is left in it dearer, and empty channels are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mess.scheme.learned.rounding import LARGEST
+
+CONTEXTS = 48  # half octaves of the mean magnitude that is expected
+LOWEST = -24  # half octaves: of the first context
+FLOOR = 0.1  # added to ratios: one more integer in an empty channel has a price
+PRIOR = 8  # integers that a context is taken to have seen before its own
+ENOUGH = 30  # integers, from which on a context's own mean says what these were like
+LONGEST = 24  # bits of a code
+
+
+class Prices:
+    """Code lengths by context, for all layers of a network at once.
+
+    Attributes:
+        bits_XA: of the magnitudes 0 … A−1 in each context, sign included.
+        places: by layer, the context of each integer, (O, C, T) uint8.
+    """
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        self.refresh(values)
+
+    @torch.no_grad()
+    def refresh(self, values: Mapping[str, Tensor]) -> None:
+        """Look again at how large the integers are.
+
+        Args:
+            values: by layer, multiples of the step, (O, C, T).
+        """
+        sizes = {name: rounded(values_OCT).abs() for name, values_OCT in values.items()}
+        self.places = {name: _contexts(size_OCT) for name, size_OCT in sizes.items()}
+        self.bits_XA = _lengths(list(sizes.values()), list(self.places.values()))
+
+    def bits(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Return the length of all codes, (): linear between one integer and the next, so that cheaper ones attract."""
+        return torch.stack([self._of_layer(values_OCT, self.places[name]) for name, values_OCT in values.items()]).sum()
+
+    def _of_layer(self, values_OCT: Tensor, place_OCT: Tensor) -> Tensor:
+        most = self.bits_XA.shape[1]
+        size = values_OCT.abs().clamp(max=most - 1 - 1e-3).flatten()
+        below = size.detach().floor().long()
+        start = place_OCT.to(values_OCT.device).flatten().long() * most + below
+        bits = self.bits_XA.to(values_OCT.device).flatten()  # where the network has gone since
+        low, high = bits[start], bits[start + 1]
+        return (low + (high - low) * (size - below)).sum()
+
+
+def rounded(values_OCT: Tensor) -> Tensor:
+    """Return the integers that are stored."""
+    return values_OCT.detach().round().clamp(-LARGEST, LARGEST)
+
+
+def _contexts(size_OCT: Tensor) -> Tensor:
+    """Return the context of each integer, from the means of its term, its row and its column."""
+    mean_11T = size_OCT.mean((0, 1), keepdim=True).clamp_min(2.0 ** (LOWEST / 2))
+    total = size_OCT.mean().clamp_min(1e-9)
+    row_O11 = (size_OCT.mean((1, 2), keepdim=True) / total + FLOOR).log2()
+    column_1C1 = (size_OCT.mean((0, 2), keepdim=True) / total + FLOOR).log2()
+    half_octave_OCT = 2 * mean_11T.log2() + row_O11 + column_1C1
+    return (half_octave_OCT.round() - LOWEST).clamp(0, CONTEXTS - 1).to(torch.uint8)
+
+
+def _lengths(sizes: list[Tensor], places: list[Tensor]) -> Tensor:
+    """Return −log₂ of how frequent magnitudes are in each context, (X, A), A one more than there is; plus a sign.
+
+    A context that has seen few integers is taken to be geometric around its mean.
+    """
+    size_N = torch.cat([x.flatten() for x in sizes]).long()
+    place_N = torch.cat([x.flatten() for x in places]).long()
+    most = int(size_N.max()) + 2
+    counts_XA = torch.bincount(place_N * most + size_N, minlength=CONTEXTS * most).reshape(CONTEXTS, most).double()
+    steps_A = torch.arange(most, device=size_N.device).double()
+    seen_X1 = counts_XA.sum(1, keepdim=True)
+    own_X1 = (counts_XA * steps_A).sum(1, keepdim=True) / seen_X1.clamp_min(1)
+    usual_X1 = 2.0 ** ((torch.arange(CONTEXTS, device=size_N.device).double()[:, None] + LOWEST) / 2)
+    mean_X1 = torch.where(seen_X1 > ENOUGH, own_X1.clamp_min(1 / 64), usual_X1)
+    ratio_X1 = mean_X1 / (1 + mean_X1)
+    prior_XA = ratio_X1**steps_A * (1 - ratio_X1)
+    frequency_XA = (counts_XA + PRIOR * prior_XA) / (seen_X1 + PRIOR)
+    return (-frequency_XA.clamp_min(2.0**-LONGEST).log2() + (steps_A > 0)).float()
