@@ -2,7 +2,8 @@
 
     python benchmarks/check.py --datapath ../data [--data digits]
 
-Only ratios to a baseline of the same run are compared, never seconds. Nothing in docs/results is changed.
+Only ratios to a baseline of the same run are compared, never seconds, and only with those of the same kind of machine:
+one processor multiplies matrices twice as fast as another that copies as fast. Nothing in docs/results is changed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,22 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common import RESULTS
 
 LOSS = 0.2
 HERE = Path(__file__).parent
-Ratios = dict[str, float]  # what is measured → how many times better than its baseline
+
+
+class Ratio(NamedTuple):
+    """How many times better than its baseline something is, and where that was measured."""
+
+    value: float
+    machine: str
+
+
+Ratios = dict[str, Ratio]  # by what is measured
 
 
 def main() -> None:
@@ -41,8 +51,7 @@ def main() -> None:
         found, before = ratios(Path(folder)), ratios(RESULTS)
     lost = losses(found, before)
     for name, ratio in found.items():
-        was = f"{before[name]:.3f}" if name in before else "none"
-        print(f"{name}: {ratio:.3f}, before {was}{'  LOST' if name in lost else ''}")
+        print(f"{name}: {ratio.value:.3f}, before {_said(before.get(name), ratio)}{'  LOST' if name in lost else ''}")
     if lost:
         raise SystemExit(f"{len(lost)} of {len(found)} ratios are more than {LOSS:.0%} worse than in {RESULTS}")
 
@@ -52,16 +61,28 @@ def ratios(folder: Path) -> Ratios:
     found: Ratios = {}
     for name, row in _read(folder / "speed_training.json").items():
         if name == "scheme":
-            found |= {f"training {way}": 1 / cost for way, cost in row["cost"].items()}
+            found |= {f"training {way}": Ratio(1 / cost, row["machine"]) for way, cost in row["cost"].items()}
         else:
-            found[f"training {name}"] = row["ratio"]
-    found |= {f"storing {k}": 1 / row["teraproducts"] for k, row in _read(folder / "speed_storing.json").items()}
+            found[f"training {name}"] = Ratio(row["ratio"], row["machine"])
+    for name, row in _read(folder / "speed_storing.json").items():
+        found[f"storing {name}"] = Ratio(1 / row["teraproducts"], row["machine"])
     return found
 
 
 def losses(found: Ratios, before: Ratios) -> list[str]:
-    """Return what has become more than 20 % worse; what was not measured before cannot."""
-    return [name for name, ratio in found.items() if name in before and ratio < (1 - LOSS) * before[name]]
+    """Return what has become more than 20 % worse; what was not measured on such a machine before cannot."""
+    return [
+        name
+        for name, ratio in found.items()
+        if name in before and ratio.machine == before[name].machine and ratio.value < (1 - LOSS) * before[name].value
+    ]
+
+
+def _said(before: Ratio | None, now: Ratio) -> str:
+    if before is None:
+        return "none"
+    elsewhere = f" on {before.machine}: not compared" if before.machine != now.machine else ""
+    return f"{before.value:.3f}{elsewhere}"
 
 
 def _read(path: Path) -> dict[str, Any]:

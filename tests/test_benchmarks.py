@@ -10,19 +10,23 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from check import losses, ratios
+from check import Ratio, losses, ratios
 from turns import Window, take_turns
 
 
 def test_the_guard_finds_what_has_become_slower(tmp_path: Path) -> None:
-    training = {"ResNet-20": {"ratio": 1.3}, "scheme": {"cost": {"-N -v v2": 1.1}}}
+    here = {"machine": "here"}
+    training = {"ResNet-20": {"ratio": 1.3, **here}, "scheme": {"cost": {"-N -v v2": 1.1}, **here}}
     (tmp_path / "speed_training.json").write_text(json.dumps(training))
-    (tmp_path / "speed_storing.json").write_text(json.dumps({"ResNet-20|v2": {"teraproducts": 0.5}}))
+    (tmp_path / "speed_storing.json").write_text(json.dumps({"ResNet-20|v2": {"teraproducts": 0.5, **here}}))
     before = ratios(tmp_path)
-    assert before == {"training ResNet-20": 1.3, "training -N -v v2": 1 / 1.1, "storing ResNet-20|v2": 2.0}
+    values = {"training ResNet-20": 1.3, "training -N -v v2": 1 / 1.1, "storing ResNet-20|v2": 2.0}
+    assert before == {name: Ratio(value, "here") for name, value in values.items()}
     assert losses(before, before) == []
-    assert losses({**before, "training ResNet-20": 1.03, "storing ResNet-20|v2": 1.7}, before) == ["training ResNet-20"]
-    assert losses({"new": 0.1}, before) == []
+    slower = {**before, "training ResNet-20": Ratio(1.03, "here"), "storing ResNet-20|v2": Ratio(1.7, "here")}
+    assert losses(slower, before) == ["training ResNet-20"]
+    assert losses({"new": Ratio(0.1, "here")}, before) == []
+    assert losses({"training ResNet-20": Ratio(0.1, "elsewhere")}, before) == []
 
 
 def test_programs_take_turns_and_are_timed_after_the_first_window() -> None:
