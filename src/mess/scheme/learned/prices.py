@@ -78,14 +78,15 @@ def _lengths(sizes: list[Tensor], places: list[Tensor]) -> Tensor:
 
     A context that has seen few integers is taken to be geometric around its mean.
     """
-    size_N = torch.cat([x.flatten() for x in sizes]).long()
-    place_N = torch.cat([x.flatten() for x in places]).long()
-    most = int(size_N.max()) + 2
-    counts_XA = torch.bincount(place_N * most + size_N, minlength=CONTEXTS * most).reshape(CONTEXTS, most).double()
-    steps_A = torch.arange(most, device=size_N.device).double()
+    most = max(int(size_OCT.max()) for size_OCT in sizes) + 2
+    counts_XA = torch.zeros(CONTEXTS, most, dtype=torch.float64, device=sizes[0].device)
+    for size_OCT, place_OCT in zip(sizes, places, strict=True):
+        index_OCT = place_OCT.long() * most + size_OCT.long()
+        counts_XA += torch.bincount(index_OCT.flatten(), minlength=CONTEXTS * most).reshape(CONTEXTS, most)
+    steps_A = torch.arange(most, device=counts_XA.device).double()
     seen_X1 = counts_XA.sum(1, keepdim=True)
     own_X1 = (counts_XA * steps_A).sum(1, keepdim=True) / seen_X1.clamp_min(1)
-    usual_X1 = 2.0 ** ((torch.arange(CONTEXTS, device=size_N.device).double()[:, None] + LOWEST) / 2)
+    usual_X1 = 2.0 ** ((torch.arange(CONTEXTS, device=counts_XA.device).double()[:, None] + LOWEST) / 2)
     mean_X1 = torch.where(seen_X1 > ENOUGH, own_X1.clamp_min(1 / 64), usual_X1)
     ratio_X1 = mean_X1 / (1 + mean_X1)
     prior_XA = ratio_X1**steps_A * (1 - ratio_X1)
