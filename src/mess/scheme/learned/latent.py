@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mess.scheme.learned.prices import rounded
+from mess.scheme.learned.rounding import rounded
 
 INSIDE = 0.45  # of a step: how near its edge a number may start in the bin that rounding chose for it
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mess.scheme.learned.rounding import LARGEST
+from mess.scheme.learned.rounding import rounded
 
 CONTEXTS = 48  # half octaves of the mean magnitude that is expected
 LOWEST = -24  # half octaves: of the first context
@@ -56,11 +56,6 @@ class Prices:
         bits = self.bits_XA.to(values_OCT.device).flatten()  # where the network has gone since
         low, high = bits[start], bits[start + 1]
         return (low + (high - low) * (size - below)).sum()
-
-
-def rounded(values_OCT: Tensor) -> Tensor:
-    """Return the integers that are stored."""
-    return values_OCT.detach().round().clamp(-LARGEST, LARGEST)
 
 
 def _contexts(size_OCT: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from mess.errors import CheckpointError
 from mess.scheme.learned.latent import Coded, within
-from mess.scheme.learned.prices import Prices, rounded
+from mess.scheme.learned.prices import Prices
+from mess.scheme.learned.rounding import rounded
 from mess.scheme.learned.storing import Learned, LearnedLayer, rebuild_layer
 from mess.scheme.parametrized import OWN, Parametrized
 

@@ -23,6 +23,11 @@ STEPS_DOWN_4 = np.array([0, 1, 2, np.inf])[:, None, None]  # from the nearest in
 SMOOTHING = 0.3  # added to counts: an integer that has not been seen can be chosen, at a price
 
 
+def rounded(values_OCT: Tensor) -> Tensor:
+    """Return the integers that are stored."""
+    return values_OCT.detach().round().clamp(-LARGEST, LARGEST)
+
+
 def feedback_(moment_Gnn: Tensor) -> Tensor:
     """Return U, upper triangular with Uᵀ U = H⁻¹, (G, n, n), in the memory of H, which is lost; H is damped first.
 
