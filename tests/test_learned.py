@@ -20,8 +20,8 @@ from mess.scheme.learned.distilling import _varied, divergence
 from mess.scheme.learned.inputs import natural_noise
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import patch_order, patches, weight_layers
-from mess.scheme.learned.prices import Prices
-from mess.scheme.learned.rounding import code_lengths, feedback_, layer_step, round_layer
+from mess.scheme.learned.rate_model import RateModel
+from mess.scheme.learned.rate_rounding import code_lengths, inverse_cholesky_, layer_step, round_layer
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_error_feedback_loses_less_than_rounding() -> None:
     moment = moment_of(36)
     weight = torch.randn(1, 20, 36, dtype=torch.float64)
     integers, _ = round_layer(
-        weight, feedback_(moment.clone()), torch.ones(1, 20).double(), step=0.5, price=1e-9, terms=9
+        weight, inverse_cholesky_(moment.clone()), torch.ones(1, 20).double(), step=0.5, lmbda=1e-9, terms=9
     )
 
     def loss(rounded: Tensor) -> float:
@@ -82,9 +82,9 @@ def test_error_feedback_loses_less_than_rounding() -> None:
 def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int, size: int, terms: int) -> None:
     torch.manual_seed(4)
     mixing = torch.randn(groups, size, size, dtype=torch.float64)
-    upper = feedback_(mixing @ mixing.mT / size)
+    upper = inverse_cholesky_(mixing @ mixing.mT / size)
     weight, g = torch.randn(groups, rows, size).double(), torch.rand(groups, rows).double() + 0.1
-    step, price = 0.3, 0.01
+    step, lmbda = 0.3, 0.01
     integers = torch.round(weight / step)
     for _ in range(2):
         largest = int(integers.abs().max()) + 1
@@ -96,11 +96,11 @@ def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int,
                 near = round(w)
                 tried = [math.copysign(max(abs(near) - less, 0), near) for less in (0, 1, 2, abs(near))]
                 each = float(g[group, row]) * step**2 / 2 / own**2
-                costs = [each * (w - q) ** 2 + price * float(bits[j % terms, int(q) + largest]) for q in tried]
+                costs = [each * (w - q) ** 2 + lmbda * float(bits[j % terms, int(q) + largest]) for q in tried]
                 q = tried[costs.index(min(costs))]
                 integers[group, row, j] = q
                 rest[group, row, j + 1 :] -= (w - q) / own * upper[group, j, j + 1 :]
-    found, wanted = round_layer(weight, upper, g, step=step, price=price, terms=terms)
+    found, wanted = round_layer(weight, upper, g, step=step, lmbda=lmbda, terms=terms)
     assert torch.equal(found, integers)
     torch.testing.assert_close(wanted, rest)
 
@@ -109,13 +109,13 @@ def test_a_dearer_bit_makes_fewer_of_them() -> None:
     moment, g = moment_of(36), torch.ones(1, 20).double()
     weight = torch.randn(1, 20, 36, dtype=torch.float64)
 
-    def bits(price: float) -> float:
-        integers, _ = round_layer(weight, feedback_(moment.clone()), g, step=0.2, price=price, terms=9)
+    def bits(lmbda: float) -> float:
+        integers, _ = round_layer(weight, inverse_cholesky_(moment.clone()), g, step=0.2, lmbda=lmbda, terms=9)
         table = code_lengths(integers.reshape(-1, 9), 40)
         return float(table.gather(1, integers.reshape(-1, 9).T.long() + 40).sum())
 
     assert bits(1e-6) > bits(1e-2) > bits(1e-1)
-    upper = feedback_(moment.clone())
+    upper = inverse_cholesky_(moment.clone())
     assert layer_step(upper, g, 4e-3) == pytest.approx(2 * layer_step(upper, g, 1e-3))
 
 
@@ -143,24 +143,24 @@ def sparse_layers(seed: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("seed", range(3))
 def test_prices_are_about_what_the_coder_takes(seed: int) -> None:
     layers = sparse_layers(seed)
-    estimate = float(Prices(layers).bits(layers)) / 8
+    estimate = float(RateModel(layers).bits(layers)) / 8
     coded = len(write_expansions([Integers(x.int().numpy(), 1.0) for x in layers.values()]))
     assert 0.9 * coded < estimate < coded
 
 
 def test_prices_see_empty_channels() -> None:
     layers = sparse_layers(0)
-    bits = float(Prices(layers).bits(layers))
+    bits = float(RateModel(layers).bits(layers))
     scattered = {name: x[torch.randperm(len(x))] for name, x in layers.items()}
-    torch.testing.assert_close(float(Prices(scattered).bits(scattered)), bits)  # a channel's number says nothing
+    torch.testing.assert_close(float(RateModel(scattered).bits(scattered)), bits)  # a channel's number says nothing
     drawn = torch.randperm(layers["a"].numel())
     layers["a"] = layers["a"].flatten()[drawn].reshape(layers["a"].shape)  # the same integers, anywhere
-    assert float(Prices(layers).bits(layers)) > 1.1 * bits
+    assert float(RateModel(layers).bits(layers)) > 1.1 * bits
 
 
 def test_a_smaller_number_is_cheaper() -> None:
     values = {name: (x + 0.3 * x.sign()).requires_grad_(True) for name, x in sparse_layers(1).items()}
-    Prices(values).bits(values).backward()
+    RateModel(values).bits(values).backward()
     slope, sign = values["a"].grad, values["a"].detach().sign()
     assert slope is not None
     assert float((slope * sign).sum()) > 0
@@ -189,7 +189,7 @@ def test_decoding_is_the_codecs_arithmetic() -> None:
     layer = LearnedLayer(
         torch.randint(-9, 9, (6, 5, 9), dtype=torch.int32), 0.0123, (3, 3, False), (6, 5, 3, 3), torch.zeros(1)
     )
-    numbers = codec.Numbers(bases[3, 3, False].float().numpy().reshape(-1), "float32")
+    numbers = codec.NumberArray(bases[3, 3, False].float().numpy().reshape(-1), "float32")
     entry = codec.Expanded(layer.shape, "float32", 0, layer.integers_OCT.numpy(), float(np.float32(layer.step)))
     stored = codec.StoredModel(None, {}, [codec.Codebook(None, 9, 9, False, numbers)], {"w": entry})
     np.testing.assert_array_equal(codec.reconstruct(stored)["w"][0], rebuild_layer(layer, bases).numpy())

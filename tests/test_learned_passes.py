@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from learned_networks import pictures, small_network
+from mess.scheme.learned import layerwise as passes_module
 from mess.scheme.learned import moments as moments_module
-from mess.scheme.learned import passes as passes_module
 from mess.scheme.learned.layers import WeightLayer, weight_layers
-from mess.scheme.learned.moments import asymmetric_target, input_moments
-from mess.scheme.learned.passes import Passes, batched
+from mess.scheme.learned.layerwise import LayerwiseForward, split_batches
+from mess.scheme.learned.moments import asymmetric_target, second_moments
 from mess.scheme.learned.sensitivity import output_sensitivity
 
 
@@ -37,8 +37,11 @@ def test_targets_are_the_weights_where_nothing_has_changed() -> None:
     net = small_network()
     layers = weight_layers(net)
     calls = {layer.name: 1 for layer in layers}
-    with Passes(net, layers, calls, [pictures()]) as one, Passes(net, layers, calls, [pictures()]) as other:
-        moment, cross = input_moments(one, other, layers[1])
+    with (
+        LayerwiseForward(net, layers, calls, [pictures()]) as one,
+        LayerwiseForward(net, layers, calls, [pictures()]) as other,
+    ):
+        moment, cross = second_moments(one, other, layers[1])
     weight = layers[1].matrix(layers[1].module.weight.detach().double())
     torch.testing.assert_close(asymmetric_target(weight, moment, cross), weight, rtol=1e-3, atol=1e-5)
 
@@ -80,10 +83,13 @@ def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, mo
     float_net = copy.deepcopy(net)
     layers, twins = weight_layers(net), weight_layers(float_net)
     _, calls = output_sensitivity(float_net, twins, torch.cat(batches))
-    with Passes(net, layers, calls, batches) as stored, Passes(float_net, twins, calls, batches) as original:
+    with (
+        LayerwiseForward(net, layers, calls, batches) as stored,
+        LayerwiseForward(float_net, twins, calls, batches) as original,
+    ):
         for layer, twin in zip(layers, twins, strict=True):
             x_GNn, y_GNn = seen(net, layer, batches).double(), seen(float_net, twin, batches).double()
-            moment, cross = input_moments(stored, original, layer)
+            moment, cross = second_moments(stored, original, layer)
             torch.testing.assert_close(moment, x_GNn.mT @ x_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
             answers_GNR = y_GNn @ layer.matrix(layer.module.weight.double()).mT
             torch.testing.assert_close(cross, x_GNn.mT @ answers_GNR / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
@@ -100,7 +106,7 @@ def test_an_error_in_the_network_comes_out_of_a_pass_and_no_thread_stays() -> No
 
     net = nn.Sequential(nn.Conv2d(3, 4, 1), Breaks(), nn.Conv2d(4, 4, 1))
     layers, before = weight_layers(net), threading.active_count()
-    with Passes(net, layers, {"0": 1, "2": 1}, [pictures()]) as made:
+    with LayerwiseForward(net, layers, {"0": 1, "2": 1}, [pictures()]) as made:
         assert made.inputs(0, "0")[0].shape == (48, 3, 8, 8)
         made.settle("0")
         with pytest.raises(ValueError, match="no such thing"):
@@ -109,8 +115,8 @@ def test_an_error_in_the_network_comes_out_of_a_pass_and_no_thread_stays() -> No
 
 
 def test_large_inputs_come_in_small_batches() -> None:
-    assert [len(x) for x in batched(torch.zeros(300, 3, 32, 32))] == [64, 64, 64, 64, 44]
-    assert max(len(x) for x in batched(torch.zeros(1, 1, 1, 1).expand(20, 3, 224, 224))) == 4
+    assert [len(x) for x in split_batches(torch.zeros(300, 3, 32, 32))] == [64, 64, 64, 64, 44]
+    assert max(len(x) for x in split_batches(torch.zeros(1, 1, 1, 1).expand(20, 3, 224, 224))) == 4
 
 
 def test_one_pass_for_all_draws_gives_what_a_pass_for_each_does() -> None:

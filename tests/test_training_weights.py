@@ -12,9 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mess.errors import CheckpointError
-from mess.training import load_weights
 from mess.training.checkpoint import save
-from mess.training.weights import unwrapped
+from mess.weights_file import load_weights, unwrapped
 
 SHARED = Path(__file__).parents[2] / "shared"
 STATE = OrderedDict({"conv1.weight": torch.randn(2, 3, 3, 3), "bn1.num_batches_tracked": torch.tensor(4)})

@@ -20,8 +20,9 @@ from mess.version import __version__
 if TYPE_CHECKING:
     from mess.codec import FileInfo
     from mess.inspection import inspect
-    from mess.models import create_model
-    from mess.storing import SizeReport, compress, load, load_into, load_state_dict
+    from mess.pretrained import create_model
+    from mess.storing.compress import SizeReport, compress
+    from mess.storing.load import load, load_into, load_state_dict
 
 __all__ = [
     "FileInfo",
@@ -41,7 +42,7 @@ _HOMES = {
     "FileInfo": ("mess.codec", "FileInfo"),
     "SizeReport": ("mess.storing", "SizeReport"),
     "compress": ("mess.storing", "compress"),
-    "create_model": ("mess.models", "create_model"),
+    "create_model": ("mess.pretrained", "create_model"),
     "inspect": ("mess.inspection", "inspect"),
     "load": ("mess.storing", "load"),
     "load_into": ("mess.storing", "load_into"),

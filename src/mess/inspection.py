@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mess.codec import FileInfo, TensorInfo, bits_per_weight, inspect_file
-from mess.codec.listing import NO_LAYOUT
+from mess.codec.contents import NO_LAYOUT
 from mess.errors import FormatError
 
 FEW = 24  # rows that are taken in at a glance
@@ -32,7 +32,7 @@ def inspect(path: str | os.PathLike[str]) -> FileInfo:
     except FormatError as error:
         if error.expected != NO_LAYOUT:
             raise
-    from mess.conversion import layout_of  # torch takes a second to import
+    from mess.models.described import layout_of  # torch takes a second to import
 
     return inspect_file(path, layout=layout_of)
 

@@ -12,14 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mess.cli.choices import refuse_other_versions_flags, store_options
-from mess.cli.flags import VERSIONS, add_bit_flags, add_normalisation_flags
-from mess.conversion import INPUT_FACTS
+from mess.cli.choices import store_options
+from mess.cli.flags import add_bit_flags, add_normalisation_flags
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.models.described import INPUT_FACTS
 from mess.recipes import DataChoice, calibration_batches
-from mess.storing import LEARNED, SizeReport, compress_learned, compress_with
-from mess.training import load_weights
+from mess.scheme import SCHEMES
+from mess.storing import Request, SizeReport, store
+from mess.storing.options import DEFAULT_VERSION
+from mess.weights_file import load_weights
 
 EXAMPLES = """Examples:
   mess compress checkpoint/resnet/cifar10/ckpt_best.pth -v v2
@@ -35,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess compress`."""
     parser.add_argument("ckpt", metavar="CKPT", type=Path, help="checkpoint, state dict (.pth, .th) or .safetensors")
     parser.add_argument(
-        "-v", "--version", metavar="VER", default="v2", help=f"{' | '.join(VERSIONS)} | {LEARNED} (default: v2)"
+        "-v",
+        "--version",
+        metavar="VER",
+        default=DEFAULT_VERSION,
+        help=f"{' | '.join(SCHEMES)} (default: {DEFAULT_VERSION})",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: beside CKPT, NAME_VERSION.mess")
     parser.add_argument(
@@ -67,40 +73,28 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Store, read back, report."""
-    learned = args.version == LEARNED
-    refuse_other_versions_flags(args)
-    options = None if learned else store_options(args)
-    tag = LEARNED if options is None else options.tag
-    output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{tag}.mess")
+    args.target_size = parse_size(args.target_size)
+    options = store_options(args)
+    if args.calibration is not None and options.scheme().fit != "learned":
+        raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
+    output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{options.tag}.mess")
     if output.exists() and not args.force:
         raise OptionError(output, "a new file name", "an existing file", "--force overwrites it")
-    size = parse_size(args.target_size)
     weights, about = load_weights(args.ckpt)
     described = about.get("architecture")
     facts = {name: value for name in INPUT_FACTS if (value := getattr(args, name) or about.get(name)) is not None}
-    settings = {
-        "architecture": Architecture.from_dict(described) if described else None,
-        "about": facts,
-        "overwrite": args.force,
-        "verify": not args.no_verify,
-    }
     console = Console(highlight=False)
-    with console.status(f"storing {args.ckpt.name} as {tag}") as status:
-        if options is not None:
-            report = compress_with(weights, output, options, **settings)
-        else:
-            rest = {"rest_bits": args.rest_bits} if "rest_bits" in args.explicit else {}
-            report = compress_learned(
-                weights,
-                output,
-                calibration_images(args, facts),
-                size,
-                max_drop=args.max_drop,
-                self_contained=args.self_contained,
-                progress=lambda *told: status.update(f"storing {args.ckpt.name} as {tag}: {_told(told)}"),
-                **rest,
-                **settings,
-            )
+    with console.status(f"storing {args.ckpt.name} as {options.tag}") as status:
+        request = Request(
+            options,
+            calibration_images(args, facts),
+            Architecture.from_dict(described) if described else None,
+            facts,
+            overwrite=args.force,
+            verify=not args.no_verify,
+            progress=lambda *told: status.update(f"storing {args.ckpt.name} as {options.tag}: {_told(told)}"),
+        )
+        report = store(weights, output, request)
     show(console, report, verified=not args.no_verify)
     return 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from mess.data import dataset_names
 from mess.errors import OptionError, one_of
 from mess.models import ARCHITECTURES
-from mess.storing_v4 import REST_BITS
+from mess.storing.options import REST_BITS
 
 SPECIFIED_DATASETS = ("cifar10", "cifar100", "imagenet")
 VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")

@@ -26,7 +26,7 @@ from mess.report.inline import inline_figure
 from mess.report.kernel_figures import magnitude_names
 from mess.report.pictures import kernel_picture
 
-MOST_REFERENCES = 96  # drawn; more make the page long and say nothing new
+MAX_REFERENCES = 96  # drawn; more make the page long and say nothing new
 COUNTED = f"Histograms count the outermost {TAIL:.0%} of the numbers at either end in their last bars."
 MANY_ROWS = 40  # layers that are shown without being asked for
 
@@ -174,7 +174,7 @@ def _book(book: Book, total: int) -> Html | None:
         return _terms(book)
     if book.uses_K is None or not total:
         return None
-    order = book.order[:MOST_REFERENCES]
+    order = book.order[:MAX_REFERENCES]
     unused = int((book.uses_K == 0).sum())
     idle = f"{unused:,} are never used" if unused else "each is used"
     units = int(book.uses_K.sum())

@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from mess.scheme.learned.layers import WeightLayer, patch_order, patches, products
-from mess.scheme.learned.passes import Passes
+from mess.scheme.learned.layerwise import LayerwiseForward
 
-FEWEST_INPUTS = 256  # however many patches each of them gives
+MIN_INPUTS = 256  # however many patches each of them gives
 PATCHES_A_NUMBER = 128  # patches for each number of a row are enough; all inputs where they do not give so many
 DAMPING = 1e-2  # of the mean diagonal: how far a target may leave the float weights for the sake of few inputs
 PIECE_NUMBERS = 1 << 22  # of a moment that change their basis at once (32 MiB)
 FLOAT32_TERMS = 1 << 16  # summed in float32 before they go on in float64
 
 
-def input_moments(stored: Passes, original: Passes, layer: WeightLayer) -> tuple[Tensor, Tensor]:
+def second_moments(stored: LayerwiseForward, original: LayerwiseForward, layer: WeightLayer) -> tuple[Tensor, Tensor]:
     """Return means of x xᵀ, (G, n, n), and of x (W·y)ᵀ, (G, n, R), float64.
 
     Args:
@@ -26,7 +26,7 @@ def input_moments(stored: Passes, original: Passes, layer: WeightLayer) -> tuple
     moment, cross = _Sum(), _Sum()
     looked_at = 0
     for place, batch in enumerate(stored.batches):
-        if looked_at >= FEWEST_INPUTS and moment.terms >= PATCHES_A_NUMBER * moment.size:
+        if looked_at >= MIN_INPUTS and moment.terms >= PATCHES_A_NUMBER * moment.size:
             break
         looked_at += len(batch)
         pairs = zip(stored.inputs(place, layer.name), original.inputs(place, layer.name), strict=True)
@@ -43,25 +43,25 @@ def input_moments(stored: Passes, original: Passes, layer: WeightLayer) -> tuple
     return moment.mean()[:, order_n[:, None], order_n], cross.mean()[:, order_n]
 
 
-def asymmetric_target(weight_GRn: Tensor, moment_Gnn: Tensor, cross_GnR: Tensor) -> Tensor:
+def asymmetric_target(weight_GRn: Tensor, second_moment_Gnn: Tensor, cross_GnR: Tensor) -> Tensor:
     """Return the weights that make up best for what rounding did to the inputs: argmin_V E‖V·x − W·y‖² (+ damping).
 
     Vᵀ = (H + δI)⁻¹(E[x (W·y)ᵀ] + δWᵀ), so V = W where the inputs have not changed.
     """
-    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
+    diagonal_Gn = second_moment_Gnn.diagonal(dim1=1, dim2=2)
     damping = DAMPING * diagonal_Gn.mean().clamp_min(1e-12)
     undamped_Gn = diagonal_Gn.clone()
     diagonal_Gn.add_(damping)
-    factor_Gnn = torch.linalg.cholesky(moment_Gnn)
+    factor_Gnn = torch.linalg.cholesky(second_moment_Gnn)
     diagonal_Gn.copy_(undamped_Gn)  # rather than a second H in memory
     return torch.cholesky_solve(cross_GnR + damping * weight_GRn.mT, factor_Gnn).mT
 
 
-def change_basis(moment_Gnn: Tensor, basis_TT: Tensor) -> None:
+def change_basis(second_moment_Gnn: Tensor, basis_TT: Tensor) -> None:
     """Turn H into B·H·Bᵀ in place, B the basis in blocks along the diagonal."""
     terms = len(basis_TT)
-    rows = terms * max(1, PIECE_NUMBERS // (terms * moment_Gnn[:, 0].numel()))
-    for side_Gnn in (moment_Gnn, moment_Gnn.mT):  # rows, then columns
+    rows = terms * max(1, PIECE_NUMBERS // (terms * second_moment_Gnn[:, 0].numel()))
+    for side_Gnn in (second_moment_Gnn, second_moment_Gnn.mT):  # rows, then columns
         for piece_Gmn in side_Gnn.split(rows, dim=1):
             piece_Gmn.copy_((basis_TT @ piece_Gmn.unflatten(1, (-1, terms))).flatten(1, 2))
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from mess.scheme.learned.layers import WeightLayer
-from mess.scheme.learned.passes import Progress, batched, silent
+from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
 
 DRAWS = 4  # of labels for each input: sampling noise would else misjudge channels
 FLOOR = 1e-3  # of the mean sensitivity: a channel that seems dead still counts for something
 
 
 def output_sensitivity(
-    model: nn.Module, layers: list[WeightLayer], inputs: Tensor, *, seed: int = 0, progress: Progress = silent
+    model: nn.Module, layers: list[WeightLayer], inputs: Tensor, *, seed: int = 0, progress: StageProgress = no_progress
 ) -> tuple[dict[str, Tensor], dict[str, int]]:
     """Return for each layer that runs its sensitivity, (O,) float64, and how often it runs in a forward pass.
 
@@ -28,7 +28,7 @@ def output_sensitivity(
     squares: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
     handles = [layer.module.register_forward_hook(partial(_note, layer.name, squares, calls)) for layer in layers]
-    batches = batched(inputs)
+    batches = split_batches(inputs)
     draws: list[torch.Generator] = []
     try:
         with torch.enable_grad():

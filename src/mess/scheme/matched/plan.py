@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mess.errors import OptionError, WeightsError
-from mess.scheme.geometry import Geometry
+from mess.errors import OptionError
+from mess.scheme.matched.geometry import Geometry
+from mess.scheme.ties import check_weights, find_ties
 from mess.scheme.versions import Scheme
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -31,16 +32,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Plan:
-    """What becomes of every tensor.
+    """What is stored by reference.
 
     Attributes:
-        groups: what is stored by reference.
-        as_is: (name, reason) of every tensor that is not.
+        groups: tensors that share references.
         tied: name → the name under which the same tensor is stored.
     """
 
     groups: tuple[Group, ...]
-    as_is: tuple[tuple[str, str], ...]
     tied: dict[str, str]
 
 
@@ -70,26 +69,19 @@ def plan(
     """
     weights = dict(network.state_dict()) if isinstance(network, nn.Module) else dict(network)
     check_weights(weights)
-    tied = _tied(weights)
+    tied = find_ties(weights)
     layers = [layer for layer in _layers(network, weights) if layer.name not in tied]
     kernels = [layer for layer in layers if math.prod(layer.kernel) > 1]
     depthwise = [layer for layer in kernels if layer.depthwise]
     chosen = depthwise or kernels
-    reasons: dict[str, str] = {}
     groups = []
     sizes = list(dict.fromkeys(layer.kernel for layer in chosen))
     for size in sizes:
         same = [layer for layer in chosen if layer.kernel == size]
-        needed = scheme.reference_layer + 2
-        if len(same) < needed:
-            text = "×".join(map(str, size))
-            reasons.update(
-                (x.name, f"{text} kernels, of which version {scheme.version} needs {needed} layers") for x in same
-            )
+        if len(same) < scheme.reference_layer + 2:
             continue
         numbers = math.prod(size) * scheme.bind
         groups.append(_group(same[scheme.reference_layer :], scheme, numbers))
-        reasons.update((layer.name, "kernel layer before the references") for layer in same[: scheme.reference_layer])
     if not groups:
         raise OptionError(
             f"version {scheme.version}",
@@ -102,37 +94,7 @@ def plan(
         )
         if linear:
             groups += _sliced([layer for layer in layers if len(layer.shape) == 2], pointwise)
-    by_reference = {target.name for group in groups for target in group.targets}
-    reasons.update((group.source.name, "the references themselves") for group in groups)
-    as_is = tuple(
-        (name, reasons.get(name) or _reason(name, layers, bool(depthwise)))
-        for name in weights
-        if name not in by_reference and name not in tied
-    )
-    return Plan(tuple(groups), as_is, tied)
-
-
-def check_weights(weights: Mapping[str, Tensor]) -> None:
-    """Refuse what no file of ours can hold, by name.
-
-    Raises:
-        WeightsError: no tensor at all, or one that is complex, sparse, quantised, on no device, or not finite.
-    """
-    if not weights:
-        raise WeightsError("weights", "a state dict with tensors", "an empty one")
-    for name, tensor in weights.items():
-        if not isinstance(tensor, Tensor):
-            raise WeightsError(name, "a tensor", type(tensor).__name__)
-        for wrong, what in (
-            (tensor.is_complex(), "complex numbers"),
-            (tensor.layout != torch.strided, f"a {tensor.layout} tensor"),
-            (tensor.is_quantized, "a tensor of torch's quantised kind"),
-            (tensor.is_meta, "a tensor without data"),
-        ):
-            if wrong:
-                raise WeightsError(name, "a dense tensor of real numbers", what)
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(name, "finite numbers", "NaN" if bool(torch.isnan(tensor).any()) else "infinity")
+    return Plan(tuple(groups), tied)
 
 
 def _group(layers: list[_Layer], scheme: Scheme, unit: int) -> Group:
@@ -170,29 +132,3 @@ def _layers(network: nn.Module | Mapping[str, Tensor], weights: Mapping[str, Ten
         shape = tuple(tensor.shape)
         if tensor.dtype in REAL and name.endswith("weight") and 2 <= len(shape) <= 5 and tensor.numel():
             yield _Layer(name, shape, shape[2:], len(shape) > 2 and shape[1] == 1 and shape[0] > 1)
-
-
-def _tied(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return names whose tensor is the very same memory as an earlier one's."""
-    seen: dict[tuple, str] = {}
-    tied = {}
-    for name, tensor in weights.items():
-        if not tensor.numel():
-            continue
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if key in seen:
-            tied[name] = seen[key]
-        else:
-            seen[key] = name
-    return tied
-
-
-def _reason(name: str, layers: list[_Layer], depthwise: bool) -> str:
-    layer = next((x for x in layers if x.name == name), None)
-    if layer is None:
-        return "not a convolution or linear weight"
-    if len(layer.shape) == 2:
-        return "linear layer"
-    if math.prod(layer.kernel) == 1:
-        return "1x1 convolution"
-    return "dense convolution beside depthwise ones" if depthwise else "convolution"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mess.scheme.learned.layers import WeightLayer
 
-Progress = Callable[[str, int, int], None]  # what is being done, done so far, in all
+StageProgress = Callable[[str, int, int], None]  # what is being done, done so far, in all
 BATCH = 64  # inputs a pass of a small image
 BATCH_NUMBERS = 5 << 17  # input numbers a pass at most: fewer inputs where they are large
 WAITING_BYTES = 1 << 28  # that waiting passes of a network may keep; others are run anew when they are needed
@@ -29,8 +29,8 @@ KEPT_A_BYTE = (
 )
 
 
-def silent(what: str, done: int, total: int) -> None:
-    """Be the `Progress` that nobody is told of."""
+def no_progress(what: str, done: int, total: int) -> None:
+    """Be the `StageProgress` that nobody is told of."""
 
 
 class _LeftError(Exception):
@@ -80,7 +80,7 @@ class _Pass:
                 model(batch)
 
 
-class Passes:
+class LayerwiseForward:
     """What the layers of a network see, batch by batch, while one after the other gets the weights it is to keep.
 
     Args:
@@ -101,7 +101,7 @@ class Passes:
         self._pool = ThreadPoolExecutor(len(batches) + 1, thread_name_prefix="pass")
         self._hooks = [m.register_forward_pre_hook(partial(self._before, n)) for n, m in self._modules.items()]
 
-    def __enter__(self) -> Passes:
+    def __enter__(self) -> LayerwiseForward:
         return self
 
     def __exit__(
@@ -132,8 +132,8 @@ class Passes:
         return found
 
     def _keep(self, place: int, going: _Pass) -> None:
-        held = sum(_bytes(waiting) for waiting in self._waiting.values())
-        if KEPT_A_BYTE * (held + _bytes(going)) <= WAITING_BYTES:
+        held_out = sum(_bytes(waiting) for waiting in self._waiting.values())
+        if KEPT_A_BYTE * (held_out + _bytes(going)) <= WAITING_BYTES:
             self._waiting[place] = going
         else:
             going.leave()
@@ -160,7 +160,7 @@ class Passes:
             self._running.wait(name, inputs)
 
 
-def batched(inputs: Tensor) -> list[Tensor]:
+def split_batches(inputs: Tensor) -> list[Tensor]:
     """Return inputs in the pieces that a network is looked at with, of a size that memory bears."""
     return list(inputs.split(max(1, min(BATCH, BATCH_NUMBERS // max(1, inputs[0].numel())))))
 

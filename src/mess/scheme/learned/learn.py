@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
+from mess.scheme.learned.layerwise import LayerwiseForward, StageProgress, no_progress, split_batches
 from mess.scheme.learned.memory import give_back
-from mess.scheme.learned.moments import asymmetric_target, change_basis, input_moments
-from mess.scheme.learned.passes import Passes, Progress, batched, silent
-from mess.scheme.learned.rounding import LARGEST, feedback_, layer_step, round_layer
+from mess.scheme.learned.moments import asymmetric_target, change_basis, second_moments
+from mess.scheme.learned.rate_rounding import inverse_cholesky_, layer_step, round_layer
 from mess.scheme.learned.sensitivity import output_sensitivity
 
 WIDE = 2048  # numbers a row, from which on a layer's moments are the most there is in memory
@@ -61,7 +61,7 @@ class LearnedLayer:
     step: float
     basis: Basis | None
     shape: tuple[int, ...]
-    wanted_OCT: Tensor
+    unrounded_OCT: Tensor
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,12 @@ class Learned:
 
 
 def learn(
-    model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: Progress = silent, draft: bool = False
+    model: nn.Module,
+    inputs: Tensor,
+    options: LearnOptions,
+    *,
+    progress: StageProgress = no_progress,
+    draft: bool = False,
 ) -> Learned:
     """Round a network.
 
@@ -109,20 +114,20 @@ def learn(
             "version v4", "a network with convolutions or linear layers", "none that runs on these inputs"
         )
     bases = shared_bases(running)
-    price = bit_price(running, options)
+    lmbda = lambda_for(running, options)
     latents: dict[str, Latent] = {}
-    batches = batched(inputs)
+    batches = split_batches(inputs)
     with (
-        Passes(stored, running, calls, batches) as stored_passes,
-        Passes(original, [twins[layer.name] for layer in running], calls, batches) as original_passes,
+        LayerwiseForward(stored, running, calls, batches) as stored_passes,
+        LayerwiseForward(original, [twins[layer.name] for layer in running], calls, batches) as original_passes,
     ):
         for number, layer in enumerate(running):
             progress("rounding", number, len(running))
             if layer.module.weight[0].numel() >= WIDE:
                 give_back()
             basis = bases[layer.basis] if layer.basis else None
-            moments = input_moments(stored_passes, original_passes, layer)
-            latents[layer.tensor_name] = latent = _rounded(layer, *moments, sensitivity[layer.name], basis, price)
+            moments = second_moments(stored_passes, original_passes, layer)
+            latents[layer.tensor_name] = latent = _rounded(layer, *moments, sensitivity[layer.name], basis, lmbda)
             del moments
             layer.module.weight.data = latent.weight().detach()
             stored_passes.settle(layer.name)
@@ -130,12 +135,12 @@ def learn(
     if options.steps and not draft:
         distil(
             stored, original, latents, inputs,
-            steps=options.steps, price=price, seed=options.seed, progress=progress,
+            steps=options.steps, lmbda=lmbda, seed=options.seed, progress=progress,
         )  # fmt: skip
     return _finished(stored, running, latents, bases)
 
 
-def bit_price(layers: list[WeightLayer], options: LearnOptions) -> float:
+def lambda_for(layers: list[WeightLayer], options: LearnOptions) -> float:
     """Return λ, the divergence that one bit is worth: at high rates D falls by the factor 2^(−2/weights) a bit."""
     return 2 * math.log(2) * options.divergence / sum(layer.module.weight.numel() for layer in layers)
 
@@ -152,37 +157,24 @@ def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:
     return total.reshape(layer.shape)
 
 
-def trimmed(learned: Learned, margin: float) -> Learned:
-    """Return a network of fewer bytes: numbers in the outermost `margin` of a bin, seen from zero, go to the one below.
-
-    The model in it is the one given: only the integers are new.
-    """
-    layers = {}
-    for name, layer in learned.layers.items():
-        size = (layer.wanted_OCT.abs() - 0.5 - margin).ceil().clamp_min(0)
-        integers = (layer.wanted_OCT.sign() * size.clamp(max=LARGEST)).to(torch.int32)
-        layers[name] = replace(layer, integers_OCT=integers)
-    return replace(learned, layers=layers)
-
-
 def _rounded(
     layer: WeightLayer,
-    moment_Gnn: Tensor,
+    second_moment_Gnn: Tensor,
     cross_GnR: Tensor,
     sensitivity_O: Tensor,
     basis_TT: Tensor | None,
-    price: float,
+    lmbda: float,
 ) -> Latent:
     """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
     terms = layer.terms
-    target_GRn = asymmetric_target(layer.matrix(layer.module.weight.detach().double()), moment_Gnn, cross_GnR)
+    target_GRn = asymmetric_target(layer.matrix(layer.module.weight.detach().double()), second_moment_Gnn, cross_GnR)
     if basis_TT is not None:
-        change_basis(moment_Gnn, basis_TT)
+        change_basis(second_moment_Gnn, basis_TT)
         target_GRn = (target_GRn.unflatten(-1, (-1, terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
-    upper = feedback_(moment_Gnn)
+    upper = inverse_cholesky_(second_moment_Gnn)
     weights_GR = sensitivity_O.reshape(layer.groups, -1)
-    step = layer_step(upper, weights_GR, price)
-    integers, wanted = round_layer(target_GRn, upper, weights_GR, step=step, price=price, terms=terms)
+    step = layer_step(upper, weights_GR, lmbda)
+    integers, wanted = round_layer(target_GRn, upper, weights_GR, step=step, lmbda=lmbda, terms=terms)
     size = (layer.module.weight.shape[0], -1, terms)
     return Latent.start(integers.reshape(size), wanted.reshape(size), step, basis_TT, layer.module.weight.shape)
 

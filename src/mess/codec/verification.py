@@ -48,7 +48,7 @@ def tensor_hashes(stored: codec.StoredModel) -> dict[str, str]:
 def _read_elsewhere(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) -> dict[str, str]:
     """Hash a file's tensors in a process that shares nothing with this one but the file (and needs no torch)."""
     process = subprocess.run(  # noqa: S603 - this very interpreter, on a file of ours
-        [sys.executable, "-m", "mess.verification", path],
+        [sys.executable, "-m", "mess.codec.verification", path],
         input=json.dumps(named),
         capture_output=True,
         text=True,

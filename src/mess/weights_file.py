@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import pickle
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mess.errors import CheckpointError
-from mess.training.checkpoint import check_seal, is_sealed, read_bytes, read_plain
+
+SEAL = b"sha256:"  # before the SHA-256 of all that stands before it, at the end of a checkpoint of ours
+SEAL_LENGTH = len(SEAL) + 64
+CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
 
 NESTED_UNDER = ("state_dict", "model", "net", "model_state_dict")
 OWN = ("format", "resize", "crop")  # which mean something else in files of others
@@ -45,6 +54,52 @@ def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
         if state and all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return state
+
+
+def is_sealed(content: bytes) -> bool:
+    """Return whether `content` ends with a seal, true or not."""
+    return content[-SEAL_LENGTH:].startswith(SEAL)
+
+
+def check_seal(content: bytes, path: str | os.PathLike[str]) -> None:
+    """Refuse a file that is not what was written.
+
+    Raises:
+        CheckpointError: the seal is missing (the file was cut short) or another than the content's.
+    """
+    if not is_sealed(content):
+        raise CheckpointError(path, "a whole checkpoint", "a file without its checksum: cut short, or not from MESS")
+    body = content[:-SEAL_LENGTH]
+    if content[-SEAL_LENGTH + len(SEAL) :] != hashlib.sha256(body).hexdigest().encode():
+        raise CheckpointError(path, "the content its SHA-256 was taken of", "another content: the file is damaged")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return a file's content, or say that it is not there."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(path, "a file that can be read", error.strerror or str(error)) from error
+
+
+def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
+    """Unpickle tensors, numbers, strings and containers of them, and nothing else, onto the CPU.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds anything that could run code (it is not run).
+    """
+    try:
+        with warnings.catch_warnings():  # it warns of what it is about to refuse
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if any(word in str(error) for word in CODE):
+            found = "a pickle of other objects, which could run code; it was not loaded"
+            raise CheckpointError(path, "plain tensors, numbers and strings", found) from error
+        raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+        # torch.load has no error of its own: each of these is what some damaged file makes it raise
+        raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
 
 
 def _from_safetensors(content: bytes, path: str | os.PathLike[str]) -> tuple[object, dict[str, Any]]:
