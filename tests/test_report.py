@@ -21,7 +21,7 @@ import mess
 from format_helpers import example, weights
 from mess import codec
 from mess.cli import main
-from mess.inspection import by_reason, rows_of
+from mess.codec.rows import by_reason, rows_of
 from mess.models.described import layout_of
 from mess.report import distinct, read_facts, read_results
 from mess.report.html import VOID

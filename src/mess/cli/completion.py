@@ -20,7 +20,7 @@ VALUES = {
     "arch": sorted(ARCHITECTURES),
     "data": dataset_names(),
     "calibration": dataset_names(),
-    "version": (*SCHEMES, "v4"),
+    "version": tuple(SCHEMES),
     "what": WHAT,
     "shell": SHELLS,
 }

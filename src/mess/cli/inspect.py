@@ -12,18 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from mess.codec import FileInfo, bits_per_weight
-from mess.inspection import (
+from mess.codec.rows import (
     FEW,
     NAME_OF_SECTION,
     Row,
     as_json,
     by_reason,
-    inspect,
     network_name,
     precision_of,
     rows_of,
     scheme_name,
 )
+from mess.inspection import inspect
 
 EXAMPLES = """Examples:
   mess inspect net.mess

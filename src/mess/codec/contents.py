@@ -82,9 +82,9 @@ class Contents:
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes of all tensors in memory."""
+        """Bytes of all tensors in memory, and of the integers that some are computed from."""
         own = sum(self.own_numbers) * 4
-        integers = sum(math.prod(self.expansion(item)) * 16 for item in self.items if item.kind == "E")
+        integers = sum(math.prod(self.expansion(item)) * 4 for item in self.items if item.kind == "E")
         return own + integers + sum(item.decoded_bytes for item in self.items)
 
     def is_source(self, name: str) -> bool:

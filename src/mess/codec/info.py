@@ -37,15 +37,36 @@ def bits_per_weight(count: int, numbers: int) -> float:
 
 
 @dataclass(frozen=True)
-class TensorInfo:
+class Share:
+    """A part of a file.
+
+    Attributes:
+        numbers: how many numbers it has (of a BatchNorm: those it computes with; of a tied tensor none).
+        parts: its bytes by section.
+    """
+
+    numbers: int
+    parts: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the file that are its own."""
+        return sum(self.parts.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits a number, 0 where there is none."""
+        return bits_per_weight(self.bytes, self.numbers)
+
+
+@dataclass(frozen=True)
+class TensorInfo(Share):
     """One tensor, or one BatchNorm layer.
 
     Attributes:
         stored: how, in words.
         reason: why no reference stands for it; "" where one does.
-        numbers: how many numbers it has (of a BatchNorm: those it computes with; of a tied tensor none).
         float_bytes: bytes of the tensors it gives, in their own dtypes; of a tied tensor none.
-        parts: bytes by section.
         forms: how the numbers of each section are kept: "rounded" (multiples of one step), or a dtype.
     """
 
@@ -54,20 +75,8 @@ class TensorInfo:
     reason: str
     shape: tuple[int, ...]
     dtype: str
-    numbers: int
     float_bytes: int
-    parts: dict[str, int]
     forms: dict[str, str]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the file that are this tensor's."""
-        return sum(self.parts.values())
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits a number."""
-        return bits_per_weight(self.bytes, self.numbers)
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
         stored = "references" if contents.is_source(item.name) else STORED_AS[item.kind]
         count, float_bytes = _in_floats(item)
         reason = why_by_itself(item, contents)
-        tensors.append(TensorInfo(item.name, stored, reason, item.shape, item.dtype, count, float_bytes, parts, forms))
+        tensors.append(TensorInfo(count, parts, item.name, stored, reason, item.shape, item.dtype, float_bytes, forms))
     for reader in readers.values():
         reader.finish()
     totals = {SECTION_NAMES[kind]: len(section.content) for kind, section in sections.items()}

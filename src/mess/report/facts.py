@@ -12,7 +12,8 @@ import numpy as np
 
 from mess import codec
 from mess.codec.reconstruct import Tensor
-from mess.inspection import inspect, is_weight
+from mess.codec.rows import is_weight
+from mess.inspection import inspect
 from mess.models.described import layout_of
 
 MAGNITUDES = (0, 1, 2, 3, 5, 9)  # of integers: where each class that is counted together begins

@@ -7,16 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mess.codec import bits_per_weight
-from mess.inspection import (
-    NAME_OF_SECTION,
-    Row,
-    by_reason,
-    is_weight,
-    network_name,
-    precision_of,
-    rows_of,
-    scheme_name,
-)
+from mess.codec.rows import NAME_OF_SECTION, Row, by_reason, is_weight, network_name, precision_of, rows_of, scheme_name
 from mess.report.colours import OF_SECTION
 from mess.report.drawn import of_file
 from mess.report.facts import Book, FileFacts, Loss

@@ -4,10 +4,18 @@ Read `compress.py` first: it is the whole way. `network` says what is to be stor
 (v4, with `rate` to find how coarsely) code the weights, `entries` adds what is left, `load` reads everything back.
 """
 
-from mess.storing.compress import SizeReport, compress, store, to_stored
+from mess.storing.compress import SizeReport, compress, dumps, store, to_stored
 from mess.storing.entries import complete
 from mess.storing.learned import coded, decoded
-from mess.storing.load import load, load_into, load_state_dict, read_references, read_with_description, to_tensors
+from mess.storing.load import (
+    load,
+    load_into,
+    load_state_dict,
+    loads,
+    read_references,
+    read_with_description,
+    to_tensors,
+)
 from mess.storing.network import identify
 from mess.storing.options import Request, StoreOptions
 
@@ -19,10 +27,12 @@ __all__ = [
     "complete",
     "compress",
     "decoded",
+    "dumps",
     "identify",
     "load",
     "load_into",
     "load_state_dict",
+    "loads",
     "read_references",
     "read_with_description",
     "store",

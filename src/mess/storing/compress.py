@@ -107,6 +107,18 @@ def compress(
     return store(model_or_state_dict, path, request)
 
 
+def dumps(
+    model_or_state_dict: nn.Module | Mapping[str, Tensor],
+    scheme: str = DEFAULT_VERSION,
+    calibration: Iterable[Any] | Tensor | None = None,
+    options: StoreOptions | None = None,
+) -> bytes:
+    """Return the bytes of the file that `compress` would write; `options` say more than `scheme` does."""
+    request = Request(options or StoreOptions(scheme), calibration)
+    stored = to_stored(identify(model_or_state_dict), request)
+    return codec.encode_model(stored, layout_for(request.options, stored))
+
+
 def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
     """Store a network as `compress` does, with all that is asked for as one record."""
     found = identify(network, request.architecture)

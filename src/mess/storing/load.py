@@ -15,8 +15,10 @@ from mess.errors import WeightsError
 from mess.models.described import INPUT_FACTS, architecture_of, layout_of
 from mess.storing.entries import DTYPES
 
+Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 
-def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
+
+def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
     """Read a network of the zoo, ready to run (in eval mode).
 
     Raises:
@@ -25,17 +27,20 @@ def load(path: str | os.PathLike[str], *, device: str | torch.device = "cpu", ma
     """
     stored = codec.read_model(path, layout=layout_of, max_bytes=max_bytes)
     if stored.network is None:
-        raise WeightsError(
-            path, "a network of the zoo", "weights of another network", "mess.load_into(model, path) takes them"
-        )
+        where = "the file" if isinstance(path, bytes) else path
+        hint = "mess.load_into(model, path) takes them"
+        raise WeightsError(where, "a network of the zoo", "weights of another network", hint)
     model = models.build(architecture_of(stored.network), initialised=False)
     _fill(model, to_tensors(stored), path)
     return model.eval().to(device)
 
 
-def load_state_dict(
-    path: str | os.PathLike[str], *, names: Iterable[str] | None = None, max_bytes: int = 2**31
-) -> dict[str, Tensor]:
+def loads(content: bytes, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
+    """Read a network of the zoo from the bytes of a file, as `load` does."""
+    return load(content, device=device, max_bytes=max_bytes)
+
+
+def load_state_dict(path: Source, *, names: Iterable[str] | None = None, max_bytes: int = 2**31) -> dict[str, Tensor]:
     """Read the weights of a `.mess` file, or only those `names`, as ordinary tensors.
 
     Raises:
@@ -86,14 +91,15 @@ def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
     return tensor.view(DTYPES[dtype]) if dtype in ("bfloat16", "bool") else tensor  # NumPy has these as integers
 
 
-def _fill(model: nn.Module, weights: Mapping[str, Tensor], path: str | os.PathLike[str]) -> None:
+def _fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source) -> None:
+    where = "the file" if isinstance(path, bytes) else os.fspath(path)
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
-        raise WeightsError(path, "the model's names", f"missing {_some(missing)}; not expected {_some(unexpected)}")
+        raise WeightsError(where, "the model's names", f"missing {_some(missing)}; not expected {_some(unexpected)}")
     for name, tensor in own.items():
         if tensor.shape != weights[name].shape:
-            raise WeightsError(f"{path}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
+            raise WeightsError(f"{where}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
     model.load_state_dict(dict(weights))
 
 

@@ -83,6 +83,8 @@ def within(integers_OCT: Tensor, unrounded_OCT: Tensor) -> Tensor:
 
 def decoded(values_OCT: Tensor, log_step: Tensor, basis_TT: Tensor | None) -> Tensor:
     """Return units Σ_t q_t·step·R_t, differentiable as if nothing had been rounded."""
-    straight = values_OCT + (rounded(values_OCT) - values_OCT).detach()
-    units = straight * log_step.exp()
-    return units @ basis_TT if basis_TT is not None else units
+    # in float32 whatever the forward pass computes in: training is to see what the file decodes to
+    with torch.autocast(values_OCT.device.type, enabled=False):
+        straight = values_OCT + (rounded(values_OCT) - values_OCT).detach()
+        units = straight * log_step.exp()
+        return units @ basis_TT if basis_TT is not None else units
