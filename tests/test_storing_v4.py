@@ -178,7 +178,7 @@ def test_options_validate_themselves() -> None:
     for wrong in ({"divergence": 0.0}, {"steps": -1}, {"rest_bits": 1}, {"scale_bits": 8}, {"quant": True}):
         with pytest.raises(OptionError):
             StoreOptions("v4", **wrong)
-    with pytest.raises(OptionError, match="a version that has a rate to choose"):
+    with pytest.raises(OptionError, match="--target-size: expected v4 beside it"):
         StoreOptions("v2", target_size=1000)
 
 

@@ -27,7 +27,7 @@ def why_by_itself(item: Item, contents: Contents) -> str:
     members = [x for x in contents.items if x.kind in "MC" or contents.is_source(x.name)]
     if kernel in [x.shape[2:] for x in members if _is_depthwise(x) == _is_depthwise(item)]:
         return "kernel layer before the references"
-    if any(_is_depthwise(x) for x in members):
+    if not _is_depthwise(item) and any(_is_depthwise(x) for x in members):
         return "dense convolution beside depthwise ones"
     return f"too few layers of {'×'.join(map(str, kernel))} kernels for references of their own"
 

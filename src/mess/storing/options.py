@@ -11,7 +11,7 @@ from torch import Tensor
 from mess.codec.quantize import BITS
 from mess.errors import OptionError
 from mess.models import Architecture
-from mess.scheme import Scheme, file_tag, get_scheme
+from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
 
 DEFAULT_VERSION = "v2"
@@ -65,7 +65,8 @@ class StoreOptions:
                 raise OptionError(_flag(name), "2…12, 16 or 32", bits)
         for name in OF_REFERENCES if scheme.fit == "learned" else OF_LEARNING:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                raise OptionError(_flag(name), f"a version that has {_has(scheme)}", self.version)
+                others = [v for v, s in SCHEMES.items() if (s.fit == "learned") != (scheme.fit == "learned")]
+                raise OptionError(_flag(name), f"{', '.join(others)} beside it", self.version)
         if self.pointwise is not None and self.pointwise < 2:
             raise OptionError("--pointwise", "at least 2 numbers a slice", self.pointwise)
         if self.linear and self.pointwise is None:
@@ -126,7 +127,3 @@ class Request:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _has(scheme: Scheme) -> str:
-    return "scales and offsets (v1 … v3a)" if scheme.fit == "learned" else "a rate to choose (v4)"
