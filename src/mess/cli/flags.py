@@ -12,7 +12,7 @@ from mess.data import dataset_names
 from mess.errors import OptionError, one_of
 from mess.models import ARCHITECTURES
 from mess.scheme import SCHEMES
-from mess.storing.options import REST_BITS
+from mess.storing.options import REST_BITS, TRAINED_REST_BITS
 
 SPECIFIED_DATASETS = ("cifar10", "cifar100", "imagenet")
 
@@ -125,7 +125,7 @@ BITS = (
     Flag("--scale-bits", "bits of α: 2-12, 16 or 32 (default: 32; v4 has no α)", "B", int, 32),
     Flag("--offset-bits", "bits of β: 2-12, 16 or 32 (default: 32; v4 has no β)", "B", int, 32),
     Flag("--rest-bits", "bits of all that is stored as it is: 2-12, 16 or 32 "
-         f"(default: {REST_BITS['affine']}; v4: {REST_BITS['learned']})", "B", int),
+         f"(default: {REST_BITS}; v4: what each vector is worth, {TRAINED_REST_BITS} in training)", "B", int),
     Flag("--pointwise", "store 1x1 convolutions too, as slices of D numbers (default: as they are)", "D", int),
     Flag("--linear", "with --pointwise: linear layers too"),
 )  # fmt: skip

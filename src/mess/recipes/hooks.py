@@ -31,6 +31,7 @@ from mess.scheme import (
 )
 from mess.scheme.learned import Learned, RateTraining
 from mess.storing import Request, StoreOptions, coded, complete, identify, to_stored, to_tensors
+from mess.storing.options import TRAINED_REST_BITS
 from mess.training import Hooks, TrainOptions
 
 
@@ -56,7 +57,7 @@ class Stored:
         if isinstance(self.trained, RateTraining):
             learned = self.trained.current(models.build(self.architecture, initialised=False))
             network = identify(learned.model, self.architecture)
-            return complete(network, coded(learned, network), self.options.rest, self.about)
+            return complete(network, coded(learned, network), self.options.rest or TRAINED_REST_BITS, self.about)
         weights = {name: tensor.detach().cpu() for name, tensor in plain_state_dict(model).items()}
         projected = self.trained is not None
         request = Request(self.options, architecture=self.architecture, about=self.about, projected=projected)

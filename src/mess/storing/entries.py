@@ -24,6 +24,7 @@ DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,
     torch.uint8, torch.bool,
 )}  # fmt: skip
+UNKNOWN_BITS = 12  # of vectors of which nothing is known
 DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
 
 
@@ -36,35 +37,43 @@ class Coded:
         entries: the tensors that were coded, by name.
         settled: the values of all others, where the scheme has changed them; by name.
         facts: what the file says of the scheme.
+        bits: that each vector is worth, by name; of a BatchNorm layer "weight" stands for its scale, "bias" for its
+            shift.
     """
 
     books: list[codec.Codebook]
     entries: dict[str, codec.Entry]
     facts: dict[str, Any]
     settled: Mapping[str, Tensor] = field(default_factory=dict)
+    bits: Mapping[str, int] = field(default_factory=dict)
 
 
-def complete(network: Network, coded: Coded, rest_bits: int, about: Mapping[str, Any]) -> codec.StoredModel:
+def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mapping[str, Any]) -> codec.StoredModel:
     """Return the whole of what is written: coded tensors, ties, BatchNorm as two vectors, the rest rounded.
 
     Args:
-        rest_bits: of all that was not coded.
+        rest_bits: of all that was not coded; None: what each vector is worth.
         about: facts for the file; "mean" and "std" go with the network, all else with the scheme.
     """
+
+    def bits(name: str) -> int:
+        return rest_bits if rest_bits is not None else coded.bits.get(name, UNKNOWN_BITS)
+
     weights = {name: coded.settled.get(name, tensor) for name, tensor in network.weights.items()}
     # of tensors that are one, the coded one is stored, whichever is named first
     stored_as = {network.tied.get(name, name): name for name in coded.entries}
     entries: dict[str, codec.Entry] = dict(coded.entries)
     norms = batch_norm_layers(network)
     for prefix, layer in norms.items():
-        entries[prefix] = fold_batch_norm(prefix, layer, weights, rest_bits)
+        scale_bits, shift_bits = (bits(joined(prefix, part)) for part in codec.BATCH_NORM_PARTS[:2])
+        entries[prefix] = fold_batch_norm(prefix, layer, weights, scale_bits, shift_bits)
     folded = {joined(prefix, part) for prefix in norms for part in codec.BATCH_NORM_PARTS}
     for name, own in network.weights.items():
         if name in entries or name in folded:
             continue
         first = network.tied.get(name, name)
         to = stored_as.get(first, first)
-        entries[name] = codec.Tied(to) if to != name else plain_entry(name, weights[name].to(own.dtype), rest_bits)
+        entries[name] = codec.Tied(to) if to != name else plain_entry(name, weights[name].to(own.dtype), bits(name))
     described, facts = describe(network.architecture, about)
     return codec.StoredModel(described, {**coded.facts, **facts}, coded.books, entries)
 
@@ -85,7 +94,9 @@ def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:
     return found
 
 
-def fold_batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], bits: int) -> codec.BatchNorm:
+def fold_batch_norm(
+    prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], scale_bits: int, shift_bits: int
+) -> codec.BatchNorm:
     """Fold a layer to x·scale + shift, in float64, then round once.
 
     A channel whose input never varies has a scale of weight/√eps, hundreds of times the others', and nothing to scale:
@@ -95,10 +106,11 @@ def fold_batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor
         weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
     scale = weight / torch.sqrt(var + layer.eps)
-    if bits in STEPPED_BITS:
+    if scale_bits in STEPPED_BITS:
         scale = torch.where(var < DEAD, 0.0, scale)
     shift = bias - mean * scale
-    a, b = (codec.quantize_numbers(x.float().numpy(), "float32", bits, prefix) for x in (scale, shift))
+    pairs = ((scale, scale_bits), (shift, shift_bits))
+    a, b = (codec.quantize_numbers(x.float().numpy(), "float32", bits, prefix) for x, bits in pairs)
     return codec.BatchNorm(a, b, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)
 
 

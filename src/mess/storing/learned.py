@@ -83,7 +83,7 @@ def coded(learned: Learned, network: Network) -> Coded:
         dtype = str(network.weights[name].dtype).removeprefix("torch.")
         integers = layer.integers_OCT.numpy().astype(np.int32)
         entries[name] = codec.Expanded(layer.shape, dtype, number_of[layer.basis], integers, layer.step)
-    return Coded(books, entries, FACTS, learned.model.state_dict())
+    return Coded(books, entries, FACTS, learned.model.state_dict(), learned.vector_bits)
 
 
 def decoded(stored: codec.StoredModel, model: nn.Module) -> Learned:

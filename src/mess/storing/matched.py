@@ -15,7 +15,7 @@ from mess import codec
 from mess.scheme import Geometry, Matches, Scheme, match_tensor, plan, refit_offset, round_to_bits
 from mess.storing.entries import Coded, plain_entry
 from mess.storing.network import Network
-from mess.storing.options import Request, StoreOptions
+from mess.storing.options import REST_BITS, Request, StoreOptions
 
 
 def code(network: Network, request: Request) -> Coded:
@@ -31,7 +31,7 @@ def code(network: Network, request: Request) -> Coded:
     books: list[codec.Codebook] = []
     for number, group in enumerate(groups):
         source = group.source
-        references = plain_entry(source.name, network.weights[source.name], options.rest)
+        references = plain_entry(source.name, network.weights[source.name], options.rest or REST_BITS)
         entries[source.name] = references
         books.append(codec.Codebook(source.name, source.unit, source.stride, by_row=source.row != source.numel))
         refs_KU = source.reference_units(torch.from_numpy(references.numbers.floats()).reshape(source.shape))

@@ -15,7 +15,8 @@ from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
 
 DEFAULT_VERSION = "v2"
-REST_BITS = {"copy": 32, "affine": 32, "learned": 8}  # by fit: of all that no reference stands for
+REST_BITS = 32  # of all that no reference stands for, in versions without a rate to choose
+TRAINED_REST_BITS = 8  # of v4, where training settles the vectors
 OF_REFERENCES = ("scale_bits", "offset_bits", "pointwise", "linear")  # options that say nothing to learned references
 OF_LEARNING = ("divergence", "steps", "target_size", "max_drop")  # and to references that are kernels of the network
 
@@ -32,7 +33,8 @@ class StoreOptions:
         pointwise: numbers a unit (D) of 1x1 convolutions; None stores these as they are.
         linear: with `pointwise`, cut linear layers up in the same way.
         scale_bits, offset_bits: bits of α and β: 32 (as they are), 16 (half precision) or 2…12 (one step a layer).
-        rest_bits: the same for references and everything that no reference stands for; None: the version's default.
+        rest_bits: the same for references and everything that no reference stands for; None: 32, in v4 what
+            each vector is worth.
         self_contained: keep names and shapes in the file even where the network's name says them.
         divergence: v4: nats by which predictions may stray; None: see `target_size`, `max_drop` and the default.
         steps: v4: of distilling; None: the default.
@@ -82,9 +84,9 @@ class StoreOptions:
         return get_scheme(self.version, bind=self.bind, quant_bits=self.quant_bits, quant=self.quant)
 
     @property
-    def rest(self) -> int:
-        """Bits of all that no reference stands for."""
-        return REST_BITS[self.scheme().fit] if self.rest_bits is None else self.rest_bits
+    def rest(self) -> int | None:
+        """Bits of all that no reference stands for; None: what each vector is worth, as v4 finds it out."""
+        return REST_BITS if self.rest_bits is None and self.scheme().fit != "learned" else self.rest_bits
 
     @property
     def tag(self) -> str:

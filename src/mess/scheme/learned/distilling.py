@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layerwise import StageProgress, no_progress
+from mess.scheme.learned.outputs import Output, tensors
 from mess.scheme.learned.rate_model import RateModel
 
 REFRESH = 20  # steps between two looks at how long the integers' codes are
@@ -28,6 +29,7 @@ def distil(
     teacher: nn.Module,
     latents: Mapping[str, Latent],
     inputs: Tensor,
+    outputs: list[Output],
     *,
     steps: int,
     lmbda: float,
@@ -68,10 +70,11 @@ def distil(
                 rate_model.refresh(values)
             batch = _varied(inputs[torch.randperm(len(inputs), generator=draw)[:batch_size]], draw)
             with torch.no_grad():
-                wanted = teacher(batch)
+                wanted = tensors(teacher(batch))
             weights = {name: latent.weight() for name, latent in latents.items()}
-            loss = divergence(torch.func.functional_call(stored, weights, (batch,)), wanted)
-            loss = loss + lmbda * rate_model.bits(values)
+            found = tensors(torch.func.functional_call(stored, weights, (batch,)))
+            strayed = [o.strayed(x - y) for o, x, y in zip(outputs, found, wanted, strict=True)]
+            loss = torch.stack(strayed).sum() + lmbda * rate_model.bits(values)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import DataError
+from mess.scheme.learned.calls import Watch, work
 from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
 
 MAX_INPUTS = 1024  # inputs learned from
@@ -120,15 +121,9 @@ def natural_noise(count: int, size: int, *, seed: int = 0) -> Tensor:
 def _work(model: nn.Module, picture: Tensor) -> int:
     """Return the multiply-adds of convolutions and linear layers in a forward pass, at least 1."""
     counts = [1]
-
-    def note(module: nn.Conv2d | nn.Linear, _: object, output: Tensor) -> None:
-        counts.append(output.numel() * module.weight[0].numel())
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    model(picture)
-    for handle in handles:
-        handle.remove()
+    names = {id(p): name for name, p in model.named_parameters()}
+    with Watch(names, after=lambda _, call, output: counts.append(work(call, output))):
+        model(picture)
     return sum(counts)
 
 

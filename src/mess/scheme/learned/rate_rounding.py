@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DAMPING = 1e-3  # of the mean diagonal, so that inputs that never vary do not divide by zero
+DAMPING = 1e-6  # of the mean diagonal, so that inputs that never vary do not divide by zero
 # Step over the one that is best at high rates: at 1 to 3 bits a number a wider one, with dearer zeros, wins.
 COARSENESS = 2.0
 LARGEST = 16383
@@ -38,6 +38,16 @@ def inverse_cholesky_(second_moment_Gnn: Tensor) -> Tensor:
     torch.linalg.cholesky(second_moment_Gnn, out=second_moment_Gnn)
     torch.cholesky_inverse(second_moment_Gnn, out=second_moment_Gnn)
     return torch.linalg.cholesky(second_moment_Gnn, upper=True, out=second_moment_Gnn)
+
+
+def spent(upper_Gnn: Tensor, second_moment_Gnn: Tensor) -> Tensor:
+    """Return what rounding with this feedback loses where the second moment is another, (G,), in squared steps/12.
+
+    Rounding errors z of a row come out as e = z·diag(1/u_jj)·U, so E[e·H·eᵀ] = s²/12·Σ_j (U·H·Uᵀ)_jj/u_jj².
+    """
+    products_Gnn = upper_Gnn @ second_moment_Gnn
+    own_Gn = upper_Gnn.diagonal(dim1=1, dim2=2)
+    return ((products_Gnn.mul_(upper_Gnn)).sum(2) / own_Gn.square()).sum(1)
 
 
 def layer_step(upper_Gnn: Tensor, sensitivity_GR: Tensor, lmbda: float) -> float:
@@ -119,3 +129,18 @@ def _cheapest(w_GR: np.ndarray, weight_GR: np.ndarray, bits_A: np.ndarray, large
     choices_4GR = np.copysign(np.minimum(size_4GR, largest), nearest)
     cost_4GR = weight_GR * np.square(w_GR - choices_4GR) + bits_A[choices_4GR.astype(np.intp) + largest]
     return np.take_along_axis(choices_4GR, cost_4GR.argmin(0)[None], 0)[0]
+
+
+def round_alone(values_OC: Tensor, sensitivity_O: Tensor, *, step: float, lmbda: float) -> tuple[Tensor, Tensor]:
+    """Return integers and the multiples of the step they stand for, (O, C), where nothing is known of the inputs.
+
+    As `round_layer` with a second moment of 1, but all numbers at once, as no error is passed on.
+    """
+    wanted_OC = (values_OC / step).double()
+    integers = torch.round(wanted_OC).clamp(-LARGEST, LARGEST)
+    weight_OC = (sensitivity_O[:, None] * (0.5 * step * step)).expand_as(wanted_OC)
+    for _ in range(PASSES):
+        largest = int(min(integers.abs().max().item() + 1, LARGEST))
+        bits_A = lmbda * code_lengths(integers[..., None], largest)[0]
+        integers = torch.from_numpy(_cheapest(wanted_OC.numpy(), weight_OC.numpy(), bits_A.numpy(), largest))
+    return integers, wanted_OC
