@@ -16,10 +16,11 @@ from mess.codec.expansion import Integers, write_expansions
 from mess.scheme.learned import LearnedLayer, rebuild_layer, synthetic_inputs
 from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.basis import shared_bases
+from mess.scheme.learned.calls import Watch
 from mess.scheme.learned.distilling import _varied, divergence
 from mess.scheme.learned.inputs import natural_noise
 from mess.scheme.learned.latent import Latent
-from mess.scheme.learned.layers import patch_order, patches, weight_layers
+from mess.scheme.learned.layers import patch_order, patches, products, weight_layers
 from mess.scheme.learned.rate_model import RateModel
 from mess.scheme.learned.rate_rounding import code_lengths, inverse_cholesky_, layer_step, round_layer
 
@@ -32,30 +33,52 @@ from mess.scheme.learned.rate_rounding import code_lengths, inverse_cholesky_, l
         nn.Conv2d(4, 4, (3, 5), padding="same", dilation=2, groups=4, bias=False),
         nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect", bias=False),
         nn.Linear(9, 5, bias=False),
+        nn.Conv1d(4, 6, 3, padding=1, groups=2, bias=False),
+        nn.Conv3d(4, 6, 2, stride=2, padding=1, bias=False),
     ],
 )
 def test_a_matrix_times_patches_is_the_layer(layer: nn.Module) -> None:
-    x = torch.randn(3, 4, 9, 9)
-    (found,) = weight_layers(layer)
-    weight_GRn, order_n = found.matrix(layer.weight), patch_order(found)
-    products = [piece[:, :, order_n] @ weight_GRn.mT for piece in patches(found, x)]  # (G, N, R)
-    flat = torch.cat(products, 1).permute(1, 0, 2).flatten(1)
-    wanted = layer(x)
-    wanted = wanted.flatten(2).permute(0, 2, 1) if wanted.dim() == 4 and isinstance(layer, nn.Conv2d) else wanted
+    inputs = {nn.Conv1d: (3, 4, 9), nn.Conv3d: (2, 4, 5, 5, 5)}
+    x = torch.randn(*inputs.get(type(layer), (3, 4, 9, 9)))
+    (found,), calls = weight_layers(layer, x), []
+    with Watch({id(layer.weight): "weight"}, before=lambda _, call: calls.append(call)):
+        wanted = layer(x)
+    if not isinstance(layer, nn.Linear):
+        wanted = wanted.movedim(1, -1)
+    weight_GRn, order_n = found.matrix(layer.weight), patch_order(layer.weight)
+    cut = torch.cat([piece[:, :, order_n] @ weight_GRn.mT for piece in patches(calls[0])], 1)  # (G, N, R)
+    flat = cut.permute(1, 0, 2).flatten(1)
     torch.testing.assert_close(flat, wanted.reshape(flat.shape), rtol=1e-4, atol=1e-5)
+    some = torch.cat(list(patches(calls[0], 2, 1)), 1)[:, :, order_n] @ weight_GRn.mT
+    torch.testing.assert_close(some, products(calls[0], layer.weight, 2, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_what_multiplies_is_seen_whatever_its_class() -> None:
+    class Padded(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv2d(nn.functional.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride)
+
+    class Standardised(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True))
+
+    net = nn.Sequential(Padded(3, 4, 2, 2), nn.ConvTranspose2d(4, 4, 3), Standardised(4, 5, 3))
+    found = {layer.name: layer.calls for layer in weight_layers(net, pictures(1))}
+    assert found == {"0.weight": 1, "1.weight": 0, "2.weight": 0}
 
 
 def test_bases_are_orthogonal_and_split_by_kind() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Conv2d(32, 160, 3, groups=32), nn.Conv2d(160, 160, 3, groups=160))
-    bases = shared_bases(weight_layers(net))
+    bases = shared_bases(weight_layers(net, torch.randn(1, 8, 9, 9)))
     assert sorted(bases) == [(3, 3, False), (3, 3, True)]
     for basis_TT in bases.values():
         torch.testing.assert_close(basis_TT @ basis_TT.T, torch.eye(9, dtype=torch.float64), atol=5e-3, rtol=0)
 
 
 def test_few_kernels_have_no_basis() -> None:
-    assert [x.basis for x in weight_layers(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Linear(4, 2)))] == [None, None]
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Linear(4, 2))
+    assert [x.basis for x in weight_layers(net, torch.randn(1, 1, 6, 6))] == [None, None]
 
 
 def moment_of(size: int) -> Tensor:

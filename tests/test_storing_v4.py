@@ -171,7 +171,7 @@ def test_without_inputs_the_defaults_are_others() -> None:
     assert StoreOptions("v4").learning(calibrated=False).steps == 0
     assert StoreOptions("v4", steps=7).learning(calibrated=True) == LearnOptions(steps=7)
     assert StoreOptions("v4", rest_bits=10).rest == 10
-    assert StoreOptions("v4").rest < StoreOptions("v2").rest
+    assert StoreOptions("v4").rest is None  # each vector what it is worth
 
 
 def test_options_validate_themselves() -> None:

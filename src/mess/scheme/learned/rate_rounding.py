@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DAMPING = 1e-6  # of the mean diagonal, so that inputs that never vary do not divide by zero
+DAMPING = 1e-3  # of the mean diagonal, so that inputs that never vary do not divide by zero
 # Step over the one that is best at high rates: at 1 to 3 bits a number a wider one, with dearer zeros, wins.
 COARSENESS = 2.0
 LARGEST = 16383
