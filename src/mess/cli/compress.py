@@ -19,6 +19,7 @@ from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
 from mess.recipes import DataChoice, calibration_batches
 from mess.scheme import SCHEMES
+from mess.scheme.learned import LearnOptions
 from mess.storing import Request, SizeReport, store
 from mess.storing.options import DEFAULT_VERSION
 from mess.weights_file import load_weights
@@ -62,12 +63,19 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("version v4")
     group.add_argument("--calibration", metavar="DATA", help="dataset or folder whose training pictures v4 looks at")
     group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
+    group.add_argument(
+        "--divergence",
+        metavar="NATS",
+        type=float,
+        help="how far what the network says may stray, looked at before the file is written; smaller: larger files "
+        f"(default: {LearnOptions().divergence:g})",
+    )
     group.add_argument("--target-size", metavar="SIZE", help="size of the file: 90000, 90KB, 1.5MB")
     group.add_argument(
         "--max-drop",
         metavar="P",
         type=float,
-        help="points of accuracy that may be lost (default with --calibration: 1)",
+        help="points of accuracy that may be lost, as measured on pictures that nothing is learned from",
     )
 
 
@@ -88,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
         request = Request(
             options,
             calibration_images(args, facts),
-            Architecture.from_dict(described) if described else None,
-            facts,
+            architecture=Architecture.from_dict(described) if described else None,
+            about=facts,
             overwrite=args.force,
             verify=not args.no_verify,
             progress=lambda *told: status.update(f"storing {args.ckpt.name} as {options.tag}: {_told(told)}"),
@@ -131,6 +139,12 @@ def show(console: Console, report: SizeReport, *, verified: bool) -> None:
         f"{report.float_bytes:,} B of weights",
         soft_wrap=True,
     )
+    if report.look is not None:
+        console.print(
+            f"[{'bold red' if report.look.is_noise else 'green'}]{escape(str(report.look))}[/]", soft_wrap=True
+        )
+        if report.look.is_noise:
+            console.print("[bold red]little is left of the network: ask for less, or retrain it (mess train -T)[/]")
     if verified:
         console.print("[green]read back in a fresh process: every tensor as it should be[/]")
     table = Table(box=None, pad_edge=False)
