@@ -15,6 +15,7 @@ from rich.table import Table
 from mess.cli.choices import store_options
 from mess.cli.flags import add_bit_flags, add_normalisation_flags
 from mess.errors import OptionError
+from mess.files import check_output
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
 from mess.recipes import DataChoice, calibration_batches
@@ -78,8 +79,7 @@ def run(args: argparse.Namespace) -> int:
     if args.calibration is not None and options.scheme().fit != "learned":
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{options.tag}.mess")
-    if output.exists() and not args.force:
-        raise OptionError(output, "a new file name", "an existing file", "--force overwrites it")
+    check_output(output, overwrite=args.force, source=args.ckpt)
     weights, about = load_weights(args.ckpt)
     described = about.get("architecture")
     facts = {name: value for name in INPUT_FACTS if (value := getattr(args, name) or about.get(name)) is not None}

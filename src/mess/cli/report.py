@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess.errors import DataError, OptionError, WeightsError
-from mess.files import atomic_write
+from mess.files import atomic_write, check_output
 from mess.report import (
     FileFacts,
     Measured,
@@ -69,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     """Gather, draw, write."""
     if args.output.suffix not in (".html", ".htm"):
         raise OptionError("--output", "a name that ends in .html", args.output)
+    check_output(args.output, overwrite=True)
     console = Console(highlight=False)
     with console.status("reading"):
         files, runs = _expanded(args.what)

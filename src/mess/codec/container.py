@@ -107,20 +107,13 @@ def checksums(content: bytes) -> dict[int, int]:
 
 
 def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
-    """Return the content of a regular file; never waits on a pipe and never follows a link.
+    """Return the content of a regular file, also behind links; never waits on a pipe.
 
     Raises:
-        FormatError: a directory, pipe, device or symbolic link, or a file that is too large.
+        FormatError: a directory, pipe or device, or a file that is too large.
         OSError: it is not there or may not be read.
     """
-    try:
-        descriptor = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        )
-    except OSError as error:
-        if os.path.islink(path):  # noqa: PTH114 - a path of any kind
-            raise FormatError(path, "a regular file", "a symbolic link", "Give the path it points to") from error
-        raise
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
