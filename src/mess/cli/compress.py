@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mess.class_folders import compact
 from mess.cli.choices import store_options
 from mess.cli.flags import add_bit_flags, add_normalisation_flags
 from mess.errors import OptionError
@@ -82,12 +84,15 @@ def run(args: argparse.Namespace) -> int:
     check_output(output, overwrite=args.force, source=args.ckpt)
     weights, about = load_weights(args.ckpt)
     described = about.get("architecture")
-    facts = {name: value for name in INPUT_FACTS if (value := getattr(args, name) or about.get(name)) is not None}
+    given = {"mean": args.mean, "std": args.std}
+    facts: dict[str, Any] = {n: value for n in INPUT_FACTS if (value := given.get(n) or about.get(n)) is not None}
+    if isinstance(facts.get("classes"), list):
+        facts["classes"] = compact(facts["classes"])
     console = Console(highlight=False)
     with console.status(f"storing {args.ckpt.name} as {options.tag}") as status:
         request = Request(
             options,
-            calibration_images(args, facts),
+            calibration_images(args, about | facts),
             Architecture.from_dict(described) if described else None,
             facts,
             overwrite=args.force,
@@ -113,11 +118,12 @@ def parse_size(text: str | None) -> int | None:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-def calibration_images(args: argparse.Namespace, facts: dict[str, list[float]]) -> Batches | None:
-    """Return the training pictures of the dataset that was named, normalised as `facts` say, and their labels."""
+def calibration_images(args: argparse.Namespace, about: Mapping[str, Any]) -> Batches | None:
+    """Return the training pictures of the dataset that was named, prepared as the network's file says, and labels."""
     if args.calibration is None:
         return None
-    return calibration_batches(DataChoice(args.calibration, args.datapath, 0, facts.get("mean"), facts.get("std")))
+    prepared: dict[str, Any] = {name: about.get(name) for name in ("mean", "std", "resize", "crop")}
+    return calibration_batches(DataChoice(args.calibration, args.datapath, **prepared))
 
 
 def _told(told: tuple[object, ...]) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mess.class_folders import class_names
 from mess.errors import OptionError, one_of
 
 CIFAR_FORM = {"cifar10": 10, "cifar100": 100, "digits": 10}  # 32x32 images: small stem, no early pooling
@@ -204,8 +205,7 @@ def _groups(arch: str, groups: int | None, cifar: bool) -> int | None:
 def _classes_of_folder(dataset: str) -> int:
     """Count the class folders of a user's own dataset, whose number no table says."""
     root = Path(dataset)
-    inner = root / "train" if (root / "train").is_dir() else root
-    count = sum(1 for entry in inner.iterdir() if entry.is_dir()) if inner.is_dir() else 0
+    count = len(class_names(root)) if root.is_dir() else 0
     if not count:
         raise OptionError(
             "dataset", one_of([*CIFAR_FORM, "imagenet"], dataset) + " or a folder of class folders", dataset

@@ -91,6 +91,7 @@ class DataChoice:
         mean, std: of R, G, B in 0…1, where the network was trained on others than the dataset's own.
         resize, crop: shorter side and side of the centre crop of ImageNet pictures in tests, in pixels.
         jitter: share by which colours of training pictures in folders change by chance.
+        classes: of the network that pictures of own folders are for: its class names in order, or their hash.
     """
 
     name: str
@@ -101,6 +102,7 @@ class DataChoice:
     resize: int | None = None
     crop: int | None = None
     jitter: float = 0.0
+    classes: Sequence[str] | str | None = None
 
     @property
     def sizes(self) -> dict[str, int]:

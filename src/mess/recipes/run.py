@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from mess.class_folders import compact
+from mess.data import dataset_names
 from mess.devices import Devices, open_devices
 from mess.models import Architecture
 from mess.recipes.hooks import scheme_hooks
@@ -20,7 +22,7 @@ from mess.recipes.resuming import (
     resumed_options,
     saved_recipe,
 )
-from mess.recipes.sources import check_version, open_batches, open_network, start_network
+from mess.recipes.sources import Tell, check_version, log, open_batches, open_network, start_network
 from mess.recipes.teacher import rate_start, rate_teacher
 from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find
@@ -73,9 +75,10 @@ def score_network(
     """
     choice = devices or DeviceChoice()
     path = find(ckpt, folder)
-    model, about = open_network(path, architecture)
+    model, about = open_network(path, architecture, classes_from_file=data.name not in dataset_names())
     opened = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=precision)
-    return opened.launch(_test, data_of(data, about), model, path, batch_size, opened, reporter)
+    data = replace(data_of(data, about), classes=about.get("classes"))
+    return opened.launch(_test, data, model, path, batch_size, opened, reporter)
 
 
 def data_of(choice: DataChoice, about: dict) -> DataChoice:
@@ -92,7 +95,8 @@ def data_of(choice: DataChoice, about: dict) -> DataChoice:
 def _test(
     choice: DataChoice, model: nn.Module, path: Path, batch_size: int, devices: Devices, reporter: Reporter | None
 ) -> Tested:
-    batches = open_batches(choice, devices, train=False, batch_size=batch_size)
+    tell = _teller(reporter, devices)
+    batches = open_batches(choice, devices, train=False, batch_size=batch_size, tell=tell)
     return Tested(path, evaluate(model.to(devices.device), batches, devices, reporter=reporter))
 
 
@@ -109,6 +113,8 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     if job.mode == "retrain" and path is not None:
         rounds = check_version(path, about, job) + 1
     choice = data_of(job.data, about if resumed is None else resumed)
+    if resumed is not None or job.mode == "retrain":  # else the labels of the new images are what is learned
+        choice = replace(choice, classes=(about if resumed is None else resumed).get("classes"))
     train, test = (
         open_batches(
             choice,
@@ -117,23 +123,34 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
             batch_size=job.options.batch_size,
             seed=job.options.seed,
             sync_bn=job.options.sync_bn,
+            tell=_teller(reporter, devices),
         )
         for part in (True, False)
     )
     if path is not None and path.suffix == ".mess":
         refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
     written: list[Path] = []
-    settings: dict[str, Any] = {"rounds": rounds, "input_facts": _input_facts(choice), "written": written}
+    names = [] if choice.name in dataset_names() else list(train.dataset.info.class_names)
+    facts: dict[str, Any] = {**_input_facts(choice), **({"classes": compact(names)} if names else {})}
+    settings: dict[str, Any] = {"rounds": rounds, "input_facts": facts, "written": written}
     if job.scheme.rate is not None:
         settings["start"] = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
         settings["teacher"] = rate_teacher(model, job, job.scheme.rate, resumed)
     hooks = scheme_hooks(model, job, **settings)
-    hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts={**_input_facts(choice), **choice.sizes})
+    kept = {**facts, **choice.sizes, **({"classes": names} if names else {})}
+    hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts=kept)
     result = fit(
         model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,
     )  # fmt: skip
     return RunResult(result, tuple(dict.fromkeys(sorted(written, key=lambda p: "best" in p.name))))
+
+
+def _teller(reporter: Reporter | None, devices: Devices) -> Tell:
+    """Return what tells a warning once, however many processes there are."""
+    if not devices.is_main:
+        return Reporter().message
+    return log.warning if reporter is None else lambda text: reporter.message(text, "warning")
 
 
 def _input_facts(choice: DataChoice) -> dict[str, list[float]]:
