@@ -46,7 +46,7 @@ check: .venv/installed  ## formatting, lint, types, import rules
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[docs]'
 	@touch $@
 
-docs: .venv/docs  ## build the documentation into site/ (a broken link is an error)
+docs: .venv/docs  ## build the documentation into site/ (a broken link is an error; minutes the first time, mkdocs is installed)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 fuzz: .venv/installed  ## feed 100,000 damaged files to the reader

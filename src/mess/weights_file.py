@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mess.class_folders import as_told
 from mess.errors import CheckpointError
 
 SEAL = b"sha256:"  # before the SHA-256 of all that stands before it, at the end of a checkpoint of ours
@@ -21,7 +22,7 @@ SEAL_LENGTH = len(SEAL) + 64
 CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
 
 NESTED_UNDER = ("state_dict", "model", "net", "model_state_dict")
-OWN = ("format", "resize", "crop")  # which mean something else in files of others
+OWN = ("format", "resize", "crop", "classes")  # which mean something else in files of others
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel / DDP and torch.compile put before every name
 
 
@@ -116,10 +117,14 @@ def _unnested(read: object) -> tuple[object, dict[str, Any]]:
     """Return (state dict, plain facts beside it)."""
     if not isinstance(read, dict):
         return read, {}
-    about = {name: value for name, value in read.items() if isinstance(value, (int, float, str)) and name not in OWN}
+    about: dict[str, Any] = {
+        n: value for n, value in read.items() if isinstance(value, (int, float, str)) and n not in OWN
+    }
     if isinstance(read.get("architecture"), dict):
         about |= {name: read[name] for name in ("resize", "crop") if type(read.get(name)) is int}
         about["architecture"] = read["architecture"]
+        if (classes := as_told(read.get("classes"))) is not None:
+            about["classes"] = classes
         about |= {name: read[name] for name in ("mean", "std") if _is_colour(read.get(name))}
     average = read.get("ema")
     if isinstance(average, dict) and isinstance(average.get("state_dict"), dict):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import OptionError
+from mess.names import DIVERGENCE
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.inputs import NORMS
@@ -45,7 +46,7 @@ class LearnOptions:
         seed: of sampled predictions and of the order of inputs.
     """
 
-    divergence: float = 0.002
+    divergence: float = DIVERGENCE
     steps: int = 200
     seed: int = 0
 
