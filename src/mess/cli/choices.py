@@ -12,7 +12,8 @@ from mess.storing import StoreOptions
 STORE_FIELDS = {
     "bind_size": "bind", "qb": "quant_bits", "quant": "quant", "pointwise": "pointwise", "linear": "linear",
     "scale_bits": "scale_bits", "offset_bits": "offset_bits", "rest_bits": "rest_bits",
-    "self_contained": "self_contained", "target_size": "target_size", "divergence": "divergence", "max_drop": "max_drop",
+    "self_contained": "self_contained", "target_size": "target_size", "divergence": "divergence",
+    "max_drop": "max_drop",
 }  # fmt: skip
 
 
