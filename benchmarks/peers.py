@@ -32,11 +32,12 @@ class Outcome:
     weights: dict[str, Tensor] = field(repr=False)
     encode: float
     decode: float
+    peak_mb: float | None = None
 
 
-def nncodec(weights: Mapping[str, Tensor], qp: int) -> Outcome:
-    """NNCodec (ISO/IEC 15938-17) with its defaults at a step size."""
-    return _elsewhere("nncodec", weights, ["--qp", str(qp)])
+def nncodec(weights: Mapping[str, Tensor], qp: int, rounds: int = 5) -> Outcome:
+    """NNCodec (ISO/IEC 15938-17) with its defaults at a step size; decoded so many times."""
+    return _elsewhere("nncodec", weights, ["--qp", str(qp), "--rounds", str(rounds)])
 
 
 def zipnn(weights: Mapping[str, Tensor]) -> Outcome:
@@ -114,4 +115,4 @@ def _elsewhere(peer: str, weights: Mapping[str, Tensor], flags: list[str]) -> Ou
             decoded = {name: torch.from_numpy(stored[name].astype(floats[name].dtype)) for name in floats}
     decoded = {name: t.reshape(weights[name].shape) for name, t in decoded.items()}
     rest = {name: t for name, t in weights.items() if name not in decoded}
-    return Outcome(figures["bytes"], {**decoded, **rest}, figures["encode"], figures["decode"])
+    return Outcome(figures["bytes"], {**decoded, **rest}, figures["encode"], figures["decode"], figures["peak_mb"])
