@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import math
 import multiprocessing
 import tempfile
 import time
@@ -186,22 +187,23 @@ def reference(network: Network) -> list[Tensor]:
 def compared(whole: list[Tensor], stored: list[Tensor], labels_N: Tensor | None) -> Row:
     """Return what a stored network's answers are beside the float network's.
 
-    Class scores: accuracy and agreement in percent, and the mean divergence float‖stored in nats. Other outputs: the
-    squared error over the variance across pictures, the mean of all outputs.
+    Class scores: accuracy and agreement in percent, and the mean divergence float‖stored in nats, None where scores
+    are not finite. Other outputs: the squared error over the variance across pictures, the mean of all outputs.
     """
     if labels_N is None:
         shares = [
             (a - b).double().square().sum() / (a - a.mean(0)).double().square().sum()
             for a, b in zip(whole, stored, strict=True)
         ]
-        return {"error": float(f"{sum(shares).item() / len(shares):.4g}")}  # type: ignore[union-attr]
+        return {"error": float(f"{torch.stack(shares).mean().item():.4g}")}
     a, b = whole[0], stored[0]
     p, q = F.log_softmax(a.double(), 1), F.log_softmax(b.double(), 1)
+    divergence = (p.exp() * (p - q)).sum(1).mean().item()
     return {
         "pictures": len(labels_N),
         "top1": round(100 * (b.argmax(1) == labels_N).double().mean().item(), 2),
         "agreement": round(100 * (a.argmax(1) == b.argmax(1)).double().mean().item(), 2),
-        "divergence": float(f"{(p.exp() * (p - q)).sum(1).mean().item():.4g}"),
+        "divergence": float(f"{divergence:.4g}") if math.isfinite(divergence) else None,
     }
 
 

@@ -86,7 +86,9 @@ def pair(own: list[Row], method: str) -> tuple[Row | None, Row | None]:
 def at_equal(own: list[Row], row: Row) -> float | None:
     """Return a file's bytes over NNCodec's at the same divergence (or error), between its files on logarithmic axes."""
     name = "error" if "error" in row else "divergence"
-    curve = sorted((peer[name], peer["bytes"]) for peer in own if peer["method"] == "NNCodec" and peer[name] > 0)
+    if not row[name]:
+        return None
+    curve = sorted((peer[name], peer["bytes"]) for peer in own if peer["method"] == "NNCodec" and peer[name])
     for (x0, y0), (x1, y1) in pairwise(curve):
         if x0 <= row[name] <= x1 and x0 < x1:
             share = math.log(row[name] / x0) / math.log(x1 / x0)
@@ -200,7 +202,8 @@ def keeps(row: Row, whole: Row) -> bool:
 def _quality(row: Row, whole: Row) -> list[str]:
     if "error" in row:
         return ["–", "–", f"error {row['error']:.2g}"]
-    return [f"{row['top1']:.2f} ({whole['top1']:.2f})", f"{row['agreement']:.2f}", f"{row['divergence']:.2g}"]
+    divergence = "not finite" if row["divergence"] is None else f"{row['divergence']:.2g}"
+    return [f"{row['top1']:.2f} ({whole['top1']:.2f})", f"{row['agreement']:.2f}", divergence]
 
 
 def _cost(row: Row) -> list[str]:

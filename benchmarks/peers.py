@@ -66,8 +66,9 @@ def _zipped(weights: Mapping[str, Tensor], coded: Callable[[Tensor], tuple[bytes
             content += part
         else:
             half = tensor.half()
-            content += half.numpy().tobytes()
-            decoded[name] = half.float()
+            kept = half if bool(torch.isfinite(half).all()) else tensor  # some variances are beyond half's 65,504
+            content += kept.numpy().tobytes()
+            decoded[name] = kept.float()
     packed = zstandard.ZstdCompressor(level=19).compress(content)
     return Outcome(len(packed), decoded, time.perf_counter() - start, float("nan"))
 
