@@ -21,6 +21,7 @@ from torch import Tensor
 
 from common import ROOT
 
+SMALLEST = 2.0**-24  # above zero in half precision: dead channels have weights below it
 PYTHON = Path(os.environ.get("PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
 
 
@@ -66,9 +67,8 @@ def _zipped(weights: Mapping[str, Tensor], coded: Callable[[Tensor], tuple[bytes
             content += part
         else:
             half = tensor.half()
-            kept = half if bool(torch.isfinite(half).all()) else tensor  # some variances are beyond half's 65,504
-            content += kept.numpy().tobytes()
-            decoded[name] = kept.float()
+            content += half.numpy().tobytes()
+            decoded[name] = half.float()
     packed = zstandard.ZstdCompressor(level=19).compress(content)
     return Outcome(len(packed), decoded, time.perf_counter() - start, float("nan"))
 
@@ -90,7 +90,7 @@ def _palette(tensor: Tensor, size: int) -> tuple[bytes, Tensor]:
 def _integers(tensor: Tensor, bits: int) -> tuple[bytes, Tensor]:
     """Return the bytes, two 4-bit integers in each where they fit, and the rounded tensor."""
     rows = tensor.flatten(1)
-    step = (rows.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)).clamp_min(1e-12).half().float()
+    step = (rows.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)).clamp_min(SMALLEST).half().float()
     whole = torch.round(rows / step).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     raw = whole.to(torch.int8).numpy().ravel()
     if bits == 4:

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import answers_page
+import peers
 from check import Ratio, losses, ratios
 from turns import Window, take_turns
 
@@ -130,3 +132,9 @@ def test_the_page_has_every_row_and_sets_ours_beside_the_goal(tmp_path: Path, mo
     answers_page.draw(rows)
     assert (tmp_path / "answers.png").stat().st_size > 1000
     assert answers_page.page({})  # nothing is measured yet
+
+
+def test_integers_of_a_dead_channel_are_finite() -> None:
+    weight = torch.tensor([[0.5, -1.0], [1e-10, -1e-11], [0.0, 0.0]])
+    back = peers.integers({"weight": weight}, 8).weights["weight"]
+    torch.testing.assert_close(back, weight, atol=0.005, rtol=0)
