@@ -81,8 +81,11 @@ bench-schemes: .venv/installed  ## measure bytes and accuracy of every version: 
 bench-size: .venv/installed .venv-peers/installed  ## measure bytes against accuracy beside NNCodec and others, on NETWORKS
 	$(PY) benchmarks/size.py --datapath $(DATAPATH) $(NETWORKS:%=--network %) $(RETRAINED:%=--retrained %)
 
+bench-answers: .venv/installed .venv-peers/installed  ## measure stored networks on unseen pictures beside NNCodec (hours; goes on where it stopped)
+	$(PY) benchmarks/answers.py --datapath $(DATAPATH)
+
 clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check docs fuzz soak peers bench bench-check bench-schemes bench-size clean
+.PHONY: help install demo test test-slow test-network dist check docs fuzz soak peers bench bench-check bench-schemes bench-size bench-answers clean
