@@ -12,4 +12,4 @@ VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a", "v4")
 DEFAULT_VERSION = "v4"
 REST_BITS = 32  # of all that no reference stands for, in versions without a rate to choose
 TRAINED_REST_BITS = 8  # of v4, where training settles the vectors
-DIVERGENCE = 0.01  # nats: of v4, how far a stored network may stray where nothing else is said
+DIVERGENCE = 0.004  # nats: of v4, how far a stored network may stray where nothing else is said
