@@ -32,6 +32,7 @@ from mess.scheme import (
     refit_offset,
     round_to_bits,
 )
+from mess.scheme.ties import tie_groups
 
 DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -221,13 +222,26 @@ def batch_norm_layers(module: nn.Module | None, weights: Mapping[str, Tensor]) -
     """Return the layers that can be stored as what they compute: float32, with all their parts, and nothing tied."""
     if module is None:
         return {}
+    prefixes: dict[_BatchNorm, list[str]] = {}
+    for prefix, layer in module.named_modules(remove_duplicate=False):
+        if isinstance(layer, _BatchNorm):
+            prefixes.setdefault(layer, []).append(prefix)
+    tied = {name: set(names) for names in tie_groups(weights) for name in names}
+
+    def is_alone(layer: _BatchNorm, prefix: str) -> bool:
+        """Whether the parts belong to no other layer; one layer under two names is no other."""
+        return all(
+            tied.get(joined(prefix, part), set()) <= {joined(own, part) for own in prefixes[layer]}
+            for part in codec.BATCH_NORM_PARTS
+        )
+
     return {
-        prefix: layer
-        for prefix, layer in module.named_modules()
-        if isinstance(layer, _BatchNorm)
-        and layer.affine
+        own[0]: layer
+        for layer, own in prefixes.items()
+        if layer.affine
         and layer.track_running_stats
-        and all(weights[joined(prefix, part)].dtype == torch.float32 for part in codec.BATCH_NORM_PARTS[:4])
+        and all(weights[joined(own[0], part)].dtype == torch.float32 for part in codec.BATCH_NORM_PARTS[:4])
+        and is_alone(layer, own[0])
     }
 
 
@@ -253,6 +267,8 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise WeightsError(name, f"one of {', '.join(DTYPES)}", dtype)
+    if bits in STEPPED_BITS and name.endswith("running_var"):
+        bits = 32  # variances span decades: multiples of one step would make the small ones 0
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     flat = flat.view(torch.uint16) if dtype == "bfloat16" else flat.view(torch.uint8) if dtype == "bool" else flat
     return codec.Plain(tuple(tensor.shape), dtype, codec.as_numbers(flat.numpy(), dtype, bits, name))

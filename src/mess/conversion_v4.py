@@ -24,6 +24,7 @@ from mess.errors import OptionError
 from mess.models import Architecture
 from mess.scheme.learned import Learned, LearnedLayer, basis_step
 from mess.scheme.learned.layers import Basis
+from mess.scheme.ties import find_ties
 
 
 def as_stored(
@@ -41,7 +42,7 @@ def as_stored(
     """
     settled = learned.model.state_dict()
     books, number_of = _books(learned)
-    tied = _tied(weights, learned)
+    tied = find_ties(weights, owners=learned.layers)
     entries: dict[str, codec.Entry] = {name: codec.Tied(to) for name, to in tied.items()}
     for name, layer in learned.layers.items():
         dtype = str(weights[name].dtype).removeprefix("torch.")
@@ -110,13 +111,3 @@ def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:
         number_of[key] = len(books)
         books.append(codec.Codebook(None, len(basis_TT), len(basis_TT), False, codec.Numbers(integers, "int32", step)))
     return books, number_of
-
-
-def _tied(weights: Mapping[str, Tensor], learned: Learned) -> dict[str, str]:
-    """Return names under which a learned layer's weight stands once more."""
-    owner = {(weights[name].data_ptr(), weights[name].shape): name for name in learned.layers}
-    return {
-        name: owner[key]
-        for name, tensor in weights.items()
-        if name not in learned.layers and (key := (tensor.data_ptr(), tensor.shape)) in owner
-    }

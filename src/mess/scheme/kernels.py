@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mess.errors import OptionError, WeightsError
 from mess.scheme.geometry import Geometry
+from mess.scheme.ties import find_ties
 from mess.scheme.versions import Scheme
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -70,7 +71,7 @@ def plan(
     """
     weights = dict(network.state_dict()) if isinstance(network, nn.Module) else dict(network)
     check_weights(weights)
-    tied = _tied(weights)
+    tied = find_ties(weights)
     layers = [layer for layer in _layers(network, weights) if layer.name not in tied]
     kernels = [layer for layer in layers if math.prod(layer.kernel) > 1]
     depthwise = [layer for layer in kernels if layer.depthwise]
@@ -170,21 +171,6 @@ def _layers(network: nn.Module | Mapping[str, Tensor], weights: Mapping[str, Ten
         shape = tuple(tensor.shape)
         if tensor.dtype in REAL and name.endswith("weight") and 2 <= len(shape) <= 5 and tensor.numel():
             yield _Layer(name, shape, shape[2:], len(shape) > 2 and shape[1] == 1 and shape[0] > 1)
-
-
-def _tied(weights: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return names whose tensor is the very same memory as an earlier one's."""
-    seen: dict[tuple, str] = {}
-    tied = {}
-    for name, tensor in weights.items():
-        if not tensor.numel():
-            continue
-        key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if key in seen:
-            tied[name] = seen[key]
-        else:
-            seen[key] = name
-    return tied
 
 
 def _reason(name: str, layers: list[_Layer], depthwise: bool) -> str:
