@@ -26,12 +26,14 @@ from mess.scheme import (
     Group,
     Matches,
     Scheme,
+    check_weights,
     match_tensor,
     plan,
     rebuild_tensor,
     refit_offset,
     round_to_bits,
 )
+from mess.scheme.order import in_natural_order
 from mess.scheme.ties import tie_groups
 
 DTYPES = {str(d).removeprefix("torch."): d for d in (
@@ -114,8 +116,14 @@ def to_stored(
 
 
 def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:
-    """Return a stored network's weights as torch tensors of their own dtypes."""
-    return {name: _as_tensor(array, dtype) for name, (array, dtype) in codec.reconstruct(stored, names=names).items()}
+    """Return a stored network's weights as torch tensors of their own dtypes.
+
+    They come in the order of `names`, else in that of the zoo's network, else in the natural order of names.
+    """
+    found = codec.reconstruct(stored, names=names)
+    if names is None and stored.network is None:
+        found = {name: found[name] for name in in_natural_order(found)}
+    return {name: _as_tensor(array, dtype) for name, (array, dtype) in found.items()}
 
 
 def described(
@@ -150,7 +158,8 @@ def identified(
 ) -> tuple[dict[str, Tensor], nn.Module | None, Architecture | None]:
     """Return (weights, the module that says their kinds, the zoo's name for it).
 
-    A bare state dict of the zoo gets a module without data to say kinds and order; any other keeps its own order.
+    A bare state dict of the zoo gets a module to say kinds and order; any other comes in the natural order of names,
+    so that the same weights are stored alike from whatever container.
     """
     if isinstance(network, nn.Module):
         return dict(network.state_dict()), network, architecture or getattr(network, "architecture", None)
@@ -159,7 +168,8 @@ def identified(
         shapes = {name: tuple(t.shape) for name, t in weights.items() if isinstance(t, Tensor)}
         architecture = models.recognise(shapes)
     if architecture is None:
-        return weights, None, None
+        check_weights(weights)
+        return {name: weights[name] for name in in_natural_order(weights)}, None, None
     ordered = {}
     for name, shape, _ in models.layout(architecture):
         if name not in weights and name.endswith("num_batches_tracked"):

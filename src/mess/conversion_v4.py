@@ -79,7 +79,8 @@ def as_learned(stored: codec.StoredModel, model: nn.Module) -> Learned:
         key = None
         if book.unit > 1:
             height, width = entry.shape[2:]
-            key = (height, width, entry.shape[1] == 1 and entry.shape[0] > 1)
+            groups = model.get_submodule(name.rpartition(".")[0]).groups
+            key = (height, width, entry.shape[1] == 1 and bool(groups != 1))
             bases[key] = torch.from_numpy(codec.references(stored, book)).double()
         integers = torch.from_numpy(np.ascontiguousarray(entry.integers_RCK))
         layers[name] = LearnedLayer(integers, entry.step, key, entry.shape, integers)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from mess.errors import OptionError, WeightsError
 from mess.scheme.geometry import Geometry
+from mess.scheme.order import in_natural_order
+from mess.scheme.shapes import find_depthwise, in_forward_order, is_transposed
 from mess.scheme.ties import find_ties
 from mess.scheme.versions import Scheme
 
@@ -59,8 +61,9 @@ def plan(
     """Decide what is stored by reference to what.
 
     Args:
-        network: a module, whose convolutions are found by kind, or a state dict, where they are found by shape. Layers
-            are counted in the order of registration, which is the order of the forward pass.
+        network: a module, whose convolutions are found by kind and counted in the order of registration, which is the
+            order of the forward pass; or a state dict, where they are found by shape and counted in the natural order
+            of names, whatever the order of the dict, behind the layer that takes the pictures.
         scheme: says which layer the references come from.
         pointwise: numbers a unit (D) of 1x1 convolutions, matched to every slice of the first; None: as they are.
         linear: with `pointwise`, linear layers likewise, referring to the first of them.
@@ -71,6 +74,8 @@ def plan(
     """
     weights = dict(network.state_dict()) if isinstance(network, nn.Module) else dict(network)
     check_weights(weights)
+    if not isinstance(network, nn.Module):
+        weights = {name: weights[name] for name in in_natural_order(weights)}
     tied = find_ties(weights)
     layers = [layer for layer in _layers(network, weights) if layer.name not in tied]
     kernels = [layer for layer in layers if math.prod(layer.kernel) > 1]
@@ -167,10 +172,15 @@ def _layers(network: nn.Module | Mapping[str, Tensor], weights: Mapping[str, Ten
             elif isinstance(module, nn.Linear):
                 yield _Layer(name, shape, (), False)
         return
-    for name, tensor in weights.items():
-        shape = tuple(tensor.shape)
-        if tensor.dtype in REAL and name.endswith("weight") and 2 <= len(shape) <= 5 and tensor.numel():
-            yield _Layer(name, shape, shape[2:], len(shape) > 2 and shape[1] == 1 and shape[0] > 1)
+    shapes = {
+        name: tuple(weights[name].shape)
+        for name in in_natural_order(weights)
+        if (tensor := weights[name]).dtype in REAL and name.endswith("weight") and 2 <= tensor.dim() <= 5
+        and tensor.numel() and not (tensor.dim() > 2 and is_transposed(name, weights))
+    }  # fmt: skip
+    channelwise, others = find_depthwise(shapes)
+    for name in in_forward_order({name: shape for name, shape in shapes.items() if name not in others}):
+        yield _Layer(name, shapes[name], shapes[name][2:], name in channelwise)
 
 
 def _reason(name: str, layers: list[_Layer], depthwise: bool) -> str:
