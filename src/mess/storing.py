@@ -226,7 +226,7 @@ def load_state_dict(
 
 
 def load(path: str | os.PathLike[str]) -> nn.Module:
-    """Read a network of the zoo, ready to run (in eval mode).
+    """Read a network of the zoo, ready to run (in eval mode), its tensors in the dtypes that were stored.
 
     Raises:
         FormatError: as `load_state_dict`.
@@ -238,12 +238,14 @@ def load(path: str | os.PathLike[str]) -> nn.Module:
             path, "a network of the zoo", "weights of another network", "mess.load_into(model, path) takes them"
         )
     model = models.build(architecture_of(stored.network), initialised=False)
-    _fill(model, to_tensors(stored), path)
+    _fill(model, to_tensors(stored), path, assign=True)
     return model.eval()
 
 
 def load_into(model: nn.Module, path: str | os.PathLike[str]) -> nn.Module:
     """Read a file's weights into `model`, which must have exactly these names and shapes; returns `model`.
+
+    Its tensors keep their own dtypes and devices.
 
     Raises:
         WeightsError: names that are missing or not expected, or a shape that differs; says which.
@@ -273,7 +275,9 @@ def read_references(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
     return refs_KU, uses_K
 
 
-def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], path: str | os.PathLike[str]) -> None:
+def _fill(
+    model: nn.Module, weights: Mapping[str, torch.Tensor], path: str | os.PathLike[str], *, assign: bool = False
+) -> None:
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
@@ -281,7 +285,7 @@ def _fill(model: nn.Module, weights: Mapping[str, torch.Tensor], path: str | os.
     for name, tensor in own.items():
         if tensor.shape != weights[name].shape:
             raise WeightsError(f"{path}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
-    model.load_state_dict(dict(weights))
+    model.load_state_dict(dict(weights), assign=assign)
 
 
 def _some(names: list[str]) -> str:
