@@ -94,13 +94,18 @@ def to_stored(
     entries: dict[str, codec.Entry] = {name: codec.Tied(to) for name, to in made.tied.items()}
     books: list[codec.Codebook] = []
     error: dict[str, float] = {}
+    too_large: list[tuple[str, str]] = []
     for group in made.groups:
         refs_KU = _add_source(group, weights, precision.rest, entries, books)
         for target in group.targets:
             weight = weights[target.name].detach().cpu()
             if scheme.quant_bits is not None and not projected:
                 weight = round_to_bits(weight, scheme.quant_bits)
-            entries[target.name], rebuilt = _matched(target, weight, refs_KU, scheme.fit, precision, len(books) - 1)
+            made_of = _matched(target, weight, refs_KU, scheme.fit, precision, len(books) - 1)
+            if made_of is None:
+                too_large.append((target.name, "what stands for it would be too large for its dtype"))
+                continue
+            entries[target.name], rebuilt = made_of
             error[target.name] = _relative_error(weights[target.name].detach().cpu(), rebuilt)
     layers = batch_norm_layers(module, weights)
     for prefix, layer in layers.items():
@@ -111,7 +116,9 @@ def to_stored(
             entries[name] = plain_entry(name, tensor, precision.rest)
     network_facts, scheme_facts = described(architecture, about)
     stored = codec.StoredModel(network_facts, {**_described(scheme), **scheme_facts}, books, entries)
-    as_is = tuple((name, "BatchNorm, as two vectors" if name in folded else reason) for name, reason in made.as_is)
+    as_is = tuple(
+        (name, "BatchNorm, as two vectors" if name in folded else reason) for name, reason in (*made.as_is, *too_large)
+    )
     return Conversion(stored, as_is, error, float_bytes(weights, made.tied))
 
 
@@ -202,22 +209,29 @@ def _add_source(
 
 def _matched(
     target: Geometry, weight: Tensor, refs_KU: Tensor, fit: str, precision: Precision, book: int
-) -> tuple[codec.Matched, Tensor]:
-    """Return a tensor's entry, and what a reader will make of it (float32)."""
+) -> tuple[codec.Matched, Tensor] | None:
+    """Return a tensor's entry, and what a reader will make of it (float32); None where that would be infinite."""
     dtype = str(weight.dtype).removeprefix("torch.")
     matches = match_tensor(weight, target, refs_KU, fit)
     if matches.scale_N is None or matches.offset_N is None:
         rebuilt = rebuild_tensor(matches, target, refs_KU)
-        return codec.Matched(target.shape, dtype, book, matches.index_N.numpy(), None, None), rebuilt
+        entry = codec.Matched(target.shape, dtype, book, matches.index_N.numpy(), None, None)
+        return (entry, rebuilt) if _is_finite(rebuilt.to(weight.dtype)) else None
     scale = codec.as_numbers(matches.scale_N.numpy(), "float32", precision.scale, target.name)
     scale_N, offset_N = torch.from_numpy(scale.floats()), matches.offset_N
     if precision.scale != 32:
         offset_N = _refitted(target, weight, refs_KU, matches.index_N, scale_N)
+    if not _is_finite(offset_N):
+        return None
     offset = codec.as_numbers(offset_N.numpy(), "float32", precision.offset, target.name)
     final = Matches(matches.index_N, scale_N, torch.from_numpy(offset.floats()))
-    return codec.Matched(target.shape, dtype, book, matches.index_N.numpy(), scale, offset), rebuild_tensor(
-        final, target, refs_KU
-    )
+    rebuilt = rebuild_tensor(final, target, refs_KU)
+    entry = codec.Matched(target.shape, dtype, book, matches.index_N.numpy(), scale, offset)
+    return (entry, rebuilt) if _is_finite(rebuilt.to(weight.dtype)) else None
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    return bool(numbers.isfinite().all())
 
 
 def _refitted(target: Geometry, weight: Tensor, refs_KU: Tensor, index_N: Tensor, scale_N: Tensor) -> Tensor:

@@ -45,6 +45,9 @@ def as_stored(
     tied = find_ties(weights, owners=learned.layers)
     entries: dict[str, codec.Entry] = {name: codec.Tied(to) for name, to in tied.items()}
     for name, layer in learned.layers.items():
+        if not bool(settled[name].to(weights[name].dtype).isfinite().all()):
+            entries[name] = plain_entry(name, weights[name], 32)  # its dtype cannot hold what it would become
+            continue
         dtype = str(weights[name].dtype).removeprefix("torch.")
         integers = layer.integers_OCT.numpy().astype(np.int32)
         entries[name] = codec.Expanded(layer.shape, dtype, number_of[layer.basis], integers, layer.step)
@@ -54,7 +57,7 @@ def as_stored(
     folded = {joined(prefix, part) for prefix in norms for part in codec.BATCH_NORM_PARTS}
     for name, tensor in weights.items():
         if name not in entries and name not in folded:
-            entries[name] = plain_entry(name, settled[name].to(tensor.dtype), rest_bits)
+            entries[name] = plain_entry(name, _as_dtype(settled[name], tensor.dtype), rest_bits)
     network, facts = described(architecture, about)
     return codec.StoredModel(network, {"version": "v4", **facts}, books, entries)
 
@@ -99,6 +102,13 @@ def reported(stored: codec.StoredModel, weights: Mapping[str, Tensor]) -> Conver
             as_is.append((name, "BatchNorm, as two vectors" if name not in stored.entries else "no layer of weights"))
     tied = {name: entry.to for name, entry in stored.entries.items() if isinstance(entry, codec.Tied)}
     return Conversion(stored, tuple(as_is), error, float_bytes(weights, tied))
+
+
+def _as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor as another dtype, infinite nowhere."""
+    if dtype.is_floating_point and tensor.is_floating_point():
+        tensor = tensor.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
+    return tensor.to(dtype)
 
 
 def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:

@@ -163,7 +163,7 @@ def _layers(network: nn.Module | Mapping[str, Tensor], weights: Mapping[str, Ten
     if isinstance(network, nn.Module):
         for prefix, module in network.named_modules():
             name = f"{prefix}.weight" if prefix else "weight"
-            if name not in weights or weights[name].dtype not in REAL:
+            if name not in weights or weights[name].dtype not in REAL or not weights[name].numel():
                 continue
             shape = tuple(weights[name].shape)
             if isinstance(module, CONVOLUTIONS):
