@@ -21,6 +21,7 @@ from mess.codec.model import joined
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import FormatError, OptionError, WeightsError
 from mess.models import Architecture
+from mess.nested_weights import DEEPEST, common_prefix
 from mess.scheme import (
     Geometry,
     Group,
@@ -33,13 +34,11 @@ from mess.scheme import (
     refit_offset,
     round_to_bits,
 )
+from mess.scheme.kernels import STORABLE
 from mess.scheme.order import in_natural_order
 from mess.scheme.ties import tie_groups
 
-DTYPES = {str(d).removeprefix("torch."): d for d in (
-    torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool,
-)}  # fmt: skip
+DTYPES = {str(d).removeprefix("torch."): d for d in STORABLE}
 # what a file's description of a network carries beside the fields of `Architecture`: the input it was trained on
 DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
 INPUT_FACTS = ("mean", "std")
@@ -170,12 +169,9 @@ def identified(
     """
     if isinstance(network, nn.Module):
         return dict(network.state_dict()), network, architecture or getattr(network, "architecture", None)
-    weights = dict(network)
+    check_weights(network)
+    weights, architecture = _recognised(dict(network), architecture)
     if architecture is None:
-        shapes = {name: tuple(t.shape) for name, t in weights.items() if isinstance(t, Tensor)}
-        architecture = models.recognise(shapes)
-    if architecture is None:
-        check_weights(weights)
         return {name: weights[name] for name in in_natural_order(weights)}, None, None
     ordered = {}
     for name, shape, _ in models.layout(architecture):
@@ -190,6 +186,23 @@ def identified(
     module = models.build(architecture)
     module.load_state_dict(ordered)
     return ordered, module, architecture
+
+
+def _recognised(
+    weights: dict[str, Tensor], architecture: Architecture | None
+) -> tuple[dict[str, Tensor], Architecture | None]:
+    """Return weights and what network of the zoo they are; if one, without a first part of all names (``model.``)."""
+    plain = weights
+    for _ in range(DEEPEST):
+        if architecture is not None and models.layout(architecture)[0][0] in plain:
+            return plain, architecture
+        found = models.recognise({name: tuple(t.shape) for name, t in plain.items()}) if architecture is None else None
+        if found is not None:
+            return plain, found
+        if not (prefix := common_prefix(plain)):
+            break
+        plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    return weights, architecture
 
 
 def _add_source(
@@ -278,6 +291,8 @@ def fold_batch_norm(prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor
     weight, bias, mean, var = (
         weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
+    if var.numel() and float(var.min()) + layer.eps <= 0:
+        raise WeightsError(joined(prefix, "running_var"), "variances of at least 0", f"{float(var.min()):.3g}")
     scale = weight / torch.sqrt(var + layer.eps)
     if bits in STEPPED_BITS:
         scale = torch.where(var < DEAD, 0.0, scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 
 from mess import models
 from mess.cli.flags import VERSIONS
@@ -15,7 +16,8 @@ OF_LEARNING = ("calibration", "target_size", "max_drop")  # and to the others
 
 
 def data_choice(args: argparse.Namespace) -> DataChoice:
-    """Return which images the flags ask for."""
+    """Return which images the flags ask for; raises OptionError for a mean or deviation that cannot be."""
+    check_normalisation(args)
     numbers = (args.mean, args.std, args.resize, args.crop, args.jitter)
     return DataChoice(args.data, args.datapath, args.workers, *numbers)
 
@@ -35,6 +37,15 @@ def architecture(args: argparse.Namespace, num_classes: int | None = None) -> mo
         width_mult=args.width_mult,
         groups=args.groups,
     )
+
+
+def check_normalisation(args: argparse.Namespace) -> None:
+    """Raise OptionError where `--mean` or `--std` are no numbers that a network's input can be normalised with."""
+    for flag, values in (("--mean", args.mean), ("--std", args.std)):
+        if values is not None and not all(map(math.isfinite, values)):
+            raise OptionError(flag, "three finite numbers", " ".join(map(str, values)))
+    if args.std is not None and min(args.std) <= 0:
+        raise OptionError("--std", "three numbers above 0", " ".join(map(str, args.std)))
 
 
 def refuse_other_versions_flags(args: argparse.Namespace) -> None:

@@ -12,11 +12,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mess.cli.choices import refuse_other_versions_flags, store_options
-from mess.cli.flags import VERSIONS, add_bit_flags, add_normalisation_flags
+from mess.cli.choices import check_normalisation, refuse_other_versions_flags, store_options
+from mess.cli.flags import VERSIONS, add_bit_flags, add_key_flag, add_normalisation_flags
 from mess.conversion import INPUT_FACTS
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.nested_weights import told_of
 from mess.recipes import DataChoice, calibration_batches
 from mess.storing import LEARNED, SizeReport, compress_learned, compress_with
 from mess.training import load_weights
@@ -44,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--qb", "--quant-bit", dest="qb", metavar="N", type=int, default=8, help="bits, v2q (default: 8)"
     )
+    add_key_flag(parser)
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
@@ -75,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     if output.exists() and not args.force:
         raise OptionError(output, "a new file name", "an existing file", "--force overwrites it")
     size = parse_size(args.target_size)
-    weights, about = load_weights(args.ckpt)
+    check_normalisation(args)
+    weights, about = load_weights(args.ckpt, args.key)
     described = about.get("architecture")
     facts = {name: value for name in INPUT_FACTS if (value := getattr(args, name) or about.get(name)) is not None}
     settings = {
@@ -85,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         "verify": not args.no_verify,
     }
     console = Console(highlight=False)
+    if (told := told_of(about)) is not None:
+        console.print(escape(told), soft_wrap=True)
     with console.status(f"storing {args.ckpt.name} as {tag}") as status:
         if options is not None:
             report = compress_with(weights, output, options, **settings)

@@ -271,6 +271,7 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="start from public weights (`mess fetch weights --list`); another class count gets a new last layer",
     )
+    add_key_flag(more)
     more.add_argument(
         "--rate-weight",
         metavar="L",
@@ -287,6 +288,16 @@ def add_more_flags(parser: argparse.ArgumentParser) -> None:
     add_bit_flags(parser)
     add_normalisation_flags(parser)
     add_picture_flags(parser)
+
+
+def add_key_flag(parser: argparse._ActionsContainer) -> None:
+    """Add where in a checkpoint the weights are."""
+    parser.add_argument(
+        "--key",
+        metavar="NAME",
+        help="where the weights are in a checkpoint that has several: state_dict, model.ema (default: averaged ones, "
+        "where there are some)",
+    )
 
 
 def add_bit_flags(parser: argparse.ArgumentParser) -> None:

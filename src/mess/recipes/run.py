@@ -10,6 +10,7 @@ from torch import nn
 
 from mess.devices import Devices, open_devices
 from mess.models import Architecture
+from mess.nested_weights import told_of
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.resuming import (
     ROUNDS,
@@ -65,15 +66,19 @@ def score_network(
     devices: DeviceChoice | None = None,
     folder: Path = Path(),
     reporter: Reporter | None = None,
+    key: str | None = None,
 ) -> Tested:
     """Test the network of a checkpoint, a weights file or a `.mess` file, every test image once.
 
     Args:
         ckpt: a path, or a name in `folder`.
+        key: where in it the weights are, if it has several; see `mess.nested_weights`.
     """
     choice = devices or DeviceChoice()
     path = find(ckpt, folder)
-    model, about = open_network(path, architecture)
+    model, about = open_network(path, architecture, key)
+    if reporter is not None and (told := told_of(about)) is not None:
+        reporter.message(told)
     opened = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=precision)
     return opened.launch(_test, data_of(data, about), model, path, batch_size, opened, reporter)
 

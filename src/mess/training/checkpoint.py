@@ -18,6 +18,7 @@ state, report a full disk when the step it belongs to is long past, and have to 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import os
@@ -55,6 +56,7 @@ REQUIRED = {
     "epoch_seconds": float,
 }
 CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
+MOST_SHOWN = 8  # names in a message
 SEAL = b"sha256:"
 SEAL_LENGTH = len(SEAL) + 64
 
@@ -162,8 +164,26 @@ def find(name: str | os.PathLike[str], folder: Path) -> Path:
     for candidate in (Path(name), folder / name):
         if candidate.is_file():
             return candidate
-    there = sorted(path.name for path in folder.glob("*.pth")) if folder.is_dir() else []
-    raise CheckpointError(name, f"a file there or in {folder}", "none", f"There: {', '.join(there)}" if there else "")
+    there = _files_with_weights(folder)
+    near = difflib.get_close_matches(Path(name).name, there, n=1)
+    there = near + [other for other in there if other not in near]
+    raise CheckpointError(name, f"a file there or in {folder}", "none", _there(there))
+
+
+def _files_with_weights(folder: Path) -> list[str]:
+    """Return what can be tested or retrained; of the many of single epochs only the newest."""
+    if not folder.is_dir():
+        return []
+    epochs = epoch_checkpoints(folder)
+    old = {path.stem for epoch, path in epochs.items() if epoch != max(epochs)}
+    files = [p for p in folder.iterdir() if p.suffix in (".pth", ".mess") and not p.name.startswith(".")]
+    stems = {p: next((s for s in old if p.stem == s or p.stem.startswith(f"{s}_")), None) for p in files}
+    return sorted(path.name for path in files if stems[path] is None)
+
+
+def _there(names: list[str]) -> str:
+    shown = ", ".join(names[:MOST_SHOWN]) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
+    return f"There: {shown}" if names else ""
 
 
 def epoch_checkpoints(folder: Path) -> dict[int, Path]:
@@ -233,8 +253,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return a file's content, or say that it is not there."""
     try:
         return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(path, "a file", "nothing of that name") from error
+    except IsADirectoryError as error:
+        raise CheckpointError(path, "a file", "a folder") from error
     except OSError as error:
-        raise CheckpointError(path, "a file that can be read", error.strerror or str(error)) from error
+        found = f"one that cannot be read ({error.strerror or error})"
+        raise CheckpointError(path, "a file", found) from error
 
 
 def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
