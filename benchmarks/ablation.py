@@ -31,13 +31,13 @@ from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
 from mess.devices import open_devices
 from mess.recipes import DataChoice, calibration_inputs
 from mess.recipes.sources import open_batches
-from mess.storing import compress_learned
-from mess.training import load_weights
+from mess.storing import compress
+from mess.weights_file import load_weights
 
 RATES = (0.004, 0.008, 0.016)  # nats
 DEFAULT = RATES[1]
 WHOLE, BASE = "everything", "no distilling"
-LEARNED = "mess.scheme.learned.storing"
+LEARNED = "mess.scheme.learned.learn"
 
 
 def main() -> None:
@@ -49,12 +49,12 @@ def main() -> None:
     data = DataChoice("cifar10", args.datapath, 0, IMAGENET_MEAN, IMAGENET_STD)
     weights = load_weights(args.weights)[0]
     rows = read_rows("ablation")
-    inputs, answers = calibration_inputs(data), Answers(data)
+    inputs, predict = calibration_inputs(data), Answers(data)
     for variant in args.variants:
         for nats in RATES:
             key = f"{variant}|{nats:g}"
             if key not in rows:
-                rows[key] = {**measured(weights, inputs, answers, variant, nats), **setting()}
+                rows[key] = {**measured(weights, inputs, predict, variant, nats), **setting()}
                 write_rows("ablation", rows)
                 print(key, rows[key], flush=True)
     write_page("ablation", page(rows))
@@ -75,23 +75,23 @@ class Answers:
             self.wanted = [original.eval()(images).log_softmax(1) for images, _ in self.batches]
         far = right = 0.0
         for (images, labels), wanted in zip(self.batches, self.wanted, strict=True):
-            answers = stored(images).log_softmax(1)
-            far += float((wanted.exp() * (wanted - answers)).sum())
-            right += float((answers.argmax(1) == labels).sum())
+            predict = stored(images).log_softmax(1)
+            far += float((wanted.exp() * (wanted - predict)).sum())
+            right += float((predict.argmax(1) == labels).sum())
         count = sum(len(labels) for _, labels in self.batches)
         return far / count, 100 * right / count
 
 
-def measured(weights: dict[str, Tensor], inputs: Tensor, answers: Answers, variant: str, nats: float) -> dict[str, Any]:
+def measured(weights: dict[str, Tensor], inputs: Tensor, predict: Answers, variant: str, nats: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.mess"
         steps = {} if variant == WHOLE else {"steps": 0}
         with VARIANTS[variant]:
-            compress_learned(weights, file, inputs, divergence=nats, **steps)
+            compress(weights, file, "v4", inputs, divergence=nats, **steps)
             stored = mess.load(file).eval()
         original = copy.deepcopy(stored)
         original.load_state_dict(weights, strict=False)
-        far, top1 = answers.compared(original, stored)
+        far, top1 = predict.compared(original, stored)
         return {"bytes": file.stat().st_size, "nats": far, "top1": top1}
 
 
@@ -100,9 +100,9 @@ def identity_bases(layers: list[Any]) -> dict[Any, Tensor]:
     return {layer.basis: torch.eye(layer.terms, dtype=torch.float64) for layer in layers if layer.basis is not None}
 
 
-def no_feedback(moment_Gnn: Tensor) -> Tensor:
+def no_feedback(second_moment_Gnn: Tensor) -> Tensor:
     """A number's error is weighted, and not made up for by others."""
-    diagonal = moment_Gnn.diagonal(dim1=1, dim2=2)
+    diagonal = second_moment_Gnn.diagonal(dim1=1, dim2=2)
     floor = 1e-3 * diagonal.mean(1, keepdim=True).clamp_min(1e-12)
     return torch.diag_embed((diagonal + floor).rsqrt())
 

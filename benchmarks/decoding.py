@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 
 import mess
 from common import alternating, described, median, setting, write_page, write_rows
-from mess.storing import StoreOptions, compress_with, load_state_dict
-from mess.training import load_weights
+from mess.storing import Request, StoreOptions, load_state_dict, store
+from mess.weights_file import load_weights
 from peers import nncodec
 
 ROUNDS = 15
@@ -44,7 +44,7 @@ def main() -> None:
 
 def measured(weights: dict[str, torch.Tensor], files: dict[str, str], folder: Path) -> dict[str, Any]:
     stored = folder / "v2a.mess"
-    compress_with(weights, stored, StoreOptions("v2a", scale_bits=8, offset_bits=8, rest_bits=16))
+    store(weights, stored, Request(StoreOptions("v2a", scale_bits=8, offset_bits=8, rest_bits=16)))
     paths = {"v2a, 8 bits": str(stored), **files}
     plain = folder / "net.safetensors"
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, plain)

@@ -20,7 +20,7 @@ from torch import Tensor
 from common import alternating, described, median, setting, write_page, write_rows
 from mess.models import create_model
 from mess.scheme import get_scheme, match, match_tensor, plan
-from mess.training import load_weights
+from mess.weights_file import load_weights
 
 CHUNKS = (512, 4096, 16384)  # units a chunk of broadcasting; 512 is the fastest of the powers of two
 ROUNDS = 5

@@ -20,9 +20,10 @@ from typing import Any
 from common import read_rows, setting, write_page, write_rows
 from mess import models
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
-from mess.recipes import DataChoice, Job, SchemeTraining, run_job, score_network
-from mess.storing import StoreOptions, compress_with
-from mess.training import Silent, TrainOptions, load_weights
+from mess.recipes import DataChoice, Job, SchemeChoice, run_job, score_network
+from mess.storing import Request, StoreOptions, store
+from mess.training import Silent, TrainOptions
+from mess.weights_file import load_weights
 
 PRECISIONS = {"32": (32, 32, 32), "8": (8, 8, 16)}  # bits of α, of β, of the rest
 VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")
@@ -62,10 +63,10 @@ def plan(data: DataChoice, args: argparse.Namespace) -> Any:
         for penalty, scales in PENALTIES.items():
             for version in args.versions:
                 key = f"{label}|{version}|{epochs} epochs{penalty}"
-                yield key, lambda v=version, s=scales: scratch_row(data, args, SchemeTraining(
+                yield key, lambda v=version, s=scales: scratch_row(data, args, SchemeChoice(
                     store_options(v, "8"), **s
                 ))  # fmt: skip
-        yield f"{label}|float", lambda: scratch_row(data, args, SchemeTraining())
+        yield f"{label}|float", lambda: scratch_row(data, args, SchemeChoice())
 
 
 def network_plan(
@@ -95,7 +96,7 @@ def stored_row(
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "net.mess"
         options = store_options(version, bits)
-        report = compress_with(load_weights(file)[0], target, options, architecture=architecture, verify=True)
+        report = store(load_weights(file)[0], target, Request(options, architecture=architecture, verify=True))
         tested = score_network(data, architecture, str(target))
         return {"bytes": report.bytes, "top1": tested.scores.top1}
 
@@ -105,14 +106,14 @@ def retrained_row(
 ) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         options = TrainOptions(epochs=args.retrain, lr=0.02, precision=args.precision, save_epoch=1, print_freq=10**6)
-        scheme = SchemeTraining(store_options(version, "8"), project=way == "project")
+        scheme = SchemeChoice(store_options(version, "8"), project=way == "project")
         job = Job(data, architecture, options, scheme=scheme, ckpt=file, checkpoints=Path(folder))
         target = run_job(job, Silent()).files[-1]
         tested = score_network(data, architecture, str(target))
         return {"bytes": target.stat().st_size, "top1": tested.scores.top1, "epochs": args.retrain}
 
 
-def scratch_row(data: DataChoice, args: argparse.Namespace, scheme: SchemeTraining) -> dict[str, Any]:
+def scratch_row(data: DataChoice, args: argparse.Namespace, scheme: SchemeChoice) -> dict[str, Any]:
     architecture = models.resolve("resnet", "cifar10", layers=20)
     with tempfile.TemporaryDirectory() as folder:
         options = TrainOptions(

@@ -29,8 +29,8 @@ from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
 from mess.models import Architecture
 from mess.models.recognise import recognise
 from mess.recipes import DataChoice, calibration_batches, calibration_inputs, score_network
-from mess.storing import StoreOptions, compress_learned, compress_with
-from mess.training import load_weights
+from mess.storing import compress
+from mess.weights_file import load_weights
 from size_page import draw, page
 
 NAME = "peers"
@@ -140,12 +140,8 @@ def matched_row(subject: Subject) -> Row:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.mess"
         start = time.perf_counter()
-        compress_with(
-            subject.weights,
-            file,
-            StoreOptions("v2q", scale_bits=8, offset_bits=8, rest_bits=16),
-            architecture=subject.architecture,
-        )
+        bits = {"scale_bits": 8, "offset_bits": 8, "rest_bits": 16}
+        compress(subject.weights, file, "v2q", architecture=subject.architecture, **bits)
         return {**file_row(subject, file), "seconds": round(time.perf_counter() - start, 1)}
 
 
@@ -157,9 +153,8 @@ def learned_row(subject: Subject, calibrated: bool | None, divergence: float | N
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.mess"
         start = time.perf_counter()
-        compress_learned(
-            subject.weights, file, inputs, architecture=subject.architecture, divergence=divergence, seed=seed
-        )
+        settings = {"architecture": subject.architecture, "divergence": divergence, "seed": seed}
+        compress(subject.weights, file, "v4", inputs, **settings)
         seconds = time.perf_counter() - start
         return {**file_row(subject, file), "seconds": round(seconds), "seed": seed}
 

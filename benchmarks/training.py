@@ -31,9 +31,9 @@ from common import described, median, read_rows, setting, write_page, write_rows
 from mess import models
 from mess.data import open_dataset, stateless
 from mess.models import Architecture
-from mess.recipes import DataChoice, Job, RateTraining, SchemeTraining, run_job
+from mess.recipes import DataChoice, Job, RateChoice, SchemeChoice, run_job
 from mess.scheme.learned.inputs import natural_noise
-from mess.storing import StoreOptions, compress_learned
+from mess.storing import StoreOptions, compress
 from mess.training import Silent, StepReport, TrainOptions
 from turns import Timed, Window, take_turns
 
@@ -106,18 +106,18 @@ def scheme(name: str, data: DataChoice, rounds: int, steps: int) -> dict[str, An
     """Return the cost of a step with the scheme over one of our plain steps."""
     architecture = network(name, data)
     ways = {
-        "plain": SchemeTraining(),
-        "-N -v v2": SchemeTraining(store=StoreOptions("v2")),
-        "-N -v v3": SchemeTraining(store=StoreOptions("v3")),
-        "--nl": SchemeTraining(store=StoreOptions("v2"), project=True, nuclear=1.0),
-        "--pl": SchemeTraining(store=StoreOptions("v2"), project=True, pearson=1.0),
-        "-T -v v4": SchemeTraining(rate=RateTraining()),
+        "plain": SchemeChoice(),
+        "-N -v v2": SchemeChoice(store=StoreOptions("v2")),
+        "-N -v v3": SchemeChoice(store=StoreOptions("v3")),
+        "--nl": SchemeChoice(store=StoreOptions("v2"), project=True, nuclear=1.0),
+        "--pl": SchemeChoice(store=StoreOptions("v2"), project=True, pearson=1.0),
+        "-T -v v4": SchemeChoice(store=StoreOptions("v4"), rate=RateChoice()),
     }
     with tempfile.TemporaryDirectory() as folder:
         start = Path(folder) / "start.mess"
         torch.manual_seed(0)
         untrained = models.build(architecture)
-        compress_learned(untrained, start, natural_noise(16, 32), architecture=architecture, steps=0)
+        compress(untrained, start, "v4", natural_noise(16, 32), architecture=architecture, steps=0)
         programs: dict[str, Callable[[Window], None]] = {}
         for way, chosen in ways.items():
             job = job_of(architecture, data, steps, Path(folder) / way, chosen, start if chosen.rate else None)
@@ -146,7 +146,7 @@ def job_of(
     data: DataChoice,
     steps: int,
     folder: Path,
-    chosen: SchemeTraining | None = None,
+    chosen: SchemeChoice | None = None,
     start: Path | None = None,
 ) -> Job:
     options = TrainOptions(
@@ -154,7 +154,7 @@ def job_of(
     )
     mode = "train" if start is None else "retrain"
     return Job(
-        data, architecture, options, scheme=chosen or SchemeTraining(), checkpoints=folder,
+        data, architecture, options, scheme=chosen or SchemeChoice(), checkpoints=folder,
         ckpt=None if start is None else str(start), mode=mode,
     )  # fmt: skip
 

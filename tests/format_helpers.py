@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from mess import codec
-from mess.conversion import Precision, to_stored
-from mess.scheme import get_scheme
+from mess.storing import Request, StoreOptions, identify, to_stored
 
 
 def weights(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -32,23 +31,24 @@ def weights(seed: int = 0) -> dict[str, torch.Tensor]:
 
 def example(version: str, *, pointwise: int | None = 4, bits: int = 8) -> codec.StoredModel:
     """Return a made-up network stored under a version."""
-    precision = Precision(bits, bits, bits if bits == 32 else 16)
-    return to_stored(weights(), get_scheme(version), precision, pointwise=pointwise, about={"note": "made up"}).stored
+    others = {"scale_bits": bits, "offset_bits": bits, "rest_bits": bits if bits == 32 else 16, "pointwise": pointwise}
+    request = Request(StoreOptions(version, **others), about={"note": "made up"})
+    return to_stored(identify(weights()), request)
 
 
 def example_v4() -> codec.StoredModel:
     """Return a made-up network of sums of references: kernels of two layers of one size, a matrix, a bias."""
     rows, columns, terms = np.ogrid[:7, :5, :9]
     values = (((rows * 7 + columns * 3 + terms * 5) % 11 - 5) // (1 + terms // 2)).astype(np.int32)
-    references = codec.Numbers((np.arange(81) * 37 % 101 - 50).astype(np.int32), "int32", 0.001)
-    one = codec.Numbers(np.ones(1, dtype=np.int32), "int32", 1.0)
+    references = codec.NumberArray((np.arange(81) * 37 % 101 - 50).astype(np.int32), "int32", 0.001)
+    one = codec.NumberArray(np.ones(1, dtype=np.int32), "int32", 1.0)
     books = [codec.Codebook(None, 1, 1, False, one), codec.Codebook(None, 9, 9, False, references)]
-    norm = [codec.Numbers(np.arange(7, dtype=np.int32) - shift, "int32", 0.25) for shift in (1, 4)]
+    norm = [codec.NumberArray(np.arange(7, dtype=np.int32) - shift, "int32", 0.25) for shift in (1, 4)]
     entries: dict[str, codec.Entry] = {
         "a.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, values, 0.125),
         "b.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, values[::-1] // 2, 0.1),
         "bn": codec.BatchNorm(*norm, eps=1e-5, tracked=True),
         "fc.weight": codec.Expanded((4, 30), "float32", 0, np.resize(values, (4, 30, 1)), 0.3),
-        "fc.bias": codec.Plain((3,), "float32", codec.Numbers(np.arange(3, dtype=np.float32), "float32")),
+        "fc.bias": codec.Plain((3,), "float32", codec.NumberArray(np.arange(3, dtype=np.float32), "float32")),
     }
     return codec.StoredModel(None, {"version": "v4"}, books, entries)

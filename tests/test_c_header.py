@@ -16,11 +16,10 @@ import mess
 from format_helpers import example, weights
 from mess import codec
 from mess.cli import main
-from mess.conversion import Precision, to_stored
 from mess.export import export
-from mess.export.c_names import LONGEST, Names
+from mess.export.c_names import MAX_NAME, Names
 from mess.export.c_source import BOOK_RECORD, TENSOR_RECORD, Source, decoder, make_source
-from mess.scheme import get_scheme
+from mess.storing import Request, StoreOptions, identify, to_stored
 
 CC = shutil.which("gcc") or shutil.which("cc")
 STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off"]
@@ -31,9 +30,9 @@ GOLDEN = Path(__file__).parent / "golden"
 def sums_of_references() -> codec.StoredModel:
     """Return a network as v4 stores it: small and large integers, bases with and without a step, BatchNorm."""
     draw = np.random.default_rng(3)
-    step = codec.Numbers(draw.integers(-90, 90, 81, dtype=np.int32), "int32", 0.01)
-    floats = codec.Numbers(draw.normal(size=16).astype(np.float32), "float32")
-    vectors = [codec.Numbers(draw.normal(size=6).astype(kind), kind) for kind in ("float16", "float32")]
+    step = codec.NumberArray(draw.integers(-90, 90, 81, dtype=np.int32), "int32", 0.01)
+    floats = codec.NumberArray(draw.normal(size=16).astype(np.float32), "float32")
+    vectors = [codec.NumberArray(draw.normal(size=6).astype(kind), kind) for kind in ("float16", "float32")]
     return codec.StoredModel(
         None,
         {"version": "v4"},
@@ -43,7 +42,7 @@ def sums_of_references() -> codec.StoredModel:
             "b": codec.Expanded((6, 8), "float32", 1, draw.integers(-999, 999, (6, 2, 4), dtype=np.int32), 1e-3),
             "none": codec.Expanded((0, 5, 3, 3), "float32", 0, np.zeros((0, 5, 9), np.int32), 0.37),
             "bn": codec.BatchNorm(vectors[0], vectors[1], eps=1e-5, tracked=True),
-            "large": codec.Plain((3,), "float32", codec.Numbers(np.array([-(2**31), 2**24 + 1, 7]), "int32", 0.3)),
+            "large": codec.Plain((3,), "float32", codec.NumberArray(np.array([-(2**31), 2**24 + 1, 7]), "int32", 0.3)),
         },
     )
 
@@ -54,11 +53,14 @@ def networks() -> Iterator[tuple[str, codec.StoredModel]]:
         yield version, example(version)
         yield f"{version} floats", example(version, bits=32, pointwise=None)
         model = mess.create_model("resnet", layers=8, width_mult=0.25)
-        yield f"{version} resnet", to_stored(model, get_scheme(version), Precision(8, 16, 8)).stored
+        yield (
+            f"{version} resnet",
+            to_stored(identify(model), Request(StoreOptions(version, scale_bits=8, offset_bits=16, rest_bits=8))),
+        )
     yield "v4", sums_of_references()
     yield "golden", codec.read_model(GOLDEN / "v4.mess")
     halves = {name: t.half() if t.dtype == torch.float32 else t for name, t in weights(5).items()}
-    yield "halves", to_stored(halves, get_scheme("v2"), Precision()).stored
+    yield "halves", to_stored(identify(halves), Request(StoreOptions("v2")))
 
 
 def decoded(source: Source, stored: codec.StoredModel) -> Iterator[tuple[str, bool, bytes]]:
@@ -175,7 +177,7 @@ def test_the_decoder_needs_no_library_and_its_records_are_small(tmp_path: Path) 
 def test_hostile_names_become_identifiers_and_stay_comments(tmp_path: Path) -> None:
     names = ["a.b", "a_b", "a-b", "a.b.values", "a.b values", "*/ int x; /*", "??/", "\\", "größe", "重み", "size_t"]
     names += ["0", "UINT8.MAX", "x" * 200, "x" * 201, "decode", "unit", "a//b", ""]
-    numbers = codec.Numbers(np.arange(3, dtype=np.float32), "float32")
+    numbers = codec.NumberArray(np.arange(3, dtype=np.float32), "float32")
     stored = codec.StoredModel(None, {}, [], {name: codec.Plain((3,), "float32", numbers) for name in names})
     for stem in ("mess", "8 bits", "int", "UINT8", "日本"):
         source = make_source(stored, stem, ["*/ #error", "a ??/"])
@@ -194,7 +196,7 @@ def test_names_keep_to_what_c_promises() -> None:
     ]  # fmt: skip
     long = [names.take("y" * 100) for _ in range(12)]
     assert len(set(long)) == 12
-    assert max(map(len, long)) == LONGEST
+    assert max(map(len, long)) == MAX_NAME
 
 
 def test_the_same_file_gives_the_same_header(tmp_path: Path) -> None:

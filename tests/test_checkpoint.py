@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 
 from mess.errors import CheckpointError
 from mess.training import checkpoint as files
-from mess.training.run import Progress
+from mess.training.run import Position
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(7)}
 
 
 def content(epoch: int = 1, **more: Any) -> dict[str, Any]:
     plain = {"format": 1, "architecture": None, "state_dict": TENSORS, "optimizer": {}, "scaler": {}, "extra": {}}
-    return {**plain, "options": {}, "sums": [0.0], "ema": None, **vars(Progress(epoch=epoch)), **more}
+    return {**plain, "options": {}, "sums": [0.0], "ema": None, **vars(Position(epoch=epoch)), **more}
 
 
 class Bomb:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import mess
-from mess.codec import Codebook, Matched, Numbers, Plain, StoredModel, encode_model, read_model, reconstruct
+from mess.codec import Codebook, Matched, NumberArray, Plain, StoredModel, encode_model, read_model, reconstruct
 from mess.codec.quantize import choose_step, dequantize, quantize
 
 
@@ -32,9 +32,9 @@ def test_layers_without_numbers_are_kept(version: str, form: str, place: int, tm
 
 
 def test_a_file_with_a_matched_tensor_without_numbers_can_be_read() -> None:
-    none = Numbers(np.zeros(0, np.float32), "float32")
+    none = NumberArray(np.zeros(0, np.float32), "float32")
     entries = {
-        "a": Plain((2, 1, 3, 3), "float32", Numbers(np.arange(18, dtype=np.float32), "float32")),
+        "a": Plain((2, 1, 3, 3), "float32", NumberArray(np.arange(18, dtype=np.float32), "float32")),
         "b": Matched((0, 2, 3, 3), "float32", 0, np.zeros(0, np.int64), none, none),
         "c": Matched((0, 2, 3, 3), "float32", 1, np.zeros(0, np.int64), none, none),
     }

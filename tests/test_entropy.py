@@ -74,7 +74,7 @@ def test_numpy_decodes_what_constriction_does(counts_A: np.ndarray, count: int, 
 @instance([np.array([2**63 - 1] * 3 + [0]), np.array([-(2**63), 5])])
 @given(st.lists(integers, min_size=1, max_size=4))
 def test_integers_come_back_also_where_streams_share_a_table(rows: list[np.ndarray]) -> None:
-    writing, reading = streams.Sharing(), streams.Sharing()
+    writing, reading = streams.PreviousTable(), streams.PreviousTable()
     content = b"".join(streams.write_integers(row, writing) for row in rows)
     reader = Reader(content, "here")
     for row in rows:
@@ -87,16 +87,16 @@ def test_a_million_symbols_take_hardly_more_than_their_entropy(kind: str) -> Non
     values_N = drawn(kind, MILLION)
     _, counts_A = np.unique(values_N, return_counts=True)
     entropy = -(counts_A * np.log2(counts_A / MILLION)).sum() / 8
-    content = streams.write_integers(values_N, streams.Sharing())
+    content = streams.write_integers(values_N, streams.PreviousTable())
     assert len(content) <= 1.003 * entropy
     assert np.array_equal(
-        streams.read_integers(Reader(content, "here"), MILLION, streams.Sharing(), streams.INT32), values_N
+        streams.read_integers(Reader(content, "here"), MILLION, streams.PreviousTable(), streams.INT32), values_N
     )
 
 
 @pytest.mark.parametrize("values", [[], [7], [7] * MILLION, [-1, -1]])
 def test_what_says_nothing_costs_nothing_to_speak_of(values: list[int]) -> None:
-    assert len(streams.write_integers(np.array(values, dtype=np.int64), streams.Sharing())) <= 3
+    assert len(streams.write_integers(np.array(values, dtype=np.int64), streams.PreviousTable())) <= 3
 
 
 def test_words_that_no_encoder_writes_are_refused() -> None:
@@ -129,6 +129,6 @@ def test_any_number_of_bits_comes_back_the_same_from_many_threads(version: str, 
 
 def test_bytes_that_cannot_be_coded_smaller_are_copied() -> None:
     values_N = drawn("even", MILLION)
-    content = streams.write_integers(values_N, streams.Sharing())
+    content = streams.write_integers(values_N, streams.PreviousTable())
     assert values_N.astype(np.uint8).tobytes() in content
     assert len(content) <= MILLION + 10

@@ -72,7 +72,7 @@ def test_contexts_save_bytes_where_channels_differ() -> None:
 
 def test_edges_are_quarter_octaves() -> None:
     assert contexts.EDGES.tolist() == [math.ceil(64 * 2 ** ((k - 0.5) / 4)) for k in range(-13, 21)]
-    seen = contexts.Seen(1, 2, 2)
+    seen = contexts.ContextState(1, 2, 2)
     seen.add(slice(0, 2), np.full((1, 2, 2), 100))
     assert (seen._octaves() + contexts.LOWEST).tolist() == [[1] * 4]  # a little up, from what is added to ratios
 
@@ -80,7 +80,7 @@ def test_edges_are_quarter_octaves() -> None:
 def test_what_is_expected_follows_rows_and_columns_seen_so_far() -> None:
     layers = [integers_of((8, 6, 4), seed=seed).astype(np.int64) for seed in range(3)]
     level_T = np.array([48, 40, 55])
-    seen = contexts.Seen(3, 8, 6)  # layers side by side know nothing of one another
+    seen = contexts.ContextState(3, 8, 6)  # layers side by side know nothing of one another
     for term, rows in contexts.stages(8, 4):
         stage = seen.stage(term, rows, level_T)
         found = stage.contexts()
@@ -169,7 +169,7 @@ def test_every_flipped_byte_is_refused_or_decodes_to_numbers() -> None:
 
 def model_of(values: np.ndarray) -> codec.StoredModel:
     draw = np.random.default_rng(3)
-    references = codec.Numbers(draw.integers(-500, 500, 81).astype(np.int32), "int32", 0.001)
+    references = codec.NumberArray(draw.integers(-500, 500, 81).astype(np.int32), "int32", 0.001)
     rows, columns, _ = values.shape
     return codec.StoredModel(
         None,
@@ -177,7 +177,7 @@ def model_of(values: np.ndarray) -> codec.StoredModel:
         [codec.Codebook(None, 9, 9, False, references)],
         {
             "conv.weight": codec.Expanded((rows, columns, 3, 3), "float32", 0, values, 0.125),
-            "fc.bias": codec.Plain((3,), "float32", codec.Numbers(np.arange(3, dtype=np.float32), "float32")),
+            "fc.bias": codec.Plain((3,), "float32", codec.NumberArray(np.arange(3, dtype=np.float32), "float32")),
         },
     )
 

@@ -24,7 +24,7 @@ from mess import storing
 from mess.cli import main
 from mess.errors import CheckpointError, OptionError, WeightsError
 from mess.nested_weights import common_prefix, unwrapped
-from mess.training import load_weights
+from mess.weights_file import load_weights
 
 NET = mess.create_model("resnet", layers=8)
 STATE = NET.state_dict()

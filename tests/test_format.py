@@ -21,8 +21,8 @@ from independent_decoder import decode
 from mess import codec
 from mess.codec.container import HEADER, Section, pack_sections
 from mess.codec.manifest import pack_manifest, unpack_manifest
-from mess.conversion import to_tensors
 from mess.errors import FormatError
+from mess.storing import to_tensors
 
 HERE = Path(__file__).parent
 VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")

@@ -16,12 +16,13 @@ from mess.codec.expansion import Integers, write_expansions
 from mess.scheme.learned import LearnedLayer, rebuild_layer, synthetic_inputs
 from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.basis import shared_bases
+from mess.scheme.learned.calls import Watch
 from mess.scheme.learned.distilling import _varied, divergence
 from mess.scheme.learned.inputs import natural_noise
 from mess.scheme.learned.latent import Latent
-from mess.scheme.learned.layers import patch_order, patches, weight_layers
-from mess.scheme.learned.prices import Prices
-from mess.scheme.learned.rounding import code_lengths, feedback_, layer_step, round_layer
+from mess.scheme.learned.layers import patch_order, patches, products, weight_layers
+from mess.scheme.learned.rate_model import RateModel
+from mess.scheme.learned.rate_rounding import code_lengths, inverse_cholesky_, layer_step, round_layer
 
 
 @pytest.mark.parametrize(
@@ -32,30 +33,52 @@ from mess.scheme.learned.rounding import code_lengths, feedback_, layer_step, ro
         nn.Conv2d(4, 4, (3, 5), padding="same", dilation=2, groups=4, bias=False),
         nn.Conv2d(4, 6, 3, padding=1, padding_mode="reflect", bias=False),
         nn.Linear(9, 5, bias=False),
+        nn.Conv1d(4, 6, 3, padding=1, groups=2, bias=False),
+        nn.Conv3d(4, 6, 2, stride=2, padding=1, bias=False),
     ],
 )
 def test_a_matrix_times_patches_is_the_layer(layer: nn.Module) -> None:
-    x = torch.randn(3, 4, 9, 9)
-    (found,) = weight_layers(layer)
-    weight_GRn, order_n = found.matrix(layer.weight), patch_order(found)
-    products = [piece[:, :, order_n] @ weight_GRn.mT for piece in patches(found, x)]  # (G, N, R)
-    flat = torch.cat(products, 1).permute(1, 0, 2).flatten(1)
-    wanted = layer(x)
-    wanted = wanted.flatten(2).permute(0, 2, 1) if wanted.dim() == 4 and isinstance(layer, nn.Conv2d) else wanted
+    inputs = {nn.Conv1d: (3, 4, 9), nn.Conv3d: (2, 4, 5, 5, 5)}
+    x = torch.randn(*inputs.get(type(layer), (3, 4, 9, 9)))
+    (found,), calls = weight_layers(layer, x), []
+    with Watch({id(layer.weight): "weight"}, before=lambda _, call: calls.append(call)):
+        wanted = layer(x)
+    if not isinstance(layer, nn.Linear):
+        wanted = wanted.movedim(1, -1)
+    weight_GRn, order_n = found.matrix(layer.weight), patch_order(layer.weight)
+    cut = torch.cat([piece[:, :, order_n] @ weight_GRn.mT for piece in patches(calls[0])], 1)  # (G, N, R)
+    flat = cut.permute(1, 0, 2).flatten(1)
     torch.testing.assert_close(flat, wanted.reshape(flat.shape), rtol=1e-4, atol=1e-5)
+    some = torch.cat(list(patches(calls[0], 2, 1)), 1)[:, :, order_n] @ weight_GRn.mT
+    torch.testing.assert_close(some, products(calls[0], layer.weight, 2, 1), rtol=1e-4, atol=1e-5)
+
+
+def test_what_multiplies_is_seen_whatever_its_class() -> None:
+    class Padded(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv2d(nn.functional.pad(x, (0, 1, 0, 1)), self.weight, self.bias, self.stride)
+
+    class Standardised(nn.Conv2d):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.conv2d(x, self.weight - self.weight.mean((1, 2, 3), keepdim=True))
+
+    net = nn.Sequential(Padded(3, 4, 2, 2), nn.ConvTranspose2d(4, 4, 3), Standardised(4, 5, 3))
+    found = {layer.name: layer.calls for layer in weight_layers(net, pictures(1))}
+    assert found == {"0.weight": 1, "1.weight": 0, "2.weight": 0}
 
 
 def test_bases_are_orthogonal_and_split_by_kind() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Conv2d(32, 160, 3, groups=32), nn.Conv2d(160, 160, 3, groups=160))
-    bases = shared_bases(weight_layers(net))
+    bases = shared_bases(weight_layers(net, torch.randn(1, 8, 9, 9)))
     assert sorted(bases) == [(3, 3, False), (3, 3, True)]
     for basis_TT in bases.values():
         torch.testing.assert_close(basis_TT @ basis_TT.T, torch.eye(9, dtype=torch.float64), atol=5e-3, rtol=0)
 
 
 def test_few_kernels_have_no_basis() -> None:
-    assert [x.basis for x in weight_layers(nn.Sequential(nn.Conv2d(1, 8, 3), nn.Linear(4, 2)))] == [None, None]
+    net = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Linear(4, 2))
+    assert [x.basis for x in weight_layers(net, torch.randn(1, 1, 6, 6))] == [None, None]
 
 
 def moment_of(size: int) -> Tensor:
@@ -68,7 +91,7 @@ def test_error_feedback_loses_less_than_rounding() -> None:
     moment = moment_of(36)
     weight = torch.randn(1, 20, 36, dtype=torch.float64)
     integers, _ = round_layer(
-        weight, feedback_(moment.clone()), torch.ones(1, 20).double(), step=0.5, price=1e-9, terms=9
+        weight, inverse_cholesky_(moment.clone()), torch.ones(1, 20).double(), step=0.5, lmbda=1e-9, terms=9
     )
 
     def loss(rounded: Tensor) -> float:
@@ -82,9 +105,9 @@ def test_error_feedback_loses_less_than_rounding() -> None:
 def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int, size: int, terms: int) -> None:
     torch.manual_seed(4)
     mixing = torch.randn(groups, size, size, dtype=torch.float64)
-    upper = feedback_(mixing @ mixing.mT / size)
+    upper = inverse_cholesky_(mixing @ mixing.mT / size)
     weight, g = torch.randn(groups, rows, size).double(), torch.rand(groups, rows).double() + 0.1
-    step, price = 0.3, 0.01
+    step, lmbda = 0.3, 0.01
     integers = torch.round(weight / step)
     for _ in range(2):
         largest = int(integers.abs().max()) + 1
@@ -96,11 +119,11 @@ def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int,
                 near = round(w)
                 tried = [math.copysign(max(abs(near) - less, 0), near) for less in (0, 1, 2, abs(near))]
                 each = float(g[group, row]) * step**2 / 2 / own**2
-                costs = [each * (w - q) ** 2 + price * float(bits[j % terms, int(q) + largest]) for q in tried]
+                costs = [each * (w - q) ** 2 + lmbda * float(bits[j % terms, int(q) + largest]) for q in tried]
                 q = tried[costs.index(min(costs))]
                 integers[group, row, j] = q
                 rest[group, row, j + 1 :] -= (w - q) / own * upper[group, j, j + 1 :]
-    found, wanted = round_layer(weight, upper, g, step=step, price=price, terms=terms)
+    found, wanted = round_layer(weight, upper, g, step=step, lmbda=lmbda, terms=terms)
     assert torch.equal(found, integers)
     torch.testing.assert_close(wanted, rest)
 
@@ -109,13 +132,13 @@ def test_a_dearer_bit_makes_fewer_of_them() -> None:
     moment, g = moment_of(36), torch.ones(1, 20).double()
     weight = torch.randn(1, 20, 36, dtype=torch.float64)
 
-    def bits(price: float) -> float:
-        integers, _ = round_layer(weight, feedback_(moment.clone()), g, step=0.2, price=price, terms=9)
+    def bits(lmbda: float) -> float:
+        integers, _ = round_layer(weight, inverse_cholesky_(moment.clone()), g, step=0.2, lmbda=lmbda, terms=9)
         table = code_lengths(integers.reshape(-1, 9), 40)
         return float(table.gather(1, integers.reshape(-1, 9).T.long() + 40).sum())
 
     assert bits(1e-6) > bits(1e-2) > bits(1e-1)
-    upper = feedback_(moment.clone())
+    upper = inverse_cholesky_(moment.clone())
     assert layer_step(upper, g, 4e-3) == pytest.approx(2 * layer_step(upper, g, 1e-3))
 
 
@@ -143,24 +166,24 @@ def sparse_layers(seed: int) -> dict[str, Tensor]:
 @pytest.mark.parametrize("seed", range(3))
 def test_prices_are_about_what_the_coder_takes(seed: int) -> None:
     layers = sparse_layers(seed)
-    estimate = float(Prices(layers).bits(layers)) / 8
+    estimate = float(RateModel(layers).bits(layers)) / 8
     coded = len(write_expansions([Integers(x.int().numpy(), 1.0) for x in layers.values()]))
     assert 0.9 * coded < estimate < coded
 
 
 def test_prices_see_empty_channels() -> None:
     layers = sparse_layers(0)
-    bits = float(Prices(layers).bits(layers))
+    bits = float(RateModel(layers).bits(layers))
     scattered = {name: x[torch.randperm(len(x))] for name, x in layers.items()}
-    torch.testing.assert_close(float(Prices(scattered).bits(scattered)), bits)  # a channel's number says nothing
+    torch.testing.assert_close(float(RateModel(scattered).bits(scattered)), bits)  # a channel's number says nothing
     drawn = torch.randperm(layers["a"].numel())
     layers["a"] = layers["a"].flatten()[drawn].reshape(layers["a"].shape)  # the same integers, anywhere
-    assert float(Prices(layers).bits(layers)) > 1.1 * bits
+    assert float(RateModel(layers).bits(layers)) > 1.1 * bits
 
 
 def test_a_smaller_number_is_cheaper() -> None:
     values = {name: (x + 0.3 * x.sign()).requires_grad_(True) for name, x in sparse_layers(1).items()}
-    Prices(values).bits(values).backward()
+    RateModel(values).bits(values).backward()
     slope, sign = values["a"].grad, values["a"].detach().sign()
     assert slope is not None
     assert float((slope * sign).sum()) > 0
@@ -189,7 +212,7 @@ def test_decoding_is_the_codecs_arithmetic() -> None:
     layer = LearnedLayer(
         torch.randint(-9, 9, (6, 5, 9), dtype=torch.int32), 0.0123, (3, 3, False), (6, 5, 3, 3), torch.zeros(1)
     )
-    numbers = codec.Numbers(bases[3, 3, False].float().numpy().reshape(-1), "float32")
+    numbers = codec.NumberArray(bases[3, 3, False].float().numpy().reshape(-1), "float32")
     entry = codec.Expanded(layer.shape, "float32", 0, layer.integers_OCT.numpy(), float(np.float32(layer.step)))
     stored = codec.StoredModel(None, {}, [codec.Codebook(None, 9, 9, False, numbers)], {"w": entry})
     np.testing.assert_array_equal(codec.reconstruct(stored)["w"][0], rebuild_layer(layer, bases).numpy())

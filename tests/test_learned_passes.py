@@ -9,38 +9,87 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from learned_networks import pictures, small_network
+from learned_networks import deciding_network, pictures, small_network
+from mess.scheme.learned import layerwise as passes_module
 from mess.scheme.learned import moments as moments_module
-from mess.scheme.learned import passes as passes_module
+from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.layers import WeightLayer, weight_layers
-from mess.scheme.learned.moments import asymmetric_target, input_moments
-from mess.scheme.learned.passes import Passes, batched
-from mess.scheme.learned.sensitivity import output_sensitivity
+from mess.scheme.learned.layerwise import LayerwiseForward, split_batches
+from mess.scheme.learned.learn import shrinkage
+from mess.scheme.learned.moments import Moments, asymmetric_target, joined, second_moments, shrink_
+from mess.scheme.learned.outputs import known_outputs, tensors
+from mess.scheme.learned.sensitivity import Sensitivity, output_sensitivity
+
+
+def sensitivity_of(net: nn.Module, inputs: Tensor, seed: int = 0) -> Sensitivity:
+    return output_sensitivity(net, weight_layers(net, inputs[:1]), inputs, known_outputs(net, inputs), seed=seed)
 
 
 def test_sensitive_channels_are_those_that_matter() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 1, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     with torch.no_grad():
         net[3].weight[:, 2] = 0.0
-    g, calls = output_sensitivity(net, weight_layers(net), pictures())
-    assert g["0"].argmin() == 2
-    assert calls == {"0": 1, "3": 1}
+    assert sensitivity_of(net, pictures()).channels["0.weight"].argmin() == 2
 
 
 def test_frozen_weights_and_other_outputs_are_seen_too() -> None:
     net = nn.Conv2d(3, 4, 3).requires_grad_(False)
-    g, _ = output_sensitivity(net, weight_layers(net), pictures())
-    assert (g[""] > 0).all()
+    assert (sensitivity_of(net, pictures()).channels["weight"] > 0).all()
+    assert not any(p.requires_grad for p in net.parameters())
+
+
+def test_how_sure_a_network_is_of_its_pictures_does_not_tell() -> None:
+    """The divergence that is expected of a changed last layer is the one that other pictures see, within 4 times."""
+    net, inputs = deciding_network(), pictures(200)
+    with torch.no_grad():
+        net[-1].weight.mul_(20.0)
+        net[-1].bias.mul_(20.0)
+    g_O, seen = sensitivity_of(net, inputs).channels["14.weight"], []
+    net[-1].register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+    others, noisy = pictures(400, 7), copy.deepcopy(net)
+    noise = 0.02 * net[-1].weight.std() * torch.randn(net[-1].weight.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        noisy[-1].weight.add_(noise)
+        found = float(divergence(noisy(others), net(others)))
+        expected = 0.5 * float((g_O * (seen[-1] @ noise.T).square().mean(0)).sum())
+    assert found / 4 < expected < 4 * found
+
+
+def test_answers_of_any_kind_are_known() -> None:
+    class Nest(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, object]:
+            return {"a": (x * 5, [x[:, 0]]), "number": x.shape[0], "classes": x.argmax(1)}
+
+    inputs = torch.randn(64, 6)
+    outputs = known_outputs(Nest(), inputs)
+    assert len(outputs) == 2
+    answer = tensors(Nest()(inputs))
+    for output, x in zip(outputs, answer, strict=True):  # noise as large as what they say counts as 1, over both
+        error = x.std() * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+        assert output.scores or float(output.strayed(error)) == pytest.approx(0.5, rel=0.4)
 
 
 def test_targets_are_the_weights_where_nothing_has_changed() -> None:
     net = small_network()
-    layers = weight_layers(net)
-    calls = {layer.name: 1 for layer in layers}
-    with Passes(net, layers, calls, [pictures()]) as one, Passes(net, layers, calls, [pictures()]) as other:
-        moment, cross = input_moments(one, other, layers[1])
-    weight = layers[1].matrix(layers[1].module.weight.detach().double())
-    torch.testing.assert_close(asymmetric_target(weight, moment, cross), weight, rtol=1e-3, atol=1e-5)
+    layers = weight_layers(net, pictures(1))
+    with LayerwiseForward(net, layers, [pictures()]) as one, LayerwiseForward(net, layers, [pictures()]) as other:
+        moments = joined(second_moments(one, other, layers[1], layers[1].weight.detach()))
+    weight = layers[1].matrix(layers[1].weight.detach().double())
+    shrink_(moments, 0.01, weight)
+    torch.testing.assert_close(asymmetric_target(moments), weight, rtol=1e-3, atol=1e-5)
+
+
+def test_few_inputs_shrink_more_than_many() -> None:
+    draw = torch.Generator().manual_seed(0)
+    mixing = torch.randn(40, 40, generator=draw).double() * torch.logspace(0, -2, 40)[:, None]
+
+    def halves(count: int) -> list[Moments]:
+        made = [torch.randn(count, 40, generator=draw).double() @ mixing.T for _ in range(2)]
+        return [Moments((x.T @ x / count)[None], torch.zeros(1, 40, 1).double(), count) for x in made]
+
+    (few, _), (many, _) = shrinkage(halves(10)), shrinkage(halves(1000))
+    assert few > 10 * many
+    assert shrinkage(halves(10)[:1]) == (1.0, 1.0)
 
 
 class Tangled(nn.Module):
@@ -58,7 +107,7 @@ class Tangled(nn.Module):
 
 def seen(net: nn.Module, layer: WeightLayer, batches: list[Tensor]) -> Tensor:
     """Return the patches a layer sees in whole forward passes, (G, N, n), by torch's own unfolding."""
-    module, found = layer.module, []
+    module, found = net.get_submodule(layer.name.removesuffix(".weight")), []
     hook = module.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
     for batch in batches:
         net(batch)
@@ -75,20 +124,21 @@ def seen(net: nn.Module, layer: WeightLayer, batches: list[Tensor]) -> Tensor:
 def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, monkeypatch) -> None:
     monkeypatch.setattr(passes_module, "WAITING_BYTES", bytes_waiting)
     monkeypatch.setattr(moments_module, "FLOAT32_TERMS", 100)  # so that sums in float32 end within a layer
+    monkeypatch.setattr(moments_module, "MIN_PLACES", 1 << 20)  # all of them
     torch.manual_seed(0)
     net, batches = make().eval(), list(pictures(12).split(5))
     float_net = copy.deepcopy(net)
-    layers, twins = weight_layers(net), weight_layers(float_net)
-    _, calls = output_sensitivity(float_net, twins, torch.cat(batches))
-    with Passes(net, layers, calls, batches) as stored, Passes(float_net, twins, calls, batches) as original:
+    layers, twins = weight_layers(net, batches[0][:1]), weight_layers(float_net, batches[0][:1])
+    with LayerwiseForward(net, layers, batches) as stored, LayerwiseForward(float_net, twins, batches) as original:
         for layer, twin in zip(layers, twins, strict=True):
             x_GNn, y_GNn = seen(net, layer, batches).double(), seen(float_net, twin, batches).double()
-            moment, cross = input_moments(stored, original, layer)
-            torch.testing.assert_close(moment, x_GNn.mT @ x_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
-            answers_GNR = y_GNn @ layer.matrix(layer.module.weight.double()).mT
-            torch.testing.assert_close(cross, x_GNn.mT @ answers_GNR / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
-            assert asymmetric_target(layer.matrix(layer.module.weight.double()), moment, cross).isfinite().all()
-            layer.module.weight.mul_(1 + 0.3 * torch.rand_like(layer.module.weight))
+            weight = layer.weight.detach().clone()
+            moments = joined(second_moments(stored, original, layer, twin.weight))
+            torch.testing.assert_close(moments.own_Gnn, x_GNn.mT @ x_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
+            answers_GNR = y_GNn @ layer.matrix(twin.weight.double()).mT
+            wanted = x_GNn.mT @ answers_GNR / x_GNn.shape[1]
+            torch.testing.assert_close(moments.cross_GnR, wanted, rtol=1e-4, atol=1e-5)
+            layer.weight.data = weight * (1 + 0.3 * torch.rand_like(weight))
             stored.settle(layer.name)
             original.settle(layer.name)
 
@@ -99,39 +149,16 @@ def test_an_error_in_the_network_comes_out_of_a_pass_and_no_thread_stays() -> No
             raise ValueError("no such thing")
 
     net = nn.Sequential(nn.Conv2d(3, 4, 1), Breaks(), nn.Conv2d(4, 4, 1))
-    layers, before = weight_layers(net), threading.active_count()
-    with Passes(net, layers, {"0": 1, "2": 1}, [pictures()]) as made:
-        assert made.inputs(0, "0")[0].shape == (48, 3, 8, 8)
-        made.settle("0")
+    layers = [WeightLayer(f"{i}.weight", net[i].weight, calls=1) for i in (0, 2)]
+    before = threading.active_count()
+    with LayerwiseForward(net, layers, [pictures()]) as made:
+        assert made.calls(0, "0.weight")[0].input.shape == (48, 3, 8, 8)
+        made.settle("0.weight")
         with pytest.raises(ValueError, match="no such thing"):
-            made.inputs(0, "2")
+            made.calls(0, "2.weight")
     assert threading.active_count() == before
 
 
 def test_large_inputs_come_in_small_batches() -> None:
-    assert [len(x) for x in batched(torch.zeros(300, 3, 32, 32))] == [64, 64, 64, 64, 44]
-    assert max(len(x) for x in batched(torch.zeros(1, 1, 1, 1).expand(20, 3, 224, 224))) == 4
-
-
-def test_one_pass_for_all_draws_gives_what_a_pass_for_each_does() -> None:
-    net, inputs = small_network(), pictures(200)
-    layers = weight_layers(net)
-    found, _ = output_sensitivity(net, layers, inputs, seed=5)
-    squares = {layer.name: torch.zeros(layer.module.weight.shape[0]) for layer in layers}
-    draw = torch.Generator().manual_seed(5)
-    for batch in inputs.split(128) * 4:
-        outputs: dict[nn.Module, Tensor] = {}
-        hooks = [x.module.register_forward_hook(lambda m, _, out, kept=outputs: kept.update({m: out})) for x in layers]
-        scores = net(batch)
-        labels = torch.multinomial(scores.softmax(1), 1, generator=draw)[:, 0]
-        loss = nn.functional.cross_entropy(scores, labels, reduction="sum")
-        gradients = torch.autograd.grad(loss, [outputs[layer.module] for layer in layers])
-        for layer, gradient in zip(layers, gradients, strict=True):
-            squares[layer.name] += gradient.transpose(0, 1).flatten(1).square().sum(1)
-        for hook in hooks:
-            hook.remove()
-    for name, square in squares.items():
-        wanted = square / 800
-        torch.testing.assert_close(
-            found[name].float(), wanted.clamp_min(float(wanted.mean()) * 1e-3), rtol=1e-4, atol=1e-9
-        )
+    assert [len(x) for x in split_batches(torch.zeros(300, 3, 32, 32))] == [64, 64, 64, 64, 44]
+    assert max(len(x) for x in split_batches(torch.zeros(1, 1, 1, 1).expand(20, 3, 224, 224))) == 4

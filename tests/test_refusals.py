@@ -25,10 +25,10 @@ from mess.codec.contexts import CONTEXTS
 from mess.codec.expansion import LARGEST_INTEGER, read_expansions
 from mess.codec.manifest import pack_manifest, unpack_manifest
 from mess.codec.model_file import MANIFEST, STREAMS, TENSORS
-from mess.codec.streams import CODED, CODED_SHARED, CONSTANT, MOST_LOW_BITS, PLANES, STEPPED
+from mess.codec.streams import CODED, CODED_SHARED, CONSTANT, MAX_LOW_BITS, PLANES, STEPPED
 from mess.codec.tables import BELL, EVEN, LARGEST_ALPHABET, LISTED, read_table
-from mess.conversion import layout_of
 from mess.errors import FormatError
+from mess.models.described import layout_of
 
 MOST = 2**64 - 1
 EVEN_OF_TWO = varint(2) + bytes([EVEN])
@@ -86,7 +86,7 @@ STREAMS_REFUSED = {
     "words that say nothing": (coded(table=varint(1) + bytes([EVEN]), rest=words(0, 1)), "of one symbol, found some"),
     "a dtype beside a step": (bytes([4 | STEPPED]) + STEP[1:] + constant(1), "no dtype beside a step, found 1"),
     "planes of integers": (bytes([4 << 2 | PLANES]) + constant(1), "floats in planes, integers not, found 18"),
-    "58 low bits": (coded(bits=MOST_LOW_BITS + 1), "at most 57 low bits, found 58"),
+    "58 low bits": (coded(bits=MAX_LOW_BITS + 1), "at most 57 low bits, found 58"),
     "no table to share": (STEP + bytes([CODED_SHARED, 0, 0, 0]), "a stream that shares it, found none"),
     "an unknown coding": (STEP + bytes([9, 0]), "a coding of 0, 1 or 2.* found 9"),
     "an unknown dtype": (bytes([63 << 2 | PLANES]) + bytes(9), f"known form and dtype, found {63 << 2 | PLANES}"),

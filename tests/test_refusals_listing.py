@@ -15,7 +15,7 @@ from format_helpers import example, example_v4
 from mess import codec
 from mess.codec.bits import varint
 from mess.codec.container import DIGEST, ENTRY, HEADER, Section, pack_sections, read_file
-from mess.codec.listing import layout_crc
+from mess.codec.contents import layout_crc
 from mess.codec.manifest import LARGEST, RAW, pack_manifest, unpack_manifest
 from mess.codec.model_file import INDICES, MANIFEST, STREAMS, TENSORS
 from mess.codec.streams import CONSTANT, STEPPED

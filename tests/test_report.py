@@ -21,8 +21,8 @@ import mess
 from format_helpers import example, weights
 from mess import codec
 from mess.cli import main
-from mess.conversion import layout_of
-from mess.inspection import by_reason, rows_of
+from mess.codec.rows import by_reason, rows_of
+from mess.models.described import layout_of
 from mess.report import distinct, read_facts, read_results
 from mess.report.html import VOID
 from mess.training.log import CsvLog, EpochReport
@@ -118,8 +118,8 @@ def as_sums(path: Path, state: dict[str, torch.Tensor]) -> codec.StoredModel:
     stored = codec.read_model(path, layout=layout_of)
     kernels_NU = torch.cat([w.reshape(-1, 9) for w in state.values() if w.shape[2:] == (3, 3)]).double()
     refs_TU = torch.linalg.eigh(kernels_NU.T @ kernels_NU).eigenvectors.T.flip(0).numpy()
-    one = codec.Numbers(np.ones(1, np.int32), "int32", 1.0)
-    eigen = codec.Numbers(np.rint(refs_TU * 500).astype(np.int32).reshape(-1), "int32", 1 / 500)
+    one = codec.NumberArray(np.ones(1, np.int32), "int32", 1.0)
+    eigen = codec.NumberArray(np.rint(refs_TU * 500).astype(np.int32).reshape(-1), "int32", 1 / 500)
     books = [codec.Codebook(None, 1, 1, False, one), codec.Codebook(None, 9, 9, False, eigen)]
     entries = {name: entry for name, entry in stored.entries.items() if name not in state or state[name].ndim == 1}
     for name, weight in state.items():
@@ -155,7 +155,7 @@ def test_inspect_gives_the_reasons_of_compress_and_its_ratio(version: str, tmp_p
             if tensor.stored == "tied":
                 assert tensor.reason == "the same as fc.weight"
             elif tensor.stored == "batch norm":
-                assert tensor.reason == reasons[f"{tensor.name}.weight"]
+                assert tensor.reason == reasons[tensor.name]
             else:
                 assert tensor.reason == reasons.get(tensor.name, "")
         assert (info.float_bytes, info.ratio) == (told.float_bytes, told.ratio)

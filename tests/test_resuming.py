@@ -12,7 +12,7 @@ from mess.errors import CheckpointError, OptionError
 from mess.models import resolve
 from mess.recipes import DataChoice, Job, recipe_to_resume
 from mess.recipes.resuming import checkpoint_to_resume, keeping, report_changes, resumed_options, saved_recipe
-from mess.training import Hooks, Silent, TrainOptions
+from mess.training import Hooks, Reporter, TrainOptions
 from mess.training import checkpoint as files
 from test_checkpoint import content
 
@@ -27,7 +27,7 @@ class Elastic(Devices):
         self.job, self.restarted = job, restarted
 
 
-class Heard(Silent):
+class Heard(Reporter):
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -43,7 +43,7 @@ def saved(folder: Path, name: str = files.LAST, **more: object) -> Job:
 
 
 def resumed_epoch(job: Job, devices: Devices) -> int | None:
-    found = checkpoint_to_resume(job, devices, Silent())
+    found = checkpoint_to_resume(job, devices, Reporter())
     return None if found is None else found["epoch"]
 
 
@@ -74,7 +74,7 @@ def test_a_run_with_all_its_work_done_is_resumed_to_do_nothing_but_never_cut_sho
     assert heard.said == ["nothing is left to train: all 9 epochs are done, --epochs 18 would add to them"]
     shorter = replace(job, options=replace(job.options, epochs=8), explicit=frozenset({"epochs"}))
     with pytest.raises(OptionError, match="--epochs: expected at least the 9 that are done, found 8"):
-        resumed_options(shorter, checkpoint, Silent())
+        resumed_options(shorter, checkpoint, Reporter())
 
 
 def test_the_recipe_is_remembered_and_what_changes_is_told(tmp_path: Path) -> None:

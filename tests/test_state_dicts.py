@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import mess
 from mess import codec
 from mess.cli import main
+from mess.scheme.matched.shapes import find_depthwise
 from mess.scheme.order import in_natural_order
-from mess.scheme.shapes import find_depthwise
 
 
 def shuffled(weights: dict[str, Tensor], seed: int) -> dict[str, Tensor]:

@@ -13,8 +13,7 @@ from torch import nn
 import mess
 from brute_force import best
 from mess.errors import FormatError, OptionError, WeightsError
-from mess.scheme import SCHEMES, Geometry, get_scheme, plan
-from mess.storing import StoreOptions, compress_with
+from mess.scheme import REFERENCE_VERSIONS, Geometry, get_scheme, plan
 
 SMALL = {
     "mobilenet": {"width_mult": 0.25},
@@ -73,7 +72,7 @@ def check_definition(weights: dict[str, torch.Tensor], path: Path, made: nn.Modu
                 assert min(np.abs(found - one).max() for one in possible) <= 3e-6 * max(np.abs(unit).max(), 1e-30)
 
 
-@pytest.mark.parametrize("version", SCHEMES)
+@pytest.mark.parametrize("version", REFERENCE_VERSIONS)
 @pytest.mark.parametrize("arch", SMALL)
 def test_every_network_comes_back_as_the_definition_says(arch: str, version: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -87,7 +86,7 @@ def test_every_network_comes_back_as_the_definition_says(arch: str, version: str
         assert again(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
-@pytest.mark.parametrize("version", SCHEMES)
+@pytest.mark.parametrize("version", REFERENCE_VERSIONS)
 def test_public_weights_come_back_as_the_definition_says(version: str, shared: Path, tmp_path: Path) -> None:
     kept = torch.load(shared / "weights" / "resnet20-12fca82f.th", map_location="cpu", weights_only=True)["state_dict"]
     weights = {name.removeprefix("module."): tensor for name, tensor in kept.items()}
@@ -185,5 +184,5 @@ def test_networks_without_enough_kernels_are_refused_with_the_number_needed(tmp_
     with pytest.raises(OptionError, match="at least 3 layers"):
         mess.compress(two, tmp_path / "net.mess", scheme="v2a")
     with pytest.raises(OptionError, match=r"--bind-size: expected at most 12"):
-        compress_with(two, tmp_path / "net.mess", StoreOptions("v3", bind=13))
+        mess.compress(two, tmp_path / "net.mess", "v3", bind=13)
     assert not (tmp_path / "net.mess").exists()

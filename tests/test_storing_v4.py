@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import pytest
 import torch
@@ -11,23 +10,28 @@ from torch import Tensor, nn
 
 from learned_networks import deciding_network, pictures, small_network, zoo_network
 from mess import codec
-from mess.conversion import layout_of, to_tensors
 from mess.errors import DataError, OptionError
-from mess.rates_v4 import Held, accuracy_lost, answers
+from mess.models.described import layout_of
 from mess.scheme.learned import LearnOptions, gather_inputs, learn
 from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.inputs import natural_noise
-from mess.storing_v4 import V4Options, compress_v4, convert_v4, v4_options
+from mess.storing import Request, StoreOptions, compress, identify, to_stored, to_tensors
+from mess.storing.rate import HeldOut, accuracy_lost, predict
 
-QUICK = V4Options(LearnOptions(divergence=0.02, steps=3))
+QUICK = {"divergence": 0.02, "steps": 3}
+
+
+def stored_v4(net: nn.Module, inputs=None, **options) -> codec.StoredModel:
+    """What a file of version 4 says."""
+    return to_stored(identify(net), Request(StoreOptions("v4", **options), inputs))
 
 
 def test_a_whole_network_of_ones_own(tmp_path) -> None:
     net = small_network()
     before = copy.deepcopy(net.state_dict())
-    stored = compress_v4(
-        net, [(pictures(32), torch.zeros(32).long()), (pictures(16, 2), torch.zeros(16).long())], options=QUICK
+    stored = stored_v4(
+        net, [(pictures(32), torch.zeros(32).long()), (pictures(16, 2), torch.zeros(16).long())], **QUICK
     )
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     codec.write_model(tmp_path / "net.mess", stored)
@@ -35,30 +39,32 @@ def test_a_whole_network_of_ones_own(tmp_path) -> None:
     assert found.keys() == before.keys()
     again = small_network(1)
     again.load_state_dict(found)
-    answers = pictures(40, 5)
+    predict = pictures(40, 5)
     with torch.no_grad():
-        assert float(divergence(again.eval()(answers), net(answers))) < 0.2
+        assert float(divergence(again.eval()(predict), net(predict))) < 0.2
     assert (tmp_path / "net.mess").stat().st_size < sum(t.numel() for t in before.values()) * 4 / 4
 
 
 def test_other_dtypes_come_back_as_they_were() -> None:
     net = small_network().to(torch.bfloat16)
     before = {name: tensor.dtype for name, tensor in net.state_dict().items()}
-    found = to_tensors(compress_v4(net, pictures(), options=QUICK))
+    found = to_tensors(stored_v4(net, pictures(), **QUICK))
     assert {name: found[name].dtype for name in before} == before
 
 
-def test_the_report_tells_of_every_tensor() -> None:
+def test_the_report_tells_of_every_tensor(tmp_path) -> None:
     net = small_network()
-    made = convert_v4(net, pictures(), options=QUICK)
-    names = [*made.error, *(name for name, _ in made.as_is)]
-    assert sorted(names) == sorted(net.state_dict())
+    made = compress(net, tmp_path / "net.mess", "v4", pictures(), **QUICK)
+    norms = ["1", "4", "7", "10"]  # each stands for its five tensors
+    assert sorted([*made.error, *(name for name, _ in made.as_is)]) == sorted(
+        [*norms, *(name for name in net.state_dict() if name.split(".")[0] not in norms)]
+    )
     assert made.error.keys() == {"0.weight", "3.weight", "6.weight", "9.weight", "14.weight"}
     assert made.float_bytes == sum(t.numel() * t.element_size() for t in net.state_dict().values())
 
 
 def test_the_same_twice_gives_the_same_bytes() -> None:
-    one, other = (codec.encode_model(compress_v4(small_network(), pictures(), options=QUICK)) for _ in range(2))
+    one, other = (codec.encode_model(stored_v4(small_network(), pictures(), **QUICK)) for _ in range(2))
     assert one == other
 
 
@@ -69,7 +75,7 @@ def test_smaller_divergence_is_nearer_and_larger() -> None:
         learned = learn(net, inputs, LearnOptions(divergence=nats, steps=0))
         with torch.no_grad():
             error = float(divergence(learned.model(inputs), net(inputs)))
-        stored = compress_v4(net, inputs, options=V4Options(LearnOptions(divergence=nats, steps=0)))
+        stored = stored_v4(net, inputs, divergence=nats, steps=0)
         return len(codec.encode_model(stored)), error
 
     (small, far), (large, near) = outcome(0.3), outcome(0.003)
@@ -79,54 +85,50 @@ def test_smaller_divergence_is_nearer_and_larger() -> None:
 
 @pytest.mark.parametrize("target", [12_000, pytest.param(2_400, marks=pytest.mark.slow)])
 def test_a_target_size_is_met_on_the_files_bytes(target: int) -> None:
-    stored = compress_v4(zoo_network(), natural_noise(32, 32), target_size=target, options=QUICK)
+    stored = stored_v4(zoo_network(), natural_noise(32, 32), target_size=target, **QUICK)
     assert 0.99 * target <= len(codec.encode_model(stored, layout_of)) <= target
 
 
 def test_what_cannot_be_reached_says_what_can() -> None:
     net, inputs = small_network(), pictures(16)
     with pytest.raises(OptionError, match=r"at least [\d,]+ bytes for this network"):
-        compress_v4(net, inputs, target_size=100, options=QUICK)
+        stored_v4(net, inputs, target_size=100, **QUICK)
     with pytest.raises(OptionError, match="one target"):
-        compress_v4(net, inputs, target_size=100, max_drop=1.0)
+        stored_v4(net, inputs, target_size=100, max_drop=1.0)
     with pytest.raises(OptionError, match="points above 0"):
-        compress_v4(net, inputs, max_drop=0.0, options=QUICK)
+        stored_v4(net, inputs, max_drop=0.0, **QUICK)
     with pytest.raises(OptionError, match="at least 4 calibration inputs, found 3"):
-        compress_v4(net, inputs[:3], max_drop=1.0, options=QUICK)
+        stored_v4(net, inputs[:3], max_drop=1.0, **QUICK)
 
 
 def test_a_drop_is_kept() -> None:
     net, inputs = deciding_network(), pictures(400)
-    right = answers(net, inputs).argmax(1)
-    options = replace(QUICK, rest_bits=12)
-    coarse, fine = (compress_v4(net, [(inputs, right)], max_drop=drop, options=options) for drop in (30.0, 4.0))
+    right = predict(net, inputs).argmax(1)
+    coarse, fine = (stored_v4(net, [(inputs, right)], max_drop=d, rest_bits=12, **QUICK) for d in (30.0, 4.0))
     assert len(codec.encode_model(coarse)) < len(codec.encode_model(fine))
-    held = Held(inputs[300:], right[300:])  # of fewer than 1,280 inputs the last quarter is not learned from
+    held_out = HeldOut(inputs[300:], right[300:])  # of fewer than 1,280 inputs the last quarter is not learned from
     for stored, drop in ((coarse, 30.0), (fine, 4.0)):
         again = deciding_network()
         again.load_state_dict(to_tensors(stored))
-        assert accuracy_lost(answers(net, held.inputs), again.eval(), held) <= drop
+        assert accuracy_lost(predict(net, held_out.inputs), again.eval(), held_out) <= drop
 
 
 def test_a_point_may_go_where_nothing_else_is_said() -> None:
     net, inputs = deciding_network(), pictures(600)
-    usual, said = (
-        codec.encode_model(compress_v4(net, inputs, max_drop=drop, options=v4_options(calibrated=True, steps=3)))
-        for drop in (None, 1.0)
-    )
+    usual, said = (codec.encode_model(stored_v4(net, inputs, max_drop=drop, steps=3)) for drop in (None, 1.0))
     assert usual == said
-    few = codec.encode_model(compress_v4(net, inputs[:40], options=v4_options(calibrated=True, steps=3)))
-    assert few == codec.encode_model(compress_v4(net, inputs[:40], options=V4Options(LearnOptions(steps=3))))
+    few = codec.encode_model(stored_v4(net, inputs[:40], steps=3))
+    assert few == codec.encode_model(stored_v4(net, inputs[:40], divergence=LearnOptions().divergence, steps=3))
 
 
 def test_labels_say_what_is_lost_where_there_are_some() -> None:
     net, inputs = deciding_network(), pictures(50)
-    before = answers(net, inputs)
+    before = predict(net, inputs)
     right = before.argmax(1)
     other = small_network(1)
-    agreeing = 100 * float((answers(other, inputs).argmax(1) == right).float().mean())
-    assert accuracy_lost(before, other, Held(inputs, right)) == pytest.approx(100 - agreeing)
-    assert accuracy_lost(before, net, Held(inputs, None)) == 0.0
+    agreeing = 100 * float((predict(other, inputs).argmax(1) == right).float().mean())
+    assert accuracy_lost(before, other, HeldOut(inputs, right)) == pytest.approx(100 - agreeing)
+    assert accuracy_lost(before, net, HeldOut(inputs, None)) == 0.0
 
 
 def test_weights_that_two_modules_share_are_stored_once() -> None:
@@ -140,7 +142,7 @@ def test_weights_that_two_modules_share_are_stored_once() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return self.second(self.first(x).relu())
 
-    stored = compress_v4(Twice(), torch.randn(64, 6), options=QUICK)
+    stored = stored_v4(Twice(), torch.randn(64, 6), **QUICK)
     assert stored.entries["second.weight"] == codec.Tied("first.weight")
 
 
@@ -153,11 +155,11 @@ def test_inputs_are_checked() -> None:
         with pytest.raises(DataError, match="calibration"):
             gather_inputs(wrong)
     with pytest.raises(OptionError, match="inputs, for a network that is not in the zoo"):
-        compress_v4(small_network())
+        stored_v4(small_network())
 
 
 def test_labels_stay_with_inputs_that_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs_module, "MOST", 10)
+    monkeypatch.setattr(inputs_module, "MAX_INPUTS", 10)
     monkeypatch.setattr(inputs_module, "SMALL_NUMBERS", 0)  # all inputs are large
     inputs, labels = gather_inputs([(torch.randn(4, 2), torch.arange(4))] * 5)
     assert inputs.shape == (10, 2)
@@ -166,15 +168,18 @@ def test_labels_stay_with_inputs_that_are_cut_off(monkeypatch: pytest.MonkeyPatc
 
 
 def test_without_inputs_the_defaults_are_others() -> None:
-    assert v4_options(calibrated=False).learning.steps == 0
-    assert v4_options(calibrated=True, steps=7).learning == LearnOptions(steps=7)
-    assert v4_options(calibrated=True, rest_bits=10).rest_bits == 10
+    assert StoreOptions("v4").learning(calibrated=False).steps == 0
+    assert StoreOptions("v4", steps=7).learning(calibrated=True) == LearnOptions(steps=7)
+    assert StoreOptions("v4", rest_bits=10).rest == 10
+    assert StoreOptions("v4").rest is None  # each vector what it is worth
 
 
 def test_options_validate_themselves() -> None:
-    for make in (lambda: LearnOptions(divergence=0.0), lambda: LearnOptions(steps=-1), lambda: V4Options(rest_bits=1)):
+    for wrong in ({"divergence": 0.0}, {"steps": -1}, {"rest_bits": 1}, {"scale_bits": 8}, {"quant": True}):
         with pytest.raises(OptionError):
-            make()
+            StoreOptions("v4", **wrong)
+    with pytest.raises(OptionError, match="--target-size: expected v4 beside it"):
+        StoreOptions("v2", target_size=1000)
 
 
 def test_a_channel_that_never_varies_takes_no_bits_from_the_others() -> None:
@@ -185,7 +190,7 @@ def test_a_channel_that_never_varies_takes_no_bits_from_the_others() -> None:
         norm.running_mean[3], norm.running_var[3] = 0.0, 1e-40
     inputs = pictures(100)
     again = deciding_network()
-    again.load_state_dict(to_tensors(compress_v4(net, inputs, options=V4Options(LearnOptions(1e-4, steps=0)))))
+    again.load_state_dict(to_tensors(stored_v4(net, inputs, divergence=1e-4, steps=0)))
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     assert scale[3].abs() > 100 * scale[:3].abs().max()
     with torch.no_grad():

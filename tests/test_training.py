@@ -17,7 +17,7 @@ from torch import nn
 
 from mess.devices import Devices, FabricDevices
 from mess.errors import CheckpointError, OptionError
-from mess.training import DivergedError, FitResult, Hooks, Silent, TrainOptions, evaluate, fit
+from mess.training import DivergedError, FitResult, Hooks, Reporter, TrainOptions, evaluate, fit
 from mess.training import checkpoint as files
 from training_fakes import CLASSES, FakeBatches, digest, tiny
 
@@ -25,7 +25,7 @@ OPTIONS = TrainOptions(epochs=3, batch_size=8, lr=0.05, print_freq=2, save_epoch
 STEPS = 5  # an epoch of 40 samples in batches of 8
 
 
-class Heard(Silent):
+class Heard(Reporter):
     def __init__(self) -> None:
         self.steps: list[Any] = []
         self.epochs: list[Any] = []

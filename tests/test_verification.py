@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import mess
-from mess import codec, verification
+from mess import codec
+from mess.codec import verification
 from mess.errors import FormatError
 
 NET = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
@@ -21,7 +22,7 @@ NET = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
 def wrong_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let whatever is encoded come out as another network."""
     other = codec.StoredModel(
-        None, {}, [], {"x": codec.Plain((1,), "uint8", codec.Numbers(torch.ones(1).numpy().astype("u1"), "uint8"))}
+        None, {}, [], {"x": codec.Plain((1,), "uint8", codec.NumberArray(torch.ones(1).numpy().astype("u1"), "uint8"))}
     )
     content = codec.encode_model(other)
     monkeypatch.setattr(codec, "encode_model", lambda *_: content)
@@ -48,6 +49,6 @@ def test_where_no_process_can_be_started_this_one_reads(
 
 
 def test_the_reader_is_quick_because_it_needs_no_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; import mess.verification"
+    code = "import sys; sys.modules['torch'] = None; import mess.codec.verification"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert verification.tensor_hashes(codec.StoredModel(None, {})) == {}

@@ -22,7 +22,7 @@ from mess.fetch import find_weights, load_pretrained, public_weights
 from mess.fetch.weights import save_weights, take_up
 from mess.models import build, resolve
 from mess.storing import read_with_description
-from mess.training import load_weights
+from mess.weights_file import load_weights
 from public_networks import MOBILENET, SHUFFLENET, forward, names_of, random_state
 from test_models import TORCHVISION
 from web_server import Server, serve

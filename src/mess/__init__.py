@@ -20,8 +20,9 @@ from mess.version import __version__
 if TYPE_CHECKING:
     from mess.codec import FileInfo
     from mess.inspection import inspect
-    from mess.models import create_model
-    from mess.storing import SizeReport, compress, load, load_into, load_state_dict
+    from mess.pretrained import create_model
+    from mess.storing.compress import SizeReport, compress, dumps
+    from mess.storing.load import load, load_into, load_state_dict, loads
 
 __all__ = [
     "FileInfo",
@@ -31,21 +32,25 @@ __all__ = [
     "__version__",
     "compress",
     "create_model",
+    "dumps",
     "inspect",
     "load",
     "load_into",
     "load_state_dict",
+    "loads",
 ]
 
 _HOMES = {
     "FileInfo": ("mess.codec", "FileInfo"),
     "SizeReport": ("mess.storing", "SizeReport"),
     "compress": ("mess.storing", "compress"),
-    "create_model": ("mess.models", "create_model"),
+    "create_model": ("mess.pretrained", "create_model"),
+    "dumps": ("mess.storing", "dumps"),
     "inspect": ("mess.inspection", "inspect"),
     "load": ("mess.storing", "load"),
     "load_into": ("mess.storing", "load_into"),
     "load_state_dict": ("mess.storing", "load_state_dict"),
+    "loads": ("mess.storing", "loads"),
 }
 
 
@@ -60,4 +65,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

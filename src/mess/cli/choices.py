@@ -6,13 +6,16 @@ import argparse
 import math
 
 from mess import models
-from mess.cli.flags import VERSIONS
 from mess.errors import OptionError
 from mess.recipes import DataChoice, DeviceChoice
-from mess.storing import LEARNED, StoreOptions
+from mess.storing import StoreOptions
 
-OF_MATCHING = ("scale_bits", "offset_bits", "pointwise", "linear")  # flags that say nothing to version 4
-OF_LEARNING = ("calibration", "target_size", "max_drop")  # and to the others
+# flag -> field of `StoreOptions`
+STORE_FIELDS = {
+    "bind_size": "bind", "qb": "quant_bits", "quant": "quant", "pointwise": "pointwise", "linear": "linear",
+    "scale_bits": "scale_bits", "offset_bits": "offset_bits", "rest_bits": "rest_bits",
+    "self_contained": "self_contained", "target_size": "target_size", "max_drop": "max_drop",
+}  # fmt: skip
 
 
 def data_choice(args: argparse.Namespace) -> DataChoice:
@@ -48,25 +51,11 @@ def check_normalisation(args: argparse.Namespace) -> None:
         raise OptionError("--std", "three numbers above 0", " ".join(map(str, args.std)))
 
 
-def refuse_other_versions_flags(args: argparse.Namespace) -> None:
-    """Raise OptionError where a flag was typed that says nothing to the version that is asked for."""
-    learned = args.version == LEARNED
-    others = ", ".join(VERSIONS) if learned else f"-v {LEARNED}"
-    for flag in OF_MATCHING if learned else OF_LEARNING:
-        if flag in args.explicit:
-            raise OptionError("--" + flag.replace("_", "-"), f"{others} beside it", args.version)
-
-
 def store_options(args: argparse.Namespace) -> StoreOptions:
-    """Return how a `.mess` file is to be written; raises OptionError for an unknown version or number of bits."""
-    return StoreOptions(
-        version=args.version,
-        bind=args.bind_size,
-        quant_bits=args.qb,
-        pointwise=args.pointwise,
-        linear=args.linear,
-        scale_bits=args.scale_bits,
-        offset_bits=args.offset_bits,
-        rest_bits=args.rest_bits,
-        self_contained=getattr(args, "self_contained", False),
-    )
+    """Return how a `.mess` file is to be written, from the flags that were typed.
+
+    Raises:
+        OptionError: an unknown version, a number that cannot be, or a flag that says nothing to this version.
+    """
+    given = {field: getattr(args, flag) for flag, field in STORE_FIELDS.items() if flag in args.explicit}
+    return StoreOptions(version=args.version, **given)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 
 from mess.cli.fetch import WHAT
-from mess.cli.flags import VERSIONS
 from mess.data import dataset_names
 from mess.errors import OptionError
 from mess.models import ARCHITECTURES
+from mess.scheme import SCHEMES
 
 EXAMPLES = """Examples:
   mess completion bash > ~/.local/share/bash-completion/completions/mess
@@ -20,7 +20,7 @@ VALUES = {
     "arch": sorted(ARCHITECTURES),
     "data": dataset_names(),
     "calibration": dataset_names(),
-    "version": (*VERSIONS, "v4"),
+    "version": tuple(SCHEMES),
     "what": WHAT,
     "shell": SHELLS,
 }

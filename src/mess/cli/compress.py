@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mess.cli.choices import check_normalisation, refuse_other_versions_flags, store_options
-from mess.cli.flags import VERSIONS, add_bit_flags, add_key_flag, add_normalisation_flags
-from mess.conversion import INPUT_FACTS
+from mess.cli.choices import check_normalisation, store_options
+from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.models.described import INPUT_FACTS
 from mess.nested_weights import told_of
 from mess.recipes import DataChoice, calibration_batches
-from mess.storing import LEARNED, SizeReport, compress_learned, compress_with
-from mess.training import load_weights
+from mess.scheme import SCHEMES
+from mess.storing import Request, SizeReport, store
+from mess.storing.options import DEFAULT_VERSION
+from mess.weights_file import load_weights
 
 EXAMPLES = """Examples:
   mess compress checkpoint/resnet/cifar10/ckpt_best.pth -v v2
@@ -36,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess compress`."""
     parser.add_argument("ckpt", metavar="CKPT", type=Path, help="checkpoint, state dict (.pth, .th) or .safetensors")
     parser.add_argument(
-        "-v", "--version", metavar="VER", default="v2", help=f"{' | '.join(VERSIONS)} | {LEARNED} (default: v2)"
+        "-v",
+        "--version",
+        metavar="VER",
+        default=DEFAULT_VERSION,
+        help=f"{' | '.join(SCHEMES)} (default: {DEFAULT_VERSION})",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: beside CKPT, NAME_VERSION.mess")
     parser.add_argument(
@@ -45,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--qb", "--quant-bit", dest="qb", metavar="N", type=int, default=8, help="bits, v2q (default: 8)"
     )
-    add_key_flag(parser)
+    KEY.add_to(parser)
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
@@ -69,43 +75,31 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Store, read back, report."""
-    learned = args.version == LEARNED
-    refuse_other_versions_flags(args)
-    options = None if learned else store_options(args)
-    tag = LEARNED if options is None else options.tag
-    output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{tag}.mess")
+    args.target_size = parse_size(args.target_size)
+    options = store_options(args)
+    if args.calibration is not None and options.scheme().fit != "learned":
+        raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
+    output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{options.tag}.mess")
     if output.exists() and not args.force:
         raise OptionError(output, "a new file name", "an existing file", "--force overwrites it")
-    size = parse_size(args.target_size)
     check_normalisation(args)
     weights, about = load_weights(args.ckpt, args.key)
     described = about.get("architecture")
     facts = {name: value for name in INPUT_FACTS if (value := getattr(args, name) or about.get(name)) is not None}
-    settings = {
-        "architecture": Architecture.from_dict(described) if described else None,
-        "about": facts,
-        "overwrite": args.force,
-        "verify": not args.no_verify,
-    }
     console = Console(highlight=False)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
-    with console.status(f"storing {args.ckpt.name} as {tag}") as status:
-        if options is not None:
-            report = compress_with(weights, output, options, **settings)
-        else:
-            rest = {"rest_bits": args.rest_bits} if "rest_bits" in args.explicit else {}
-            report = compress_learned(
-                weights,
-                output,
-                calibration_images(args, facts),
-                size,
-                max_drop=args.max_drop,
-                self_contained=args.self_contained,
-                progress=lambda *told: status.update(f"storing {args.ckpt.name} as {tag}: {_told(told)}"),
-                **rest,
-                **settings,
-            )
+    with console.status(f"storing {args.ckpt.name} as {options.tag}") as status:
+        request = Request(
+            options,
+            calibration_images(args, facts),
+            Architecture.from_dict(described) if described else None,
+            facts,
+            overwrite=args.force,
+            verify=not args.no_verify,
+            progress=lambda *told: status.update(f"storing {args.ckpt.name} as {options.tag}: {_told(told)}"),
+        )
+        report = store(weights, output, request)
     show(console, report, verified=not args.no_verify)
     return 0
 

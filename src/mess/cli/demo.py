@@ -13,10 +13,11 @@ from rich.table import Table
 from mess import models
 from mess.cli.progress import ConsoleReporter
 from mess.durations import clock
-from mess.recipes import DataChoice, Job, SchemeTraining, run_job, score_network
+from mess.recipes import DataChoice, Job, SchemeChoice, run_job, score_network
 from mess.report import draw_references
-from mess.storing import StoreOptions, compress_with, read_references
-from mess.training import TrainOptions, load_weights
+from mess.storing import Request, StoreOptions, read_references, store
+from mess.training import TrainOptions
+from mess.weights_file import load_weights
 
 EXAMPLES = """Examples:
   mess demo
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Train ResNet-20 on `digits`, store it, test it from the file, retrain it, and say what each step cost."""
     console = Console(highlight=False)
     reporter = ConsoleReporter(console)
-    store = StoreOptions(version=args.version, scale_bits=8, offset_bits=8, rest_bits=16)
+    options = StoreOptions(version=args.version, scale_bits=8, offset_bits=8, rest_bits=16)
     job = Job(
         data=DataChoice("digits", workers=0),
         architecture=models.resolve("resnet", "digits", layers=20),
@@ -57,9 +58,9 @@ def run(args: argparse.Namespace) -> int:
     trained = run_job(job, reporter)
     float_path = job.folder / "ckpt_best.pth"
 
-    console.print(Rule(f"2. store it with scheme {store.tag}, test the file itself", align="left"))
-    file = job.folder / f"ckpt_best_{store.tag}.mess"
-    stored = compress_with(load_weights(float_path)[0], file, store, architecture=job.architecture)
+    console.print(Rule(f"2. store it with scheme {options.tag}, test the file itself", align="left"))
+    file = job.folder / f"ckpt_best_{options.tag}.mess"
+    stored = store(load_weights(float_path)[0], file, Request(options, architecture=job.architecture))
     before = score_network(job.data, job.architecture, str(file), reporter=reporter)
     reporter.message(f"{file}  {stored.bytes:,} B, top-1 {before.scores.top1:.2f}%")
 
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         job,
         mode="retrain",
         ckpt=str(file),
-        name=f"resnet-{store.tag}",
+        name=f"resnet-{options.tag}",
         options=replace(
             job.options,
             epochs=args.retrain_epochs,
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             warmup_epochs=warmup(args.retrain_epochs),
             save_epoch=2,
         ),
-        scheme=SchemeTraining(store=store),
+        scheme=SchemeChoice(store=options),
     )
     retrained = run_job(again, reporter)
     last = retrained.files[-1]
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     refs_KU, uses_K = read_references(last)
     picture = args.output / "references.png"
-    draw_references(refs_KU, uses_K, picture, title=f"ResNet-20 on digits, {store.tag}: what the kernels are made of")
+    draw_references(refs_KU, uses_K, picture, title=f"ResNet-20 on digits, {options.tag}: what the kernels are made of")
     console.print(Rule("what it cost", align="left"))
     console.print(summary(stored.float_bytes, trained.fit.best_top1, [
         Row("stored", file, before.scores.top1),

@@ -1,17 +1,154 @@
-"""The flags of `mess train`, `mess test` and `main.py`: the specification's, word for word, then ours."""
+"""The flags of `mess train`, `mess test` and `main.py` as tables: the specification's, word for word, then ours."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mess.data import dataset_names
 from mess.errors import OptionError, one_of
 from mess.models import ARCHITECTURES
-from mess.storing_v4 import REST_BITS
+from mess.scheme import SCHEMES
+from mess.storing.options import REST_BITS, TRAINED_REST_BITS
 
 SPECIFIED_DATASETS = ("cifar10", "cifar100", "imagenet")
-VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        names: short and long ones, with spaces between.
+        help: what it does, in a line.
+        metavar: what stands for its value; None: it is a switch.
+        kind: of the value.
+        default: shown by the help as it says itself; a flag whose help says another one is None until it is resolved.
+        nargs: how many values.
+        choices: the values there are.
+        dest: name of the attribute, where the long name is not it.
+    """
+
+    names: str
+    help: str
+    metavar: str | None = None
+    kind: Any = str
+    default: Any = None
+    nargs: int | str | None = None
+    choices: Sequence[str] | None = None
+    dest: str | None = None
+
+    def add_to(self, group: argparse._ActionsContainer) -> None:
+        """Add it to a parser's group."""
+        named: dict[str, Any] = {} if self.dest is None else {"dest": self.dest}
+        if self.metavar is None and self.choices is None:
+            group.add_argument(*self.names.split(), action="store_true", help=self.help, **named)
+            return
+        given = {"metavar": self.metavar, "nargs": self.nargs, "choices": self.choices}
+        named |= {name: value for name, value in given.items() if value is not None}
+        group.add_argument(*self.names.split(), type=self.kind, default=self.default, help=self.help, **named)
+
+
+KEY = Flag("--key", "where the weights are in a checkpoint that has several: state_dict, model.ema (default: averaged "
+           "ones, where there are some)", "NAME")  # fmt: skip
+NETWORK = (
+    Flag("--layers", "number of layers in ResNet/ResNeXt/WideResNet (default: 16, or where a family has no 16: ResNet "
+         "20 and ResNeXt 29, on ImageNet 18 and 50; WideResNet 50 on ImageNet)", "N", int),
+    Flag("--width-mult", "width multiplier to thin a network uniformly at each layer; the widening factor of "
+         "WideResNet (default: 1.0)", "WM", float, 1.0),
+    Flag("--groups", "number of groups for ShuffleNet (default: 2), cardinality of ResNeXt (default: 32)", "N", int),
+)  # fmt: skip
+RUN = (
+    Flag("-j --workers", "number of data loading workers (default: 8); sets held in memory need none", "N", int, 8),
+    Flag("-b --batch-size", "mini-batch size (default: 128), the total of all devices", "N", int, 128),
+    Flag("-p --print-freq", "print frequency (default: 100)", "N", int, 100),
+    Flag("--ckpt", "checkpoint or .mess file for resuming, testing or retraining: a path, or a name in "
+         "checkpoint/ARCH/DATA (default: none)", "PATH"),
+    Flag("-R --resume", "resume the run of --ckpt, or the newest"),
+    Flag("-E --evaluate", "test the network of --ckpt"),
+    Flag("-C --cuda", "use CUDA"),
+    Flag("-T --retrain", "retrain: a .mess file with -v, or with -Q a plain checkpoint whose kernels are rounded"),
+    Flag("-g --gpuids", "GPU ids, one process each (default: 0)", "GPUIDS", int, [0], nargs="+"),
+    Flag("--datapath", "where the datasets are (default: ../data)", "PATH", Path, Path("../data")),
+)  # fmt: skip
+TRAINING = (
+    Flag("--epochs", "number of total epochs to run (default: 200)", "N", int, 200),
+    Flag("--lr --learning-rate", "initial learning rate (default: 0.1, with -T 0.01)", "LR", float),
+    Flag("--momentum", "momentum (default: 0.9)", "M", float, 0.9),
+    Flag("--wd --weight-decay", "weight decay, not on BatchNorm or biases (default: 5e-4)", "W", float, 5e-4),
+)
+SCHEME = (
+    Flag("-v --version", f"version of the scheme: {' | '.join(SCHEMES)} (default: none)", "VER"),
+    Flag("-d --bind-size", "kernels bound to one unit in v3 and v3a (default: 2)", "N", int, 2),
+    Flag("-N --new", "train with the scheme of -v"),
+    Flag("-s --save-epoch", "epochs between checkpoints, and between applications of the scheme (default: 10)",
+         "N", int, 10),
+    Flag("--nl --nuc-loss", "add the nuclear norm term: references that span more", dest="nl"),
+    Flag("--nls --nl-scale", "scale of the nuclear norm term (default: 1.0)", "NLS", float, 1.0, dest="nls"),
+    Flag("--pl --pcc-loss", "add the Pearson correlation term: references that resemble each other less", dest="pl"),
+    Flag("--pls --pl-scale", "scale of the Pearson correlation term (default: 1.0)", "PLS", float, 1.0, dest="pls"),
+    Flag("-Q --quant", "round kernels to --qb bits: with -v before they are matched, with -T alone while training"),
+    Flag("--qb --quant-bit", "bits of the rounded kernels, for -Q and v2q (default: 8)", "N", int, 8, dest="qb"),
+)  # fmt: skip
+MORE = (
+    Flag("--schedule", "learning rate over the run (default: cosine)", default="cosine",
+         choices=("cosine", "step", "onecycle")),
+    Flag("--warmup", "epochs of linear warm-up (default: 0)", "N", float, 0.0),
+    Flag("--label-smoothing", "label smoothing (default: 0)", "E", float, 0.0),
+    Flag("--ema", "decay of an average of the weights, which is then what is tested and kept (default: 0, off)",
+         "D", float, 0.0),
+    Flag("--precision", "arithmetic of the forward and backward pass (default: 32)", default="32",
+         choices=("32", "bf16", "16")),
+    Flag("--save-every", "also save ckpt_last.pth within an epoch: every 500 steps, or every 10m minutes "
+         "(default: never)", "N"),
+    Flag("--log", "tensorboard: also write curves for TensorBoard beside log.csv (default: csv)", default="csv",
+         choices=("csv", "tensorboard")),
+    Flag("--seed", "seed of every random draw (default: 0)", "N", int, 0),
+    Flag("--processes", "CPU processes that share a batch, without -C (default: 1)", "N", int, 1),
+    Flag("--sync-bn", "BatchNorm over all processes instead of each one's part: slower, and the same on any number "
+         "of them"),
+    Flag("--checkpoints", "where checkpoints go, in ARCH/DATA (default: checkpoint)", "FOLDER", Path,
+         Path("checkpoint")),
+    Flag("--name", "folder of this run in place of ARCH, so that two sizes of a family do not share one "
+         "(default: ARCH)", "NAME"),
+    Flag("--project", "with -N or -T: replace the kernels every -s epochs, instead of training through the decoder"),
+    Flag("--fixed-index", "with -N or -T: keep every unit's reference"),
+    Flag("--pretrained", "start from public weights (`mess fetch weights --list`); another class count gets a new "
+         "last layer"),
+    KEY,
+    Flag("--rate-weight", "with -v v4: loss that one bit a weight costs; larger makes smaller files (default: 0.05)",
+         "L", float, 0.05),
+    Flag("--teacher", "with -v v4: the float network whose predictions are learned, of any architecture, or labels "
+         "(default: with -N the network of --ckpt, with -T labels)", "CKPT"),
+)  # fmt: skip
+BITS = (
+    Flag("--scale-bits", "bits of α: 2-12, 16 or 32 (default: 32; v4 has no α)", "B", int, 32),
+    Flag("--offset-bits", "bits of β: 2-12, 16 or 32 (default: 32; v4 has no β)", "B", int, 32),
+    Flag("--rest-bits", "bits of all that is stored as it is: 2-12, 16 or 32 "
+         f"(default: {REST_BITS}; v4: what each vector is worth, {TRAINED_REST_BITS} in training)", "B", int),
+    Flag("--pointwise", "store 1x1 convolutions too, as slices of D numbers (default: as they are)", "D", int),
+    Flag("--linear", "with --pointwise: linear layers too"),
+)  # fmt: skip
+NORMALISATION = (
+    Flag("--mean", "mean of R, G, B in 0…1 (default: the file's, else the dataset's)", "X", float, nargs=3),
+    Flag("--std", "their standard deviation (default: the file's, else the dataset's)", "X", float, nargs=3),
+)
+IMAGES = (
+    Flag("--resize", "shorter side in tests (default: 256)", "N", int),
+    Flag("--crop", "side of what the network sees (default: 224)", "N", int),
+    Flag("--jitter", "change brightness, contrast and saturation by up to this share in training (default: 0)",
+         "SHARE", float, 0.0),
+)  # fmt: skip
+
+
+def add_flags(parser: argparse.ArgumentParser, title: str, flags: Sequence[Flag]) -> None:
+    """Add flags to a parser, under a title."""
+    group = parser.add_argument_group(title)
+    for flag in flags:
+        flag.add_to(group)
 
 
 def add_specified_flags(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
@@ -22,330 +159,46 @@ def add_specified_flags(parser: argparse.ArgumentParser, *, several: bool = Fals
 
     A default shown as text but stored as None (``--layers``, ``--groups``) lets a family put its own in its place.
     """
-    names = " | ".join(dataset_names())
+    usual = ", ".join(SPECIFIED_DATASETS) if several else "cifar10"
     parser.add_argument(
         "data",
         metavar="DATA",
         nargs="*" if several else "?",
         default=list(SPECIFIED_DATASETS) if several else "cifar10",
         type=_dataset,
-        help=f"dataset: {names}, or a folder of class folders (default: "
-        f"{', '.join(SPECIFIED_DATASETS) if several else 'cifar10'})",
+        help=f"dataset: {' | '.join(dataset_names())}, or a folder of class folders (default: {usual})",
     )
-    network = parser.add_argument_group("network")
-    network.add_argument(
-        "-a",
-        "--arch",
-        metavar="ARCH",
+    families = sorted(ARCHITECTURES)
+    arch = Flag(
+        "-a --arch",
+        f"model architecture: {' | '.join(families)} (default: {'all' if several else 'mobilenet'})",
+        "ARCH",
+        _architecture,
+        families if several else "mobilenet",
         nargs="+" if several else None,
-        default=sorted(ARCHITECTURES) if several else "mobilenet",
-        type=_architecture,
-        help=f"model architecture: {' | '.join(sorted(ARCHITECTURES))} (default: {'all' if several else 'mobilenet'})",
     )
-    network.add_argument(
-        "--layers",
-        metavar="N",
-        type=int,
-        help="number of layers in ResNet/ResNeXt/WideResNet (default: 16, or where a family has no "
-        "16: ResNet 20 and ResNeXt 29, on ImageNet 18 and 50; WideResNet 50 on ImageNet)",
-    )
-    network.add_argument(
-        "--width-mult",
-        metavar="WM",
-        type=float,
-        default=1.0,
-        help="width multiplier to thin a network uniformly at each layer; the widening factor of "
-        "WideResNet (default: 1.0)",
-    )
-    network.add_argument(
-        "--groups",
-        metavar="N",
-        type=int,
-        help="number of groups for ShuffleNet (default: 2), cardinality of ResNeXt (default: 32)",
-    )
-
-    run = parser.add_argument_group("run")
-    run.add_argument(
-        "-j",
-        "--workers",
-        metavar="N",
-        type=int,
-        default=8,
-        help="number of data loading workers (default: 8); sets held in memory need none",
-    )
-    run.add_argument(
-        "-b",
-        "--batch-size",
-        metavar="N",
-        type=int,
-        default=128,
-        help="mini-batch size (default: 128), the total of all devices",
-    )
-    run.add_argument("-p", "--print-freq", metavar="N", type=int, default=100, help="print frequency (default: 100)")
-    run.add_argument(
-        "--ckpt",
-        metavar="PATH",
-        help="checkpoint or .mess file for resuming, testing or retraining: a path, or a name in "
-        "checkpoint/ARCH/DATA (default: none)",
-    )
-    run.add_argument("-R", "--resume", action="store_true", help="resume the run of --ckpt, or the newest")
-    run.add_argument("-E", "--evaluate", action="store_true", help="test the network of --ckpt")
-    run.add_argument("-C", "--cuda", action="store_true", help="use CUDA")
-    run.add_argument(
-        "-T",
-        "--retrain",
-        action="store_true",
-        help="retrain: a .mess file with -v, or with -Q a plain checkpoint whose kernels are rounded",
-    )
-    run.add_argument(
-        "-g",
-        "--gpuids",
-        metavar="GPUIDS",
-        type=int,
-        nargs="+",
-        default=[0],
-        help="GPU ids, one process each (default: 0)",
-    )
-    run.add_argument(
-        "--datapath",
-        metavar="PATH",
-        type=Path,
-        default=Path("../data"),
-        help="where the datasets are (default: ../data)",
-    )
-
-    training = parser.add_argument_group("training")
-    training.add_argument(
-        "--epochs", metavar="N", type=int, default=200, help="number of total epochs to run (default: 200)"
-    )
-    training.add_argument(
-        "--lr",
-        "--learning-rate",
-        metavar="LR",
-        type=float,
-        help="initial learning rate (default: 0.1, with -T 0.01)",
-    )
-    training.add_argument("--momentum", metavar="M", type=float, default=0.9, help="momentum (default: 0.9)")
-    training.add_argument(
-        "--wd",
-        "--weight-decay",
-        metavar="W",
-        type=float,
-        default=5e-4,
-        help="weight decay, not on BatchNorm or biases (default: 5e-4)",
-    )
-
-    scheme = parser.add_argument_group("storing scheme")
-    scheme.add_argument(
-        "-v", "--version", metavar="VER", help=f"version of the scheme: {' | '.join(VERSIONS)} | v4 (default: none)"
-    )
-    scheme.add_argument(
-        "-d",
-        "--bind-size",
-        metavar="N",
-        type=int,
-        default=2,
-        help="kernels bound to one unit in v3 and v3a (default: 2)",
-    )
-    scheme.add_argument("-N", "--new", action="store_true", help="train with the scheme of -v")
-    scheme.add_argument(
-        "-s",
-        "--save-epoch",
-        metavar="N",
-        type=int,
-        default=10,
-        help="epochs between checkpoints, and between applications of the scheme (default: 10)",
-    )
-    scheme.add_argument(
-        "--nl",
-        "--nuc-loss",
-        dest="nl",
-        action="store_true",
-        help="add the nuclear norm term: references that span more",
-    )
-    scheme.add_argument(
-        "--nls",
-        "--nl-scale",
-        dest="nls",
-        metavar="NLS",
-        type=float,
-        default=1.0,
-        help="scale of the nuclear norm term (default: 1.0)",
-    )
-    scheme.add_argument(
-        "--pl",
-        "--pcc-loss",
-        dest="pl",
-        action="store_true",
-        help="add the Pearson correlation term: references that resemble each other less",
-    )
-    scheme.add_argument(
-        "--pls",
-        "--pl-scale",
-        dest="pls",
-        metavar="PLS",
-        type=float,
-        default=1.0,
-        help="scale of the Pearson correlation term (default: 1.0)",
-    )
-    scheme.add_argument("-Q", "--quant", action="store_true", help="round kernels to --qb bits (with -T)")
-    scheme.add_argument(
-        "--qb",
-        "--quant-bit",
-        dest="qb",
-        metavar="N",
-        type=int,
-        default=8,
-        help="bits of the rounded kernels, for -Q and v2q (default: 8)",
-    )
+    add_flags(parser, "network", (arch, *NETWORK))
+    add_flags(parser, "run", RUN)
+    add_flags(parser, "training", TRAINING)
+    add_flags(parser, "storing scheme", SCHEME)
 
 
 def add_more_flags(parser: argparse.ArgumentParser) -> None:
     """Add what the specification leaves open; every default keeps its behaviour."""
-    more = parser.add_argument_group("more about training")
-    more.add_argument(
-        "--schedule",
-        choices=("cosine", "step", "onecycle"),
-        default="cosine",
-        help="learning rate over the run (default: cosine)",
-    )
-    more.add_argument("--warmup", metavar="N", type=float, default=0.0, help="epochs of linear warm-up (default: 0)")
-    more.add_argument("--label-smoothing", metavar="E", type=float, default=0.0, help="label smoothing (default: 0)")
-    more.add_argument(
-        "--ema",
-        metavar="D",
-        type=float,
-        default=0.0,
-        help="decay of an average of the weights, which is then what is tested and kept (default: 0, off)",
-    )
-    more.add_argument(
-        "--precision",
-        choices=("32", "bf16", "16"),
-        default="32",
-        help="arithmetic of the forward and backward pass (default: 32)",
-    )
-    more.add_argument(
-        "--save-every",
-        metavar="N",
-        help="also save ckpt_last.pth within an epoch: every 500 steps, or every 10m minutes (default: never)",
-    )
-    more.add_argument(
-        "--log",
-        choices=("csv", "tensorboard"),
-        default="csv",
-        help="tensorboard: also write curves for TensorBoard beside log.csv (default: csv)",
-    )
-    more.add_argument("--seed", metavar="N", type=int, default=0, help="seed of every random draw (default: 0)")
-    more.add_argument(
-        "--processes",
-        metavar="N",
-        type=int,
-        default=1,
-        help="CPU processes that share a batch, without -C (default: 1)",
-    )
-    more.add_argument(
-        "--sync-bn",
-        action="store_true",
-        help="BatchNorm over all processes instead of each one's part: slower, and the same on any number of them",
-    )
-    more.add_argument(
-        "--checkpoints",
-        metavar="FOLDER",
-        type=Path,
-        default=Path("checkpoint"),
-        help="where checkpoints go, in ARCH/DATA (default: checkpoint)",
-    )
-    more.add_argument(
-        "--name",
-        metavar="NAME",
-        help="folder of this run in place of ARCH, so that two sizes of a family do not share one (default: ARCH)",
-    )
-    more.add_argument(
-        "--project",
-        action="store_true",
-        help="with -N or -T: replace the kernels every -s epochs, instead of training through the decoder",
-    )
-    more.add_argument("--fixed-index", action="store_true", help="with -N or -T: keep every unit's reference")
-    more.add_argument(
-        "--pretrained",
-        action="store_true",
-        help="start from public weights (`mess fetch weights --list`); another class count gets a new last layer",
-    )
-    add_key_flag(more)
-    more.add_argument(
-        "--rate-weight",
-        metavar="L",
-        type=float,
-        default=0.05,
-        help="with -v v4: loss that one bit a weight costs; larger makes smaller files (default: 0.05)",
-    )
-    more.add_argument(
-        "--teacher",
-        metavar="CKPT",
-        help="with -v v4: the float network whose answers are learned, of any architecture, or labels (default: with "
-        "-N the network of --ckpt, with -T labels)",
-    )
+    add_flags(parser, "more about training", MORE)
     add_bit_flags(parser)
     add_normalisation_flags(parser)
-    add_picture_flags(parser)
-
-
-def add_key_flag(parser: argparse._ActionsContainer) -> None:
-    """Add where in a checkpoint the weights are."""
-    parser.add_argument(
-        "--key",
-        metavar="NAME",
-        help="where the weights are in a checkpoint that has several: state_dict, model.ema (default: averaged ones, "
-        "where there are some)",
-    )
+    add_flags(parser, "images in folders", IMAGES)
 
 
 def add_bit_flags(parser: argparse.ArgumentParser) -> None:
     """Add how the numbers of a `.mess` file are stored."""
-    bits = parser.add_argument_group("numbers in the .mess file")
-    bits.add_argument(
-        "--scale-bits", metavar="B", type=int, default=32, help="bits of α: 2-12, 16 or 32 (default: 32; v4 has no α)"
-    )
-    bits.add_argument(
-        "--offset-bits", metavar="B", type=int, default=32, help="bits of β: 2-12, 16 or 32 (default: 32; v4 has no β)"
-    )
-    bits.add_argument(
-        "--rest-bits",
-        metavar="B",
-        type=int,
-        default=32,
-        help=f"bits of all that is stored as it is: 2-12, 16 or 32 (default: 32; v4: {REST_BITS})",
-    )
-    bits.add_argument(
-        "--pointwise",
-        metavar="D",
-        type=int,
-        help="store 1x1 convolutions too, as slices of D numbers (default: as they are)",
-    )
-    bits.add_argument("--linear", action="store_true", help="with --pointwise: linear layers too")
+    add_flags(parser, "numbers in the .mess file", BITS)
 
 
 def add_normalisation_flags(parser: argparse.ArgumentParser) -> None:
     """Add how the network's input was normalised; weights trained elsewhere differ in it."""
-    group = parser.add_argument_group("input of the network")
-    for flag, what in (("--mean", "mean of R, G, B in 0…1"), ("--std", "their standard deviation")):
-        group.add_argument(
-            flag, metavar="X", type=float, nargs=3, help=f"{what} (default: the file's, else the dataset's)"
-        )
-
-
-def add_picture_flags(parser: argparse.ArgumentParser) -> None:
-    """Add how pictures of folders are prepared."""
-    group = parser.add_argument_group("pictures in folders")
-    group.add_argument("--resize", metavar="N", type=int, help="shorter side in tests (default: 256)")
-    group.add_argument("--crop", metavar="N", type=int, help="side of what the network sees (default: 224)")
-    group.add_argument(
-        "--jitter",
-        metavar="SHARE",
-        type=float,
-        default=0.0,
-        help="change brightness, contrast and saturation by up to this share in training (default: 0)",
-    )
+    add_flags(parser, "input of the network", NORMALISATION)
 
 
 def _architecture(name: str) -> str:

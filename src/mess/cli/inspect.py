@@ -12,25 +12,25 @@ from rich.table import Table
 from rich.text import Text
 
 from mess.codec import FileInfo, bits_per_weight
-from mess.inspection import (
+from mess.codec.rows import (
     FEW,
     NAME_OF_SECTION,
     Row,
     as_json,
     by_reason,
-    inspect,
     network_name,
     precision_of,
     rows_of,
     scheme_name,
 )
+from mess.inspection import inspect
 
 EXAMPLES = """Examples:
   mess inspect net.mess
   mess inspect net.mess --all
   mess inspect net.mess --json"""
 WIDEST_BAR, NARROWEST_BAR = 30, 6  # characters; a narrower one says nothing
-LONGEST_NAME = 40  # characters that bars leave to the name of a layer
+MAX_NAME_BYTES = 40  # characters that bars leave to the name of a layer
 GAP = 2  # characters between columns
 PIPED_WIDTH = 120  # where there is no terminal whose width could be asked
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -105,7 +105,7 @@ def _layers(rows: list[Row], width: int) -> Table:
     headings = ("layer", "stored as", "shape", "bytes", "bits/weight")
     lines = [(row.name, row.what, _shape(row), f"{row.bytes:,}", _bits(row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    room = min(WIDEST_BAR, width - min(widths[0], LONGEST_NAME) - sum(widths[1:]) - GAP * len(widths))
+    room = min(WIDEST_BAR, width - min(widths[0], MAX_NAME_BYTES) - sum(widths[1:]) - GAP * len(widths))
     table = _table(*zip(headings, ("left", "left", "right", "right", "right"), strict=True))
     table.columns[0].overflow = "fold"
     most = max((row.bytes for row in rows), default=1) or 1

@@ -9,12 +9,12 @@ from rich.live import Live
 from rich.table import Table
 
 from mess.durations import clock
-from mess.training import EpochReport, StepReport
+from mess.training import EpochReport, Reporter, StepReport
 
 BAR = 20  # characters
 
 
-class ConsoleReporter:
+class ConsoleReporter(Reporter):
     """The `Reporter` of the command line (see `mess.training.log`).
 
     On a terminal one line shows the running epoch and every finished epoch leaves a row above it; elsewhere (a log

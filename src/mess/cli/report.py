@@ -26,8 +26,9 @@ from mess.report import (
     save,
     stored_by_epoch,
 )
-from mess.training import EpochReport, load_weights
+from mess.training import EpochReport
 from mess.training.log import read_log
+from mess.weights_file import load_weights
 
 EXAMPLES = """Examples:
   mess report net.mess

@@ -8,13 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess.cli import test
-from mess.cli.choices import architecture, data_choice, device_choice, refuse_other_versions_flags, store_options
+from mess.cli.choices import architecture, data_choice, device_choice, store_options
 from mess.cli.flags import add_more_flags, add_specified_flags
 from mess.cli.progress import ConsoleReporter
 from mess.durations import clock
 from mess.errors import OptionError
-from mess.recipes import Job, RateTraining, SchemeTraining, recipe_to_resume, run_folder, run_job
-from mess.storing import LEARNED
+from mess.recipes import Job, RateChoice, SchemeChoice, recipe_to_resume, run_folder, run_job
 from mess.training import TrainOptions
 
 EXAMPLES = """Examples:
@@ -92,27 +91,24 @@ def to_job(args: argparse.Namespace) -> Job:
     """Turn the flags into a checked description of the run."""
     if args.version is None and args.new:
         raise OptionError("--new", "a version of the scheme beside it (-v)", "none")
+    store = store_options(args) if args.version is not None else None
+    learned = store is not None and store.scheme().fit == "learned"
     if args.lr is None:
-        args.lr = RATE_LR if args.version == LEARNED else RETRAIN_LR if args.retrain else 0.1
-    refuse_other_versions_flags(args)
-    in_use = (args.new or args.retrain) and args.version is not None
-    rate = None
-    if in_use and args.version == LEARNED:
-        rest = {"rest_bits": args.rest_bits} if "rest_bits" in args.explicit else {}
-        rate = RateTraining(args.rate_weight, args.teacher, **rest)
+        args.lr = RATE_LR if learned else RETRAIN_LR if args.retrain else 0.1
+    in_use = args.new or args.retrain
     return Job(
         data=data_choice(args),
         architecture=architecture(args),
         options=TrainOptions(**{option: getattr(args, flag) for flag, option in OPTIONS.items()}),
         devices=device_choice(args),
-        scheme=SchemeTraining(
-            store=store_options(args) if in_use and rate is None else None,
+        scheme=SchemeChoice(
+            store=store if in_use else None,
             project=args.project,
             fixed_index=args.fixed_index,
             nuclear=args.nls if args.nl else 0.0,
             pearson=args.pls if args.pl else 0.0,
-            rounding_bits=args.qb if args.quant else 0,
-            rate=rate,
+            rounding_bits=args.qb if args.quant and not (in_use and store) else 0,
+            rate=RateChoice(args.rate_weight, args.teacher) if in_use and learned else None,
         ),
         ckpt=args.ckpt,
         mode="resume" if args.resume else "retrain" if args.retrain else "train",

@@ -23,8 +23,8 @@ from mess.codec.model import (
     Tied,
 )
 from mess.codec.model_file import LARGEST_MODEL, encode_model, read_model, write_model
-from mess.codec.numbers import Numbers
-from mess.codec.quantize import as_numbers, choose_step, dequantize, quantize
+from mess.codec.numbers import NumberArray
+from mess.codec.quantize import choose_step, dequantize, quantize, quantize_numbers
 from mess.codec.reconstruct import reconstruct, references
 
 __all__ = [
@@ -37,18 +37,18 @@ __all__ = [
     "FileInfo",
     "Layout",
     "Matched",
-    "Numbers",
+    "NumberArray",
     "Plain",
     "StoredModel",
     "TensorInfo",
     "Tied",
-    "as_numbers",
     "bits_per_weight",
     "choose_step",
     "dequantize",
     "encode_model",
     "inspect_file",
     "quantize",
+    "quantize_numbers",
     "read_model",
     "reconstruct",
     "references",

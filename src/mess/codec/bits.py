@@ -7,7 +7,7 @@ import numpy as np
 from mess.errors import FormatError
 
 BLOCK = 1 << 18  # numbers that are unpacked at once
-LONGEST_VARINT = 10  # bytes: 64 bits at 7 a byte
+MAX_VARINT_BYTES = 10  # bytes: 64 bits at 7 a byte
 
 
 def varint(number: int) -> bytes:
@@ -107,14 +107,14 @@ class Reader:
         return number
 
     def _longer(self, number: int) -> int:
-        for place in range(1, LONGEST_VARINT):
+        for place in range(1, MAX_VARINT_BYTES):
             part = self.byte()
             number |= (part & 0x7F) << (7 * place)
             if part < 0x80:
                 if not part:
                     raise FormatError(self.where, "an integer in its shortest form", "a longer one")
                 return number
-        raise FormatError(self.where, f"an integer of at most {LONGEST_VARINT} bytes", "a longer one")
+        raise FormatError(self.where, f"an integer of at most {MAX_VARINT_BYTES} bytes", "a longer one")
 
     def finish(self) -> None:
         """Refuse bytes that nothing has asked for."""

@@ -17,7 +17,7 @@ HEADER = struct.Struct("<8sBBHHQ32s")  # magic, major, minor, flags, sections, l
 ENTRY = struct.Struct("<BBHIQQ")  # type, coder, reserved, CRC-32, offset, length
 DIGEST = slice(HEADER.size - 32, HEADER.size)
 LARGEST_FILE = 1 << 40
-MOST_SECTIONS = 64
+MAX_SECTIONS = 64
 FOREIGN = {b"PK\x03\x04": "a zip archive (as torch.save writes)", b"\x80\x02": "a pickle", b"\x80\x04": "a pickle",
            b"\x80\x05": "a pickle", b"\x1f\x8b": "a gzip archive"}  # fmt: skip
 
@@ -75,8 +75,8 @@ def unpack_sections(content: bytes, where: str, known: dict[int, tuple[int, ...]
     hasher.update(memoryview(content)[DIGEST.stop :])
     if hasher.digest() != digest:
         raise FormatError(where, "the content its SHA-256 was taken of", "another content: the file is damaged")
-    if not 1 <= count <= MOST_SECTIONS or HEADER.size + ENTRY.size * count > length:
-        raise FormatError(where, f"1 to {MOST_SECTIONS} sections, with their table", count)
+    if not 1 <= count <= MAX_SECTIONS or HEADER.size + ENTRY.size * count > length:
+        raise FormatError(where, f"1 to {MAX_SECTIONS} sections, with their table", count)
     expected = HEADER.size + ENTRY.size * count
     found: dict[int, Section] = {}
     last = -1

@@ -74,7 +74,7 @@ class Stage:
         return counts_X.astype(np.int64).reshape(layers, kinds)
 
 
-class Seen:
+class ContextState:
     """How large the integers of T layers of one size have been so far, by row and by column.
 
     It says what to expect of the next stage. Layers know nothing of each other; they stand side by side so that NumPy

@@ -18,10 +18,10 @@ from itertools import pairwise
 import numpy as np
 
 from mess.codec.bits import Reader, unzigzag, varint, zigzag
-from mess.codec.contexts import CONTEXTS, LEVEL_OF_ONE, LEVELS, Seen, stages, term_level
+from mess.codec.contexts import CONTEXTS, LEVEL_OF_ONE, LEVELS, ContextState, stages, term_level
 from mess.codec.grouped import LaneDecoder, Tables, encode_groups
-from mess.codec.numbers import Numbers
-from mess.codec.streams import Sharing, read_integers, read_stream, write_integers, write_stream
+from mess.codec.numbers import NumberArray
+from mess.codec.streams import PreviousTable, read_integers, read_stream, write_integers, write_stream
 from mess.codec.tables import Table, best_table, read_table
 from mess.errors import FormatError, WeightsError
 
@@ -39,7 +39,7 @@ class Integers:
 
 
 @dataclass(frozen=True)
-class _Span:
+class ContextCluster:
     """Contexts that share a table, from `first` up to the next span's first; symbols are q − low."""
 
     first: int
@@ -64,13 +64,13 @@ def write_expansions(layers: Sequence[Integers]) -> bytes:
         changes += [x - base for x, base in zip(levels, before.get(terms, [LEVEL_OF_ONE] * terms), strict=True)]
         before[terms] = levels
         groups.append(list(_contexts(layer.values_RCT, levels)))
-    spans = _spans([pair for layer in groups for pair in layer])
-    steps = Numbers(np.array([layer.step for layer in layers], dtype=np.float32), "float32")
-    out = [write_stream(steps, Sharing()), write_integers(np.array(changes, dtype=np.int64), Sharing())]
-    out.append(sum(1 << span.first for span in spans).to_bytes(CONTEXTS // 8, "little"))
-    out += [varint(zigzag(span.low)) + span.table.content for span in spans]
-    tables = Tables([span.table.frequency_A for span in spans])
-    lanes = [encode_groups(list(_by_span(layer, spans)), tables) for layer in groups]
+    clusters = _clusters([pair for layer in groups for pair in layer])
+    steps = NumberArray(np.array([layer.step for layer in layers], dtype=np.float32), "float32")
+    out = [write_stream(steps, PreviousTable()), write_integers(np.array(changes, dtype=np.int64), PreviousTable())]
+    out.append(sum(1 << cluster.first for cluster in clusters).to_bytes(CONTEXTS // 8, "little"))
+    out += [varint(zigzag(cluster.low)) + cluster.table.content for cluster in clusters]
+    tables = Tables([cluster.table.frequency_A for cluster in clusters])
+    lanes = [encode_groups(list(_by_cluster(layer, clusters)), tables) for layer in groups]
     return b"".join([*out, *(varint(len(lane)) for lane in lanes), *lanes])
 
 
@@ -82,12 +82,12 @@ def read_expansions(reader: Reader, sizes: Sequence[Size], wanted: Iterable[int]
     """
     head = _read_head(reader, sizes)
     lanes = [reader.take(length) for length in head.lengths]
-    tables = Tables([span.table.frequency_A for span in head.spans])
+    tables = Tables([cluster.table.frequency_A for cluster in head.clusters])
     found: dict[int, Integers] = {}
     for places in _side_by_side(sizes, range(len(sizes)) if wanted is None else wanted):
         levels_LK = np.array([head.levels[place] for place in places])
         decoders = [LaneDecoder(lanes[place], tables) for place in places]
-        values_LRCT = _decode(decoders, head.spans, sizes[places[0]], levels_LK)
+        values_LRCT = _decode(decoders, head.clusters, sizes[places[0]], levels_LK)
         for decoder in decoders:
             decoder.finish()
         found |= {p: Integers(values_RCT, head.steps[p]) for p, values_RCT in zip(places, values_LRCT, strict=True)}
@@ -110,15 +110,15 @@ class _Head:
 
     steps: list[float]
     levels: list[list[int]]
-    spans: list[_Span]
+    clusters: list[ContextCluster]
     lengths: list[int]
 
 
 def _read_head(reader: Reader, sizes: Sequence[Size]) -> _Head:
-    numbers = read_stream(reader, len(sizes), Sharing())
+    numbers = read_stream(reader, len(sizes), PreviousTable())
     if numbers is None or numbers.dtype != "float32" or (numbers.values <= 0).any():
         raise FormatError(reader.where, "steps above 0, as float32", "others")
-    changes = read_integers(reader, sum(terms for _, _, terms in sizes), Sharing(), (-LEVELS, LEVELS))
+    changes = read_integers(reader, sum(terms for _, _, terms in sizes), PreviousTable(), (-LEVELS, LEVELS))
     left = iter([] if changes is None else changes.tolist())
     levels: list[list[int]] = []
     before: dict[int, list[int]] = {}
@@ -128,10 +128,10 @@ def _read_head(reader: Reader, sizes: Sequence[Size]) -> _Head:
             raise FormatError(reader.where, f"levels below {LEVELS}", before[terms])
         levels.append(before[terms])
     mask = int.from_bytes(reader.take(CONTEXTS // 8), "little")
-    spans = [_read_span(reader, first) for first in range(CONTEXTS) if mask >> first & 1]
-    if not spans and any(rows * columns * terms for rows, columns, terms in sizes):
+    clusters = [_read_cluster(reader, first) for first in range(CONTEXTS) if mask >> first & 1]
+    if not clusters and any(rows * columns * terms for rows, columns, terms in sizes):
         raise FormatError(reader.where, "at least one table", "none")
-    return _Head(numbers.values.astype(float).tolist(), levels, spans, [reader.varint(1 << 40) for _ in sizes])
+    return _Head(numbers.values.astype(float).tolist(), levels, clusters, [reader.varint(1 << 40) for _ in sizes])
 
 
 def _side_by_side(sizes: Sequence[Size], places: Iterable[int]) -> Iterator[list[int]]:
@@ -144,22 +144,24 @@ def _side_by_side(sizes: Sequence[Size], places: Iterable[int]) -> Iterator[list
         yield from (group[start : start + most] for start in range(0, len(group), most))
 
 
-def _decode(decoders: list[LaneDecoder], spans: list[_Span], size: Size, levels_LK: np.ndarray) -> np.ndarray:
+def _decode(
+    decoders: list[LaneDecoder], clusters: list[ContextCluster], size: Size, levels_LK: np.ndarray
+) -> np.ndarray:
     """Return the integers of L layers of one size, (L, R, C, K)."""
     rows_, columns, terms = size
     layers = len(decoders)
     values_KLRC = np.zeros((terms, layers, rows_, columns), dtype=np.int32)
     if values_KLRC.size:
-        of_context = _span_of(spans, np.arange(CONTEXTS)).astype(np.uint8)
-        low_LS = np.tile(np.array([span.low for span in spans], dtype=np.int32), (layers, 1))
+        of_context = _cluster_of(clusters, np.arange(CONTEXTS)).astype(np.uint8)
+        low_LS = np.tile(np.array([cluster.low for cluster in clusters], dtype=np.int32), (layers, 1))
         place_L1 = np.arange(layers)[:, None]
-        seen = Seen(layers, rows_, columns)
+        seen = ContextState(layers, rows_, columns)
         for term, rows in stages(rows_, terms):
             stage = seen.stage(term, rows, levels_LK[:, term], of_context)
             # by span, as they were coded
             order_LN = stage.contexts().reshape(layers, -1).argsort(axis=1, kind="stable")
             order_LN += columns * (rows.start + rows_ * place_L1)
-            counts_LS = stage.counts(len(spans))
+            counts_LS = stage.counts(len(clusters))
             parts = [
                 part
                 for decoder, counts in zip(decoders, counts_LS.tolist(), strict=True)
@@ -177,58 +179,60 @@ def _contexts(values_RCT: np.ndarray, levels: list[int]) -> Iterator[tuple[np.nd
     rows_, columns, terms = values_RCT.shape
     if not values_RCT.size:
         return
-    seen = Seen(1, rows_, columns)
+    seen = ContextState(1, rows_, columns)
     for term, rows in stages(rows_, terms):
         stage_RC = values_RCT[rows, :, term].astype(np.int64)
         yield stage_RC.ravel(), seen.stage(term, rows, np.array(levels[term : term + 1])).contexts().ravel()
         seen.add(rows, stage_RC[None])
 
 
-def _by_span(pairs: list[tuple[np.ndarray, np.ndarray]], spans: list[_Span]) -> Iterator[tuple[np.ndarray, int]]:
+def _by_cluster(
+    pairs: list[tuple[np.ndarray, np.ndarray]], clusters: list[ContextCluster]
+) -> Iterator[tuple[np.ndarray, int]]:
     """Yield (symbols, span) in the order in which a layer is coded."""
     for values_N, context_N in pairs:
-        span_N = _span_of(spans, context_N)
+        span_N = _cluster_of(clusters, context_N)
         for place in np.unique(span_N).tolist():
-            yield values_N[span_N == place] - spans[place].low, place
+            yield values_N[span_N == place] - clusters[place].low, place
 
 
-def _spans(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[_Span]:
+def _clusters(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[ContextCluster]:
     """Choose which contexts share a table: neighbours are joined as long as that saves more than it costs."""
     if not pairs:
         return []
     values_N, context_N = (np.concatenate(x) for x in zip(*pairs, strict=True))
     parts = [(int(c), values_N[context_N == c]) for c in np.unique(context_N)]
-    spans = [_fitted(first, numbers_N) for first, numbers_N in parts]
+    clusters = [_fitted(first, numbers_N) for first, numbers_N in parts]
     joined = [_fitted(a[0], np.concatenate([a[1], b[1]])) for a, b in pairwise(parts)]
     while joined:
-        gains = [spans[i].bits + spans[i + 1].bits - both.bits for i, both in enumerate(joined)]
+        gains = [clusters[i].bits + clusters[i + 1].bits - both.bits for i, both in enumerate(joined)]
         best = int(np.argmax(gains))
         if gains[best] <= 0:
             break
         parts[best : best + 2] = [(parts[best][0], np.concatenate([parts[best][1], parts[best + 1][1]]))]
-        spans[best : best + 2] = [joined.pop(best)]
+        clusters[best : best + 2] = [joined.pop(best)]
         for i in (best - 1, best):
             if 0 <= i < len(joined):
                 joined[i] = _fitted(parts[i][0], np.concatenate([parts[i][1], parts[i + 1][1]]))
-    return spans
+    return clusters
 
 
-def _fitted(first: int, values_N: np.ndarray) -> _Span:
+def _fitted(first: int, values_N: np.ndarray) -> ContextCluster:
     low = int(values_N.min())
     counts_A = np.bincount(values_N - low)
     table = best_table(counts_A)
-    return _Span(first, low, table, table.cost(counts_A) + 8 * (len(table.content) + len(varint(zigzag(low)))))
+    return ContextCluster(first, low, table, table.cost(counts_A) + 8 * (len(table.content) + len(varint(zigzag(low)))))
 
 
-def _read_span(reader: Reader, first: int) -> _Span:
+def _read_cluster(reader: Reader, first: int) -> ContextCluster:
     low = unzigzag(reader.varint(1 << 17))
     table = read_table(reader)
     if low < -LARGEST_INTEGER or low + len(table.frequency_A) - 1 > LARGEST_INTEGER:
         raise FormatError(reader.where, f"integers up to ±{LARGEST_INTEGER}", "a table beyond")
-    return _Span(first, low, table, 0.0)
+    return ContextCluster(first, low, table, 0.0)
 
 
-def _span_of(spans: list[_Span], context: np.ndarray) -> np.ndarray:
+def _cluster_of(clusters: list[ContextCluster], context: np.ndarray) -> np.ndarray:
     """Return the span of each context: the last that starts at or below it, or the first."""
-    firsts = np.array([span.first for span in spans], dtype=np.int64)
+    firsts = np.array([cluster.first for cluster in clusters], dtype=np.int64)
     return np.maximum(np.searchsorted(firsts, context, side="right") - 1, 0)

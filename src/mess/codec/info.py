@@ -10,8 +10,8 @@ from typing import Any
 
 from mess.codec.bits import Reader
 from mess.codec.container import ENTRY, HEADER, MAJOR, MINOR, checksums, read_file
+from mess.codec.contents import BYTES, Contents, Item
 from mess.codec.expansion import expansion_shares
-from mess.codec.listing import BYTES, Item, Listing
 from mess.codec.model import Layout
 from mess.codec.model_file import (
     BATCH_NORMS,
@@ -25,7 +25,7 @@ from mess.codec.model_file import (
     open_model,
 )
 from mess.codec.reasons import why_by_itself
-from mess.codec.streams import Sharing, peek_form, read_stream
+from mess.codec.streams import PreviousTable, peek_form, read_stream
 from mess.errors import FormatError
 
 STORED_AS = {"P": "as it is", "M": "k, α, β", "C": "k", "E": "sum of references", "B": "batch norm", "T": "tied"}
@@ -37,15 +37,36 @@ def bits_per_weight(count: int, numbers: int) -> float:
 
 
 @dataclass(frozen=True)
-class TensorInfo:
+class Share:
+    """A part of a file.
+
+    Attributes:
+        numbers: how many numbers it has (of a BatchNorm: those it computes with; of a tied tensor none).
+        parts: its bytes by section.
+    """
+
+    numbers: int
+    parts: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the file that are its own."""
+        return sum(self.parts.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits a number, 0 where there is none."""
+        return bits_per_weight(self.bytes, self.numbers)
+
+
+@dataclass(frozen=True)
+class TensorInfo(Share):
     """One tensor, or one BatchNorm layer.
 
     Attributes:
         stored: how, in words.
         reason: why no reference stands for it; "" where one does.
-        numbers: how many numbers it has (of a BatchNorm: those it computes with; of a tied tensor none).
         float_bytes: bytes of the tensors it gives, in their own dtypes; of a tied tensor none.
-        parts: bytes by section.
         forms: how the numbers of each section are kept: "rounded" (multiples of one step), or a dtype.
     """
 
@@ -54,20 +75,8 @@ class TensorInfo:
     reason: str
     shape: tuple[int, ...]
     dtype: str
-    numbers: int
     float_bytes: int
-    parts: dict[str, int]
     forms: dict[str, str]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the file that are this tensor's."""
-        return sum(self.parts.values())
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits a number."""
-        return bits_per_weight(self.bytes, self.numbers)
 
 
 @dataclass(frozen=True)
@@ -121,36 +130,36 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
         FormatError: the file breaks FORMAT.md.
     """
     content = read_file(path)
-    listing, sections, where = open_model(content, layout=layout)
+    contents, sections, where = open_model(content, layout=layout)
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
-    sharing = {kind: Sharing() for kind in sections}
+    previous = {kind: PreviousTable() for kind in sections}
 
     def passed(kind: int, count: int) -> tuple[int, str]:
         """Pass over a stream; return its bytes and how its numbers are kept."""
         if kind not in readers:
             raise FormatError(where, f"a section of {SECTION_NAMES[kind]}", "none")
         start, form = readers[kind].at, peek_form(readers[kind])
-        read_stream(readers[kind], count, sharing[kind], skip=True)
+        read_stream(readers[kind], count, previous[kind], skip=True)
         return readers[kind].at - start, form
 
-    own = sum(passed(REFERENCES, count)[0] for count in listing.own_numbers if count)
-    expanded = [listing.expansion(item) for item in listing.items if item.kind == "E"]
+    own = sum(passed(REFERENCES, count)[0] for count in contents.own_numbers if count)
+    expanded = [contents.expansion(item) for item in contents.items if item.kind == "E"]
     if expanded and EXPANSIONS not in readers:
         raise FormatError(where, f"a section of {SECTION_NAMES[EXPANSIONS]}", "none")
     shares = iter(expansion_shares(readers[EXPANSIONS], expanded) if expanded else [])
     tensors = []
-    for item in listing.items:
+    for item in contents.items:
         parts: dict[str, int] = {}
         forms: dict[str, str] = {}
         if item.kind == "E":
             parts[SECTION_NAMES[EXPANSIONS]] = next(shares)
-        for kind, count in _streams(item, listing):
+        for kind, count in _streams(item, contents):
             size, forms[SECTION_NAMES[kind]] = passed(kind, count)
             parts[SECTION_NAMES[kind]] = parts.get(SECTION_NAMES[kind], 0) + size
-        stored = "references" if listing.is_source(item.name) else STORED_AS[item.kind]
+        stored = "references" if contents.is_source(item.name) else STORED_AS[item.kind]
         count, float_bytes = _in_floats(item)
-        reason = why_by_itself(item, listing)
-        tensors.append(TensorInfo(item.name, stored, reason, item.shape, item.dtype, count, float_bytes, parts, forms))
+        reason = why_by_itself(item, contents)
+        tensors.append(TensorInfo(count, parts, item.name, stored, reason, item.shape, item.dtype, float_bytes, forms))
     for reader in readers.values():
         reader.finish()
     totals = {SECTION_NAMES[kind]: len(section.content) for kind, section in sections.items()}
@@ -161,8 +170,8 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
         bytes=len(content),
         format=(MAJOR, MINOR),
         sha256=hashlib.sha256(content).hexdigest(),
-        network=listing.network,
-        scheme=listing.scheme,
+        network=contents.network,
+        scheme=contents.scheme,
         header=header,
         sections=totals,
         crc32={SECTION_NAMES[kind]: crc for kind, crc in checksums(content).items()},
@@ -171,15 +180,15 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
     )
 
 
-def _streams(item: Item, listing: Listing) -> list[tuple[int, int]]:
+def _streams(item: Item, contents: Contents) -> list[tuple[int, int]]:
     """Return (section, numbers) of each stream of a tensor, in their order (FORMAT.md 5.6)."""
     if item.kind == "P":
-        return [(REFERENCES if listing.is_source(item.name) else TENSORS, math.prod(item.shape))]
+        return [(REFERENCES if contents.is_source(item.name) else TENSORS, math.prod(item.shape))]
     if item.kind == "B":
         return [(BATCH_NORMS, item.shape[0])] * 2
     if item.kind in "MC":
         kinds = (INDICES, SCALES, OFFSETS) if item.kind == "M" else (INDICES,)
-        return [(kind, listing.units(item)) for kind in kinds]
+        return [(kind, contents.units(item)) for kind in kinds]
     return []
 
 

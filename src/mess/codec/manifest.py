@@ -14,7 +14,7 @@ RAW, ZSTD = 0, 1  # coders of the section
 LEVEL = 19
 LARGEST = 1 << 26  # bytes of JSON
 DEEPEST = 16
-LONGEST_NUMBER = 30  # characters
+MAX_DIGITS = 30  # characters
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
@@ -49,8 +49,8 @@ def unpack_manifest(coder: int, content: bytes, where: str) -> dict[str, Any]:
         deepest = max(deepest, depth)
     if deepest > DEEPEST:
         raise FormatError(where, f"JSON nested at most {DEEPEST} deep", f"{deepest} deep")
-    if re.search(rb"[0-9.eE+-]{%d}" % (LONGEST_NUMBER + 1), bare):
-        raise FormatError(where, f"numbers of at most {LONGEST_NUMBER} characters", "a longer one")
+    if re.search(rb"[0-9.eE+-]{%d}" % (MAX_DIGITS + 1), bare):
+        raise FormatError(where, f"numbers of at most {MAX_DIGITS} characters", "a longer one")
     try:
         manifest = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mess.codec.numbers import Numbers
+from mess.codec.numbers import NumberArray
 from mess.errors import FormatError
 
 Layout = Callable[[dict[str, Any]], list[tuple[str, tuple[int, ...], str]]]
@@ -60,7 +60,7 @@ class Codebook:
     unit: int
     stride: int
     by_row: bool
-    numbers: Numbers | None = None
+    numbers: NumberArray | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Plain:
 
     shape: tuple[int, ...]
     dtype: str
-    numbers: Numbers
+    numbers: NumberArray
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ class Matched:
     dtype: str
     book: int
     index_N: np.ndarray
-    scale_N: Numbers | None
-    offset_N: Numbers | None
+    scale_N: NumberArray | None
+    offset_N: NumberArray | None
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ class Expanded:
 class BatchNorm:
     """A BatchNorm layer as what it computes, x·scale + shift; stands under the layer's prefix."""
 
-    scale: Numbers
-    shift: Numbers
+    scale: NumberArray
+    shift: NumberArray
     eps: float
     tracked: bool
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from mess.codec.bits import Reader
 from mess.codec.container import Section, pack_sections, read_file, unpack_sections
+from mess.codec.contents import Contents, Item, make_manifest, read_contents
 from mess.codec.expansion import Integers, read_expansions, write_expansions
-from mess.codec.listing import Item, Listing, list_manifest, make_manifest
 from mess.codec.manifest import RAW, ZSTD, pack_manifest, unpack_manifest
 from mess.codec.model import (
     BATCH_NORM_PARTS,
@@ -30,8 +30,8 @@ from mess.codec.model import (
     Tied,
     joined,
 )
-from mess.codec.numbers import Numbers
-from mess.codec.streams import Sharing, read_stream, write_stream
+from mess.codec.numbers import NumberArray
+from mess.codec.streams import PreviousTable, read_stream, write_stream
 from mess.errors import FormatError
 from mess.files import atomic_write
 
@@ -60,10 +60,10 @@ def encode_model(stored: StoredModel, layout: Layout | None = None) -> bytes:
     manifest, order = make_manifest(stored, named)
     coder, text = pack_manifest(manifest)
     streams: dict[int, list[bytes]] = {}
-    sharing: dict[int, Sharing] = {}
+    previous: dict[int, PreviousTable] = {}
 
-    def add(section: int, numbers: Numbers) -> None:
-        streams.setdefault(section, []).append(write_stream(numbers, sharing.setdefault(section, Sharing())))
+    def add(section: int, numbers: NumberArray) -> None:
+        streams.setdefault(section, []).append(write_stream(numbers, previous.setdefault(section, PreviousTable())))
 
     for book in stored.books:
         if book.numbers is not None:
@@ -73,7 +73,7 @@ def encode_model(stored: StoredModel, layout: Layout | None = None) -> bytes:
         if isinstance(entry, Plain):
             add(REFERENCES if _is_source(stored, name) else TENSORS, entry.numbers)
         elif isinstance(entry, Matched):
-            add(INDICES, Numbers(entry.index_N, "int64"))
+            add(INDICES, NumberArray(entry.index_N, "int64"))
             for section, numbers in ((SCALES, entry.scale_N), (OFFSETS, entry.offset_N)):
                 if numbers is not None:
                     add(section, numbers)
@@ -113,42 +113,42 @@ def read_model(
     Raises:
         FormatError: the file breaks FORMAT.md, or is larger than allowed.
     """
-    listing, sections, where = open_model(path, layout=layout)
-    if listing.decoded_bytes > max_bytes:
+    contents, sections, where = open_model(path, layout=layout)
+    if contents.decoded_bytes > max_bytes:
         raise FormatError(
-            where, f"at most {max_bytes:,} bytes of tensors", f"{listing.decoded_bytes:,}", "max_bytes= allows more"
+            where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
         )
-    wanted = listing.needed(names) if names is not None else None
+    wanted = contents.needed(names) if names is not None else None
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
-    sharing: dict[int, Sharing] = {}
+    previous: dict[int, PreviousTable] = {}
 
     def take(section: int, count: int, skip: bool) -> Any:
         if section not in readers:
             raise FormatError(where, f"a section of {SECTION_NAMES[section]}", "none")
-        return read_stream(readers[section], count, sharing.setdefault(section, Sharing()), skip=skip)
+        return read_stream(readers[section], count, previous.setdefault(section, PreviousTable()), skip=skip)
 
     books = []
-    for number, book in enumerate(listing.books):
+    for number, book in enumerate(contents.books):
         if book.source is None:
             book = Codebook(
-                None, book.unit, book.stride, book.by_row, take(REFERENCES, listing.own_numbers[number], False)
+                None, book.unit, book.stride, book.by_row, take(REFERENCES, contents.own_numbers[number], False)
             )
         books.append(book)
     entries: dict[str, Entry] = {}
-    expansions = _read_expansions(listing, readers, wanted, where)
-    for item in listing.items:
+    expansions = _read_expansions(contents, readers, wanted, where)
+    for item in contents.items:
         skip = wanted is not None and item.name not in wanted
-        entry = expansions.get(item.name) if item.kind == "E" else _read_entry(item, listing, take, skip)
+        entry = expansions.get(item.name) if item.kind == "E" else _read_entry(item, contents, take, skip)
         if entry is not None:
             entries[item.name] = entry
     for reader in readers.values():
         reader.finish()
-    return StoredModel(listing.network, listing.scheme, books, entries)
+    return StoredModel(contents.network, contents.scheme, books, entries)
 
 
 def open_model(
     path: str | os.PathLike[str] | bytes, *, layout: Layout | None
-) -> tuple[Listing, dict[int, Section], str]:
+) -> tuple[Contents, dict[int, Section], str]:
     """Check the container, read the manifest and return what there is, the sections with streams, and the name."""
     where = "the file" if isinstance(path, bytes) else os.fspath(path)
     content = path if isinstance(path, bytes) else read_file(path)
@@ -156,20 +156,20 @@ def open_model(
     if MANIFEST not in sections:
         raise FormatError(where, "a manifest", "none")
     head = sections.pop(MANIFEST)
-    return list_manifest(unpack_manifest(head.coder, head.content, where), layout, where), sections, where
+    return read_contents(unpack_manifest(head.coder, head.content, where), layout, where), sections, where
 
 
-def _read_entry(item: Item, listing: Listing, take: Any, skip: bool) -> Entry | None:
+def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry | None:
     count = math.prod(item.shape)
     if item.kind == "T":
         return None if skip else Tied(item.to)
     if item.kind == "P":
-        numbers = take(REFERENCES if listing.is_source(item.name) else TENSORS, count, skip)
+        numbers = take(REFERENCES if contents.is_source(item.name) else TENSORS, count, skip)
         return None if skip else Plain(item.shape, item.dtype, numbers)
     if item.kind == "B":
         scale, shift = (take(BATCH_NORMS, item.shape[0], skip) for _ in range(2))
         return None if skip else BatchNorm(scale, shift, item.eps, item.tracked)
-    units, references = listing.units(item), listing.references(item.book)
+    units, references = contents.units(item), contents.references(item.book)
     index = take(INDICES, units, skip)
     scale, offset = (take(s, units, skip) if item.kind == "M" else None for s in (SCALES, OFFSETS))
     if skip:
@@ -183,16 +183,16 @@ def _read_entry(item: Item, listing: Listing, take: Any, skip: bool) -> Entry | 
 
 
 def _read_expansions(
-    listing: Listing, readers: dict[int, Reader], wanted: set[str] | None, where: str
+    contents: Contents, readers: dict[int, Reader], wanted: set[str] | None, where: str
 ) -> dict[str, Expanded]:
     """Decode the tensors that are sums of references and wanted."""
-    items = [item for item in listing.items if item.kind == "E"]
+    items = [item for item in contents.items if item.kind == "E"]
     if not items:
         return {}
     if EXPANSIONS not in readers:
         raise FormatError(where, f"a section of {SECTION_NAMES[EXPANSIONS]}", "none")
     places = [n for n, item in enumerate(items) if wanted is None or item.name in wanted]
-    layers = read_expansions(readers[EXPANSIONS], [listing.expansion(item) for item in items], places)
+    layers = read_expansions(readers[EXPANSIONS], [contents.expansion(item) for item in items], places)
     return {
         items[n].name: Expanded(items[n].shape, items[n].dtype, items[n].book, layers[n].values_RCT, layers[n].step)
         for n in places

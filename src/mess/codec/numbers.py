@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Numbers:
+class NumberArray:
     """A row of numbers.
 
     Attributes:

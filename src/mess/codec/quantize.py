@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mess.codec.numbers import Numbers
+from mess.codec.numbers import NumberArray
 from mess.errors import OptionError, WeightsError
 
 STEPPED_BITS = range(2, 13)  # that make multiples of one step; 16 and 32 are floats
@@ -31,7 +31,7 @@ def dequantize(integers_N: np.ndarray, step: float) -> np.ndarray:
     return integers_N.astype(np.float32) * np.float32(step)
 
 
-def as_numbers(values_N: np.ndarray, dtype: str, bits: int, where: str) -> Numbers:
+def quantize_numbers(values_N: np.ndarray, dtype: str, bits: int, where: str) -> NumberArray:
     """Return numbers of `dtype` in the form that `bits` asks for.
 
     Args:
@@ -47,7 +47,7 @@ def as_numbers(values_N: np.ndarray, dtype: str, bits: int, where: str) -> Numbe
     """
     if bits not in BITS:
         raise OptionError(where, "2…12, 16 or 32 bits", bits)
-    kept = Numbers(np.ascontiguousarray(values_N).reshape(-1), dtype)
+    kept = NumberArray(np.ascontiguousarray(values_N).reshape(-1), dtype)
     if dtype not in FLOATS:
         return kept
     floats_N = kept.floats()
@@ -57,6 +57,6 @@ def as_numbers(values_N: np.ndarray, dtype: str, bits: int, where: str) -> Numbe
         return kept
     if bits == 16:
         fits = np.abs(floats_N).max(initial=0.0) <= np.finfo(np.float16).max
-        return Numbers(floats_N.astype(np.float16), "float16") if dtype in ("float32", "float64") and fits else kept
+        return NumberArray(floats_N.astype(np.float16), "float16") if dtype in ("float32", "float64") and fits else kept
     step = choose_step(floats_N, bits)
-    return Numbers(quantize(floats_N, step), "int32", step)
+    return NumberArray(quantize(floats_N, step), "int32", step)

@@ -20,7 +20,7 @@ import numpy as np
 
 from mess.codec import ans
 from mess.codec.bits import Reader, pack, packed_size, unpack, unzigzag, varint, zigzag
-from mess.codec.numbers import Numbers
+from mess.codec.numbers import NumberArray
 from mess.codec.tables import LARGEST_ALPHABET, Table, best_table, read_table
 from mess.errors import FormatError
 
@@ -31,7 +31,7 @@ CONSTANT, CODED, CODED_SHARED = range(3)
 Range = tuple[int, int]  # the lowest and the highest integer that there may be
 BYTE, BOOL, INT32 = (0, 255), (0, 1), (-(1 << 31), (1 << 31) - 1)
 FAST = 0.999  # of their bytes is what bits that are only copied count: the mantissas of floats are read much faster so
-MOST_LOW_BITS = 57  # as many as fit into eight bytes at any place within the first
+MAX_LOW_BITS = 57  # as many as fit into eight bytes at any place within the first
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 PLAIN_DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
 ITEM = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
@@ -39,24 +39,24 @@ STORED: dict[str, np.dtype] = {"bfloat16": np.dtype("<u2"), "bool": np.dtype("u1
 
 
 @dataclass
-class Sharing:
+class PreviousTable:
     """The table that the next stream of a section may use."""
 
     table: Table | None = None
 
 
-def write_stream(numbers: Numbers, sharing: Sharing) -> bytes:
+def write_stream(numbers: NumberArray, previous: PreviousTable) -> bytes:
     """Return the bytes of a stream."""
     if numbers.step is not None:
         head = bytes([STEPPED]) + np.float32(numbers.step).astype("<f4").tobytes()
-        return head + write_integers(numbers.values.astype(np.int64), sharing)
+        return head + write_integers(numbers.values.astype(np.int64), previous)
     form = PLAIN_DTYPES.index(numbers.dtype) << 2
     if numbers.dtype not in ITEM:
-        return bytes([form | INTEGERS]) + write_integers(numbers.values.astype(np.int64), sharing)
+        return bytes([form | INTEGERS]) + write_integers(numbers.values.astype(np.int64), previous)
     item = ITEM[numbers.dtype]
     little = np.ascontiguousarray(numbers.values).astype(numbers.values.dtype.newbyteorder("<"))
     bytes_NB = little.view(np.uint8).reshape(-1, item)
-    own = Sharing()  # planes differ too much from one another, and from all else, to share
+    own = PreviousTable()  # planes differ too much from one another, and from all else, to share
     return bytes([form | PLANES]) + b"".join(write_integers(bytes_NB[:, b].astype(np.int64), own) for b in range(item))
 
 
@@ -66,7 +66,7 @@ def peek_form(reader: Reader) -> str:
     return "rounded" if head & 3 == STEPPED else PLAIN_DTYPES[min(head >> 2, len(PLAIN_DTYPES) - 1)]
 
 
-def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = False) -> Numbers | None:
+def read_stream(reader: Reader, count: int, previous: PreviousTable, *, skip: bool = False) -> NumberArray | None:
     """Read a stream of `count` numbers; with `skip` only pass over it (its table is still noted).
 
     Raises:
@@ -80,30 +80,32 @@ def read_stream(reader: Reader, count: int, sharing: Sharing, *, skip: bool = Fa
         (step,) = struct.unpack("<f", reader.take(4))
         if not math.isfinite(step) or step <= 0:
             raise FormatError(reader.where, "a finite step above 0", step)
-        values = read_integers(reader, count, sharing, INT32, skip=skip)
+        values = read_integers(reader, count, previous, INT32, skip=skip)
         if values is None:
             return None
         if -INT32[0] * step > FLOAT32_MAX and len(values) and int(np.abs(values).max()) * step > FLOAT32_MAX:
             raise FormatError(reader.where, "numbers that float32 can hold", "larger ones")
-        return Numbers(values.astype(np.int32), "int32", step)
+        return NumberArray(values.astype(np.int32), "int32", step)
     if kind >= len(PLAIN_DTYPES) or form not in (INTEGERS, PLANES):
         raise FormatError(reader.where, "a known form and dtype", head)
     dtype = PLAIN_DTYPES[kind]
     if (form == PLANES) != (dtype in ITEM):
         raise FormatError(reader.where, "floats in planes, integers not", head)
     if form == INTEGERS:
-        return _read_plain_integers(reader, count, sharing, dtype, skip)
+        return _read_plain_integers(reader, count, previous, dtype, skip)
     return _read_planes(reader, count, dtype, skip)
 
 
-def _read_plain_integers(reader: Reader, count: int, sharing: Sharing, dtype: str, skip: bool) -> Numbers | None:
+def _read_plain_integers(
+    reader: Reader, count: int, previous: PreviousTable, dtype: str, skip: bool
+) -> NumberArray | None:
     kind = _stored(dtype)
-    values = read_integers(reader, count, sharing, BOOL if dtype == "bool" else _range(kind), skip=skip)
-    return None if values is None else Numbers(values.astype(kind, copy=False), dtype, None)
+    values = read_integers(reader, count, previous, BOOL if dtype == "bool" else _range(kind), skip=skip)
+    return None if values is None else NumberArray(values.astype(kind, copy=False), dtype, None)
 
 
-def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> Numbers | None:
-    own, item = Sharing(), ITEM[dtype]
+def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> NumberArray | None:
+    own, item = PreviousTable(), ITEM[dtype]
     bytes_NB = np.empty((0 if skip else count, item), dtype=np.uint8)
     for place in range(item):
         plane = read_integers(reader, count, own, BYTE, skip=skip)
@@ -111,7 +113,7 @@ def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> Numbers 
             bytes_NB[:, place] = plane
     if skip:
         return None
-    numbers = Numbers(bytes_NB.reshape(-1).view(_stored(dtype).newbyteorder("<")), dtype, None)
+    numbers = NumberArray(bytes_NB.reshape(-1).view(_stored(dtype).newbyteorder("<")), dtype, None)
     if not np.isfinite(numbers.floats() if dtype == "bfloat16" else numbers.values).all():
         raise FormatError(reader.where, "finite numbers", "NaN or infinity")
     return numbers
@@ -128,7 +130,7 @@ def _range(kind: np.dtype) -> Range:
     return int(limits.min), int(limits.max)
 
 
-def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
+def write_integers(values_N: np.ndarray, previous: PreviousTable) -> bytes:
     """Return integers as: coding, lowest value, and, where they differ, low bits, table and words."""
     low = int(values_N.min()) if len(values_N) else 0
     if not len(values_N) or int(values_N.max()) == low:
@@ -139,8 +141,8 @@ def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
         counts_A = np.bincount((above_N >> np.uint64(width)).astype(np.int64))
         own = best_table(counts_A)
         options = [(own, False, 8 * len(own.content))]
-        if sharing.table is not None:
-            options.append((sharing.table, True, 0))
+        if previous.table is not None:
+            options.append((previous.table, True, 0))
         for table, shared, side in options:
             favour = FAST if len(table.frequency_A) == 1 else 1.0
             cost = favour * (table.cost(counts_A) + side + width * len(values_N))
@@ -154,7 +156,7 @@ def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
     out = [bytes([CODED_SHARED if shared else CODED]), varint(zigzag(low)), bytes([width])]
     if not shared:
         out.append(table.content)
-        sharing.table = table
+        previous.table = table
     if ans.most_lanes(len(values_N)) > 1:
         out.append(varint(len(lanes)))
     out += [varint(len(words)) for words in lanes]
@@ -164,7 +166,7 @@ def write_integers(values_N: np.ndarray, sharing: Sharing) -> bytes:
 
 
 def read_integers(
-    reader: Reader, count: int, sharing: Sharing, within: Range, *, skip: bool = False
+    reader: Reader, count: int, previous: PreviousTable, within: Range, *, skip: bool = False
 ) -> np.ndarray | None:
     """Undo `write_integers`: `count` integers, int64, all of them `within` (lowest, highest)."""
     coding = reader.byte()
@@ -176,11 +178,11 @@ def read_integers(
     if coding not in (CODED, CODED_SHARED) or not count:
         raise FormatError(reader.where, "a coding of 0, 1 or 2, and 0 for no numbers", coding)
     width = reader.byte()
-    if width > MOST_LOW_BITS:
-        raise FormatError(reader.where, f"at most {MOST_LOW_BITS} low bits", width)
+    if width > MAX_LOW_BITS:
+        raise FormatError(reader.where, f"at most {MAX_LOW_BITS} low bits", width)
     if coding == CODED:
-        sharing.table = read_table(reader)
-    table = sharing.table
+        previous.table = read_table(reader)
+    table = previous.table
     if table is None:
         raise FormatError(reader.where, "a table before a stream that shares it", "none")
     most = ans.most_lanes(count)
@@ -211,4 +213,4 @@ def _widths(largest: int) -> Sequence[int]:
     need = max(0, largest.bit_length() - (LARGEST_ALPHABET.bit_length() - 1))
     wide = max(0, largest.bit_length() - 8)
     widths = (0, wide - 4, wide, wide + 3, largest.bit_length())
-    return sorted({min(MOST_LOW_BITS, max(need, width)) for width in widths})
+    return sorted({min(MAX_LOW_BITS, max(need, width)) for width in widths})

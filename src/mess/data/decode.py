@@ -50,11 +50,11 @@ class Picture:
                 self._image = Image.open(io.BytesIO(self._content))
                 if self._image.format not in JPEG:
                     self._image.load()  # only then do some formats say how they lie
-                self._lie = _orientation(self._image)
+                self._orientation = _orientation(self._image)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise CorruptPictureError(f"{path} ({error})") from error
         width, height = self._image.size
-        self.size = (height, width) if self._lie >= 5 else (width, height)
+        self.size = (height, width) if self._orientation >= 5 else (width, height)
 
     def pixels(self, shrink: float = 1.0) -> np.ndarray:
         """Return (height, width, 3) uint8.
@@ -66,7 +66,7 @@ class Picture:
         """
         factor = next((f for f in FACTORS if f <= shrink), 1) if self._image.format in JPEG else 1
         try:
-            return _upright(self._decoded(factor), self._lie)
+            return _upright(self._decoded(factor), self._orientation)
         except (OSError, ValueError, SyntaxError) as error:
             raise CorruptPictureError(f"{self.path} ({error})") from error
 

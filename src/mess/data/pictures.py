@@ -20,7 +20,7 @@ from mess.data.folder import ImageFolder
 AREA = (0.08, 1.0)  # share of the picture that a training crop covers (Inception's recipe, arXiv 1409.4842)
 ASPECT = (3 / 4, 4 / 3)  # its width over its height
 ATTEMPTS = 10  # until the centre is taken instead
-LONGEST = 8  # sides of a picture to one another: of a longer one only the middle is resized in tests
+MAX_ASPECT = 8  # sides of a picture to one another: of a longer one only the middle is resized in tests
 PLACE_4 = np.array([stateless.AREA, stateless.ASPECT, stateless.ROW, stateless.COLUMN])
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
@@ -86,7 +86,7 @@ def _training_view(picture: Picture, folder: ImageFolder, index: int, seed: int,
 
 def _middle(pixels_HWC: np.ndarray) -> np.ndarray:
     """Leave out rows above and below where the picture is far higher than wide."""
-    height = min(len(pixels_HWC), LONGEST * pixels_HWC.shape[1])
+    height = min(len(pixels_HWC), MAX_ASPECT * pixels_HWC.shape[1])
     first = (len(pixels_HWC) - height) // 2
     return pixels_HWC[first : first + height]
 

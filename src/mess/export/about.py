@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mess.conversion import architecture_of
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN
+from mess.models.described import architecture_of
 from mess.version import __version__
 
 PICTURE_SIDE = 224  # of what a network for pictures in folders sees

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from mess import codec
-from mess.conversion import layout_of
 from mess.export.about import facts_of
 from mess.export.c_source import Source, make_source
 from mess.files import atomic_write
+from mess.models.described import layout_of
 
 USAGE = """
 Include this in one C file. A kernel alone, or a tensor whole, in the numbers of the file:

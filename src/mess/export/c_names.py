@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-LONGEST = 63  # characters that C99 promises to tell apart
+MAX_NAME = 63  # characters that C99 promises to tell apart
 
 
 class Names:
@@ -26,10 +26,10 @@ class Names:
         wish = f"{self.prefix}_{_cleaned(name) or 'x'}"
         if wish.endswith("_t") or wish.isupper():  # types and macros of <stdint.h>
             wish += "_"
-        found, number = wish[:LONGEST], 1
+        found, number = wish[:MAX_NAME], 1
         while found in self._taken:
             number += 1
-            found = wish[: LONGEST - len(f"_{number}")] + f"_{number}"
+            found = wish[: MAX_NAME - len(f"_{number}")] + f"_{number}"
         self._taken.add(found)
         return found
 

@@ -15,7 +15,7 @@ from importlib import resources
 
 import numpy as np
 
-from mess.codec import BatchNorm, Codebook, Entry, Expanded, Matched, Numbers, Plain, StoredModel, Tied, reconstruct
+from mess.codec import BatchNorm, Codebook, Entry, Expanded, Matched, NumberArray, Plain, StoredModel, Tied, reconstruct
 from mess.codec.model import Cut, joined
 from mess.export.c_names import Names
 
@@ -147,7 +147,7 @@ class _Writer:
         if isinstance(entry, Expanded):
             row, index = size, "0, 0"
             integers_N = entry.integers_RCK.reshape(-1)
-            scale, offset = self._numbers(identifier, "terms", Numbers(integers_N, "int32", entry.step)), NOTHING
+            scale, offset = self._numbers(identifier, "terms", NumberArray(integers_N, "int32", entry.step)), NOTHING
         else:
             row = Cut.of(entry.shape, book.unit, book.by_row).row
             index_N = entry.index_N.astype(np.min_scalar_type(int(entry.index_N.max(initial=0))))
@@ -176,7 +176,7 @@ class _Writer:
     def _tensors(self) -> dict[str, tuple[np.ndarray, str]]:
         return reconstruct(self._stored)
 
-    def _numbers(self, identifier: str, part: str, numbers: Numbers) -> str:
+    def _numbers(self, identifier: str, part: str, numbers: NumberArray) -> str:
         """Write an array and return the `mess_numbers` that reads it."""
         values, step = numbers.values, np.float32(numbers.step or 0)
         if numbers.step is not None:

@@ -20,10 +20,10 @@ from torch import nn
 
 import mess.storing
 from mess import codec
-from mess.conversion import layout_of
 from mess.errors import OptionError, WeightsError
 from mess.export.about import facts_of
 from mess.files import atomic_write
+from mess.models.described import layout_of
 
 OPSET = 17  # of ONNX 1.12 (2022), which onnxruntime reads from 1.12 on
 TOLERANCE = 1e-4  # largest difference, as a share of the largest output

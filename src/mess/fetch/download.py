@@ -24,13 +24,13 @@ from urllib3.exceptions import ReadTimeoutError
 from mess.errors import DownloadError
 from mess.files import sync_folder
 
-Progress = Callable[[str, int, "int | None"], None]  # what, bytes so far, bytes in all if known
+DownloadProgress = Callable[[str, int, "int | None"], None]  # what, bytes so far, bytes in all if known
 
 CHUNK = 1 << 18  # of a file on disk
 PIECE = 1 << 14  # of a connection: what is lost at most where it breaks
 TRIES = 5  # of each mirror, not counting those that brought much
 MUCH = 1 << 20  # bytes: a line that breaks every so often gets there all the same
-LONGEST_WAIT = 60.0  # seconds that a server may ask us to wait
+MAX_WAIT = 60.0  # seconds that a server may ask us to wait
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces
 
 
@@ -91,7 +91,7 @@ def fetch(
     target: Path,
     *,
     headers: Mapping[str, str] | None = None,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     offline: bool = False,
     pause: float = 1.0,
     timeout: tuple[float, float] = TIMEOUT,
@@ -131,7 +131,7 @@ def _from_mirrors(
     remote: Remote,
     target: Path,
     headers: dict[str, str],
-    progress: Progress | None,
+    progress: DownloadProgress | None,
     pause: float,
     timeout: tuple[float, float],
 ) -> None:
@@ -152,7 +152,7 @@ def _from_mirrors(
     raise DownloadError(remote.name, "one of its mirrors to give it", "; ".join(failures), remote.about)
 
 
-def matches(path: Path, expected: str, progress: Progress | None = None) -> bool:
+def matches(path: Path, expected: str, progress: DownloadProgress | None = None) -> bool:
     """Return whether a file has this hash (``algorithm:hex``, or the beginning of it)."""
     algorithm, _, wanted = expected.partition(":")
     done, size = 0, path.stat().st_size
@@ -172,7 +172,7 @@ def _from_mirror(
     wanted: str,
     headers: dict[str, str],
     name: str,
-    progress: Progress | None,
+    progress: DownloadProgress | None,
     pause: float,
     timeout: tuple[float, float],
 ) -> None:
@@ -186,7 +186,7 @@ def _from_mirror(
             reason = str(passing)
             failed = 0 if part.size - before >= MUCH else failed + 1
             if failed < TRIES:
-                wait = min(LONGEST_WAIT, passing.wait if passing.wait is not None else pause * 2 ** max(0, failed - 1))
+                wait = min(MAX_WAIT, passing.wait if passing.wait is not None else pause * 2 ** max(0, failed - 1))
                 if progress is not None:
                     progress(f"{name}: {reason}, again in {wait:.0f} s", part.size, None)
                 time.sleep(wait)
@@ -205,7 +205,7 @@ def _one_try(
     part: _Part,
     headers: dict[str, str],
     name: str,
-    progress: Progress | None,
+    progress: DownloadProgress | None,
     timeout: tuple[float, float],
 ) -> None:
     wanted = {**headers, "Accept-Encoding": "identity"}  # ranges are of the file's bytes, not of a compressed stream

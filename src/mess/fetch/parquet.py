@@ -14,7 +14,7 @@ from pathlib import Path
 import requests
 
 from mess.errors import DownloadError
-from mess.fetch.download import TIMEOUT, Progress, Remote, fetch
+from mess.fetch.download import TIMEOUT, DownloadProgress, Remote, fetch
 from mess.fetch.imagenet import OFFICIAL, TERMS, Official, count_imagenet
 
 HUB = "https://huggingface.co"
@@ -25,7 +25,7 @@ REPEATED = re.compile(r"_n\d{8}(?=\.\w+$)")  # the Hub puts the class behind the
 
 
 def fetch_imagenet_parquet(
-    root: Path, token: str, *, hub: str = HUB, official: Official = OFFICIAL, progress: Progress | None = None
+    root: Path, token: str, *, hub: str = HUB, official: Official = OFFICIAL, progress: DownloadProgress | None = None
 ) -> None:
     """Fetch all shards of train and validation into `root`/train and `root`/val, and count what is there.
 

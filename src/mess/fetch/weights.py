@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import DownloadError, WeightsError
-from mess.fetch.download import Progress, Remote, fetch, matches
+from mess.fetch.download import DownloadProgress, Remote, fetch, matches
 from mess.files import atomic_write
 from mess.nested_weights import unwrapped
-from mess.training.weights import load_weights
+from mess.weights_file import load_weights
 
 # how a source's names become ours. "names": they are ours. "order": tensors correspond one by one, in the order of the
 # layers; kind (weight, bias, running mean …) and shape of each have to agree
@@ -95,7 +95,7 @@ def fetch_weights(
     weights: Weights,
     cache: Path | None = None,
     *,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     offline: bool = False,
 ) -> dict[str, Tensor]:
     """Return a state dict under the source's names, from the cache or the network.
@@ -117,7 +117,7 @@ def load_pretrained(
     weights: Weights | None = None,
     cache: Path | None = None,
     *,
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     offline: bool = False,
 ) -> tuple[Weights, bool]:
     """Load public weights into a network of the zoo.

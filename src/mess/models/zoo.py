@@ -41,7 +41,6 @@ def create_model(
     layers: int | None = None,
     width_mult: float = 1.0,
     groups: int | None = None,
-    pretrained: bool = False,
 ) -> nn.Module:
     """Build a network of the zoo.
 
@@ -52,19 +51,11 @@ def create_model(
         layers: depth of ResNet, ResNeXt, WideResNet; None takes the family's default.
         width_mult: factor on all widths; the widening factor of WideResNet.
         groups: of ShuffleNet (default 2); the cardinality of ResNeXt (default 32).
-        pretrained: load public weights, fetched where they are not in the cache; the last layer stays random where
-            the number of classes differs.
 
     Raises:
         OptionError: an impossible combination; the message says what is possible.
-        DownloadError: there are no public weights of this network, or they could not be fetched.
     """
-    model = build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
-    if pretrained:
-        from mess.fetch import load_pretrained  # what fetches is imported only where something is fetched
-
-        load_pretrained(model)
-    return model
+    return build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
 
 
 def build(architecture: Architecture, *, initialised: bool = True) -> nn.Module:
@@ -92,7 +83,7 @@ def _layout(architecture: Architecture) -> tuple[tuple[str, tuple[int, ...], str
 class _Uninitialised(TorchFunctionMode):
     """Passes over what layers do to their fresh weights, which costs more than all else in building them.
 
-    On tensors without data that is a second at the first call: torch imports its whole book of decompositions for it.
+    On tensors without data that is a second at the first call: torch imports all its operator decompositions for it.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,11 +1,10 @@
 """The ways to train and to test, each put together from data, models, training and the scheme.
 
 `Job` says what a run is asked to do, `run_job` does it, `score_network` tests any file. Plain training, training with
-the scheme (-N), retraining (-T) and rounded kernels (-Q) differ only in the hooks of `with_scheme`, and of `with_rate`
-for version 4.
+the scheme (-N), retraining (-T) and rounded kernels (-Q) differ only in `hooks`; `teacher` is what version 4 follows.
 """
 
-from mess.recipes.job import DataChoice, DeviceChoice, Job, RateTraining, SchemeTraining, run_folder
+from mess.recipes.job import DataChoice, DeviceChoice, Job, RateChoice, SchemeChoice, run_folder
 from mess.recipes.resuming import recipe_to_resume
 from mess.recipes.run import RunResult, Tested, run_job, score_network
 from mess.recipes.sources import calibration_batches, calibration_inputs
@@ -14,9 +13,9 @@ __all__ = [
     "DataChoice",
     "DeviceChoice",
     "Job",
-    "RateTraining",
+    "RateChoice",
     "RunResult",
-    "SchemeTraining",
+    "SchemeChoice",
     "Tested",
     "calibration_batches",
     "calibration_inputs",

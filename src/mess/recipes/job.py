@@ -10,26 +10,23 @@ from typing import Any
 from mess.errors import OptionError
 from mess.models import Architecture
 from mess.storing import StoreOptions
-from mess.storing_v4 import REST_BITS
 from mess.training import TrainOptions
 
 LABELS = "labels"
 
 
 @dataclass(frozen=True)
-class RateTraining:
+class RateChoice:
     """Training through version 4 with a price on bytes.
 
     Attributes:
         weight: nats of loss that one bit a weight costs: larger makes smaller files.
-        teacher: a checkpoint, of any network with as many classes, whose answers are learned in place of labels, or
+        teacher: a checkpoint, of any network with as many classes, whose predictions are learned in place of labels, or
             `LABELS`; None: the float network that a run starts from, or labels where it starts from a file.
-        rest_bits: of BatchNorm vectors and biases in the file.
     """
 
     weight: float = 0.05
     teacher: str | None = None
-    rest_bits: int = REST_BITS
 
     def __post_init__(self) -> None:
         if not 0 < self.weight < 100:
@@ -37,7 +34,7 @@ class RateTraining:
 
 
 @dataclass(frozen=True)
-class SchemeTraining:
+class SchemeChoice:
     """How the scheme takes part in training; it is applied at every epoch that is saved (`-s`).
 
     Attributes:
@@ -45,8 +42,8 @@ class SchemeTraining:
         project: replace the kernels every so often (the specification's way) instead of training through the decoder.
         fixed_index: keep the reference of each unit.
         nuclear, pearson: scales of the two penalties on the reference units; 0 leaves one out.
-        rounding_bits: with `-Q`, bits that kernels are rounded to; 0 is off.
-        rate: version 4, in place of `store`.
+        rounding_bits: with `-Q` and no version, bits that kernels are rounded to; 0 is off.
+        rate: what training through version 4 is told; it has no other options of this kind.
     """
 
     store: StoreOptions | None = None
@@ -55,20 +52,27 @@ class SchemeTraining:
     nuclear: float = 0.0
     pearson: float = 0.0
     rounding_bits: int = 0
-    rate: RateTraining | None = None
+    rate: RateChoice | None = None
 
     @property
     def version(self) -> str | None:
         """The version of the scheme that is trained with."""
-        return "v4" if self.rate is not None else self.store.version if self.store is not None else None
+        return self.store.version if self.store is not None else None
 
     def __post_init__(self) -> None:
         if self.rounding_bits and not 2 <= self.rounding_bits <= 16:
             raise OptionError("--qb", "2…16 bits", self.rounding_bits)
-        others = self.store or self.project or self.fixed_index or self.rounding_bits or self.nuclear or self.pearson
-        if self.rate is not None and others:
+        learned = self.store is not None and self.store.scheme().fit == "learned"
+        if learned != (self.rate is not None):
+            raise OptionError(
+                "SchemeChoice", "a rate for versions that learn references, and for these alone", self.rate
+            )
+        others = self.project or self.fixed_index or self.rounding_bits or self.nuclear or self.pearson
+        if learned and others:
             found = "--project, --fixed-index, --nl, --pl or -Q"
-            raise OptionError("--version v4", "none of the ways that belong to references of the network", found)
+            raise OptionError(
+                f"--version {self.version}", "none of the ways that belong to references of the network", found
+            )
         if (self.nuclear or self.pearson) and self.store is None:
             raise OptionError("--nl/--pl", "a version whose references they act on (-v)", "none")
         for flag, value in (("--nls", self.nuclear), ("--pls", self.pearson)):
@@ -97,6 +101,12 @@ class DataChoice:
     resize: int | None = None
     crop: int | None = None
     jitter: float = 0.0
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that were chosen, by name."""
+        sizes = {"resize": self.resize, "crop": self.crop}
+        return {name: value for name, value in sizes.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ class Job:
     architecture: Architecture
     options: TrainOptions
     devices: DeviceChoice = field(default_factory=DeviceChoice)
-    scheme: SchemeTraining = field(default_factory=SchemeTraining)
+    scheme: SchemeChoice = field(default_factory=SchemeChoice)
     ckpt: str | None = None
     mode: str = "train"
     checkpoints: Path = Path("checkpoint")
@@ -145,7 +155,11 @@ class Job:
         if self.pretrained and (self.ckpt is not None or self.mode != "train"):
             raise OptionError("--pretrained", "no other weights to start from", "--ckpt, -R or -T beside it")
         if self.mode == "train" and self.scheme.rate is not None and self.ckpt is None and not self.pretrained:
-            raise OptionError("--new -v v4", "--ckpt with a trained network, whose kernels give the references", "none")
+            raise OptionError(
+                f"--new -v {self.scheme.version}",
+                "--ckpt with a trained network, whose kernels give the references",
+                "none",
+            )
         if self.mode == "retrain" and self.scheme.version is None and not self.scheme.rounding_bits:
             raise OptionError("--retrain", "a version (-v) of a .mess file, or -Q with --qb bits", "neither")
 

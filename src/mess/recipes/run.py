@@ -11,6 +11,7 @@ from torch import nn
 from mess.devices import Devices, open_devices
 from mess.models import Architecture
 from mess.nested_weights import told_of
+from mess.recipes.hooks import scheme_hooks
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.resuming import (
     ROUNDS,
@@ -21,9 +22,8 @@ from mess.recipes.resuming import (
     saved_recipe,
 )
 from mess.recipes.sources import check_version, open_batches, open_network, start_network
-from mess.recipes.with_rate import rate_hooks, rate_start, rate_teacher
-from mess.recipes.with_scheme import scheme_hooks
-from mess.training import FitResult, Reporter, Scores, Silent, evaluate, fit, refresh_statistics
+from mess.recipes.teacher import rate_start, rate_teacher
+from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find
 
 STATISTICS_BATCHES = 20  # training batches that BatchNorm is measured on before a stored network is retrained
@@ -102,7 +102,7 @@ def _test(
 
 
 def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
-    reporter = reporter if devices.is_main else Silent()
+    reporter = reporter if devices.is_main else Reporter()
     resumed = checkpoint_to_resume(job, devices, reporter)
     if resumed is not None:
         job = replace(job, options=resumed_options(job, resumed, reporter))
@@ -130,13 +130,10 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     written: list[Path] = []
     settings: dict[str, Any] = {"rounds": rounds, "input_facts": _input_facts(choice), "written": written}
     if job.scheme.rate is not None:
-        start = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
-        teacher = rate_teacher(model, job, job.scheme.rate, resumed)
-        hooks = rate_hooks(model, job, job.scheme.rate, start, teacher, **settings)
-    else:
-        hooks = scheme_hooks(model, job, **settings)
-    sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
-    hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts={**_input_facts(choice), **sizes})
+        settings["start"] = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
+        settings["teacher"] = rate_teacher(model, job, job.scheme.rate, resumed)
+    hooks = scheme_hooks(model, job, **settings)
+    hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts={**_input_facts(choice), **choice.sizes})
     result = fit(
         model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,

@@ -20,8 +20,9 @@ from mess.fetch import find_weights, input_facts, load_pretrained
 from mess.models import Architecture
 from mess.nested_weights import common_prefix, told_of
 from mess.recipes.job import DataChoice, Job
-from mess.training import Reporter, load_weights
+from mess.training import Reporter
 from mess.training.checkpoint import find
+from mess.weights_file import load_weights
 
 TELL_S = 5  # seconds between two lines on a download
 
@@ -30,9 +31,14 @@ def open_batches(
     choice: DataChoice, devices: Devices, *, train: bool, batch_size: int, seed: int = 0, sync_bn: bool = False
 ) -> Batches:
     """Open one split of the images `choice` names, as this process's parts of global batches."""
-    sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
     images = open_dataset(
-        choice.name, choice.datapath, train=train, mean=choice.mean, std=choice.std, jitter=choice.jitter, **sizes
+        choice.name,
+        choice.datapath,
+        train=train,
+        mean=choice.mean,
+        std=choice.std,
+        jitter=choice.jitter,
+        **choice.sizes,
     )
     return Batches(
         images,
@@ -50,8 +56,7 @@ def open_batches(
 
 def calibration_batches(choice: DataChoice, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield training pictures of a dataset, neither cropped nor mirrored, as the network takes them, and labels."""
-    sizes = {name: value for name, value in (("resize", choice.resize), ("crop", choice.crop)) if value is not None}
-    images = open_dataset(choice.name, choice.datapath, train=True, mean=choice.mean, std=choice.std, **sizes)
+    images = open_dataset(choice.name, choice.datapath, train=True, mean=choice.mean, std=choice.std, **choice.sizes)
     if isinstance(images, ImageFolder):
         images = replace(images, train=False)
     batches = Batches(images, min(batch_size, len(images)), train=False, workers=choice.workers)
@@ -125,13 +130,13 @@ def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, An
         return model, {}, None
     weights = find_weights(job.architecture)
     reporter.message(f"public weights of {weights.source}: {weights.url} ({weights.licence})")
-    _, replaced = load_pretrained(model, weights, progress=_Told(reporter))
+    _, replaced = load_pretrained(model, weights, progress=_DownloadLines(reporter))
     if replaced:
         reporter.message(f"a new last layer, for {job.architecture.num_classes} classes")
     return model, input_facts(weights), None
 
 
-class _Told:
+class _DownloadLines:
     """Tells every few seconds how far a download has come."""
 
     def __init__(self, reporter: Reporter) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from mess.codec.rows import rows_of
 from mess.files import atomic_writer
-from mess.inspection import rows_of
 from mess.report import figures, kernel_figures
 from mess.report.facts import Book, FileFacts
 from mess.report.results import Measured

@@ -12,11 +12,12 @@ import numpy as np
 
 from mess import codec
 from mess.codec.reconstruct import Tensor
-from mess.conversion import layout_of
-from mess.inspection import inspect, is_weight
+from mess.codec.rows import is_weight
+from mess.inspection import inspect
+from mess.models.described import layout_of
 
 MAGNITUDES = (0, 1, 2, 3, 5, 9)  # of integers: where each class that is counted together begins
-MOST_WORST = 12
+MAX_WORST = 12
 UNRELATED = 0.2  # cosine below which two networks' weights have nothing to do with one another
 
 
@@ -139,19 +140,19 @@ def compare(stored: codec.StoredModel, info: codec.FileInfo, weights: Mapping[st
     worst.sort(key=lambda kernel: -kernel.error)
     alike = shared / max((whole * kept) ** 0.5, 1e-300)
     return Loss(
-        lost / max(whole, 1e-300), alike, by_layer, [kernel for kernel in worst[:MOST_WORST] if kernel.error > 0]
+        lost / max(whole, 1e-300), alike, by_layer, [kernel for kernel in worst[:MAX_WORST] if kernel.error > 0]
     )
 
 
 def as_floats(tensor: Tensor) -> np.ndarray:
     """Return a decoded tensor as float32."""
     array, dtype = tensor
-    return codec.Numbers(array.reshape(-1), dtype).floats().reshape(array.shape)
+    return codec.NumberArray(array.reshape(-1), dtype).floats().reshape(array.shape)
 
 
 def _worst(layer: str, before: np.ndarray, after: np.ndarray) -> list[WorstKernel]:
     error_OI = np.square(before - after).sum((2, 3)) / max(float(np.square(before).sum((2, 3)).mean()), 1e-300)
-    order = np.argsort(-error_OI, axis=None, kind="stable")[:MOST_WORST]
+    order = np.argsort(-error_OI, axis=None, kind="stable")[:MAX_WORST]
     places = [(int(o), int(i)) for o, i in zip(*np.unravel_index(order, error_OI.shape), strict=True)]
     return [WorstKernel(layer, place, before[place], after[place], float(error_OI[place])) for place in places]
 

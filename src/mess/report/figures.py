@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from mess.inspection import NAME_OF_SECTION, Row
+from mess.codec.rows import NAME_OF_SECTION, Row
 from mess.report.colours import OF_SECTION, light, series
 from mess.report.results import FLOAT, Measured
 from mess.report.runs import RunFacts

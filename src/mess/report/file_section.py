@@ -7,16 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mess.codec import bits_per_weight
-from mess.inspection import (
-    NAME_OF_SECTION,
-    Row,
-    by_reason,
-    is_weight,
-    network_name,
-    precision_of,
-    rows_of,
-    scheme_name,
-)
+from mess.codec.rows import NAME_OF_SECTION, Row, by_reason, is_weight, network_name, precision_of, rows_of, scheme_name
 from mess.report.colours import OF_SECTION
 from mess.report.drawn import of_file
 from mess.report.facts import Book, FileFacts, Loss
@@ -26,7 +17,7 @@ from mess.report.inline import inline_figure
 from mess.report.kernel_figures import magnitude_names
 from mess.report.pictures import kernel_picture
 
-MOST_REFERENCES = 96  # drawn; more make the page long and say nothing new
+MAX_REFERENCES = 96  # drawn; more make the page long and say nothing new
 COUNTED = f"Histograms count the outermost {TAIL:.0%} of the numbers at either end in their last bars."
 MANY_ROWS = 40  # layers that are shown without being asked for
 
@@ -174,7 +165,7 @@ def _book(book: Book, total: int) -> Html | None:
         return _terms(book)
     if book.uses_K is None or not total:
         return None
-    order = book.order[:MOST_REFERENCES]
+    order = book.order[:MAX_REFERENCES]
     unused = int((book.uses_K == 0).sum())
     idle = f"{unused:,} are never used" if unused else "each is used"
     units = int(book.uses_K.sum())

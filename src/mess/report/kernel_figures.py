@@ -16,7 +16,7 @@ from mess.report.figures import drawing
 
 ACROSS = 16  # references a row
 GAP, LABEL = 0.25, 0.4  # between pictures, and room for a label, in widths of a picture
-MOST = 128  # references drawn; more of them are too small to see
+MAX_DRAWN = 128  # references drawn; more of them are too small to see
 SIGNED = LinearSegmentedColormap.from_list("signed", [light("negative"), "#ffffff", light("positive")])
 SHADES = LinearSegmentedColormap.from_list("magnitude", ["#e4e7ec", light("blue"), "#06263d"])
 
@@ -30,7 +30,7 @@ def as_picture(unit_U: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
 
 def references(book: Book, title: str) -> Figure:
     """Draw references as pictures, the most used first, each with the number of units that point to it."""
-    order = book.order[:MOST].tolist()
+    order = book.order[:MAX_DRAWN].tolist()
     labels = ["" if book.uses_K is None else f"{book.uses_K[k]:,}" for k in order]
     note = "" if len(order) == len(book.refs_KU) else f", {len(order)} of {len(book.refs_KU)}"
     pictures = [as_picture(book.refs_KU[k], book.kernel) for k in order]

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mess.codec.rows import network_name, scheme_name
 from mess.durations import clock
-from mess.inspection import network_name, scheme_name
 from mess.report import drawn
 from mess.report.facts import FileFacts
 from mess.report.figures import REACH, within_reach

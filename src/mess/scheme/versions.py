@@ -16,32 +16,39 @@ class Scheme:
 
     Attributes:
         version: its name.
+        fit: "copy" (the nearest reference stands for the unit), "affine" (α·R + β), or "learned" (sums of references
+            that are learned over all layers).
         reference_layer: the kernel layer, counted from 0, whose units are the references; it and the layers before it
-            are stored as they are.
-        fit: "copy" (the nearest reference stands for the unit) or "affine" (α·R + β).
+            are stored as they are. -1 where references are learned.
         bind: kernels a unit, d.
         quant_bits: bits that kernels behind the reference layer are rounded to before they are matched; None: not.
     """
 
     version: str
-    reference_layer: int
     fit: str = "affine"
+    reference_layer: int = 0
     bind: int = 1
     quant_bits: int | None = None
 
 
 SCHEMES: dict[str, Scheme] = {
-    "v1": Scheme("v1", reference_layer=1, fit="copy"),
-    "v2": Scheme("v2", reference_layer=0),
+    "v1": Scheme("v1", "copy", reference_layer=1),
+    "v2": Scheme("v2"),
     "v2a": Scheme("v2a", reference_layer=1),
-    "v2q": Scheme("v2q", reference_layer=0, quant_bits=8),
-    "v3": Scheme("v3", reference_layer=0, bind=2),
-    "v3a": Scheme("v3a", reference_layer=1, bind=2),
+    "v2q": Scheme("v2q", quant_bits=8),
+    "v3": Scheme("v3", bind=2),
+    "v3a": Scheme("v3a", bind=2, reference_layer=1),
+    "v4": Scheme("v4", "learned", reference_layer=-1),
 }
+# whose references are kernels of the network itself
+REFERENCE_VERSIONS = tuple(name for name, scheme in SCHEMES.items() if scheme.fit != "learned")
 
 
-def get_scheme(version: str, *, bind: int = 2, quant_bits: int = 8) -> Scheme:
+def get_scheme(version: str, *, bind: int = 2, quant_bits: int = 8, quant: bool = False) -> Scheme:
     """Return a row of the table, with d and the bits put in where the version has them.
+
+    Args:
+        quant: round kernels to `quant_bits` in versions whose row does not, too.
 
     Raises:
         OptionError: no such version, or a number that cannot be.
@@ -53,7 +60,9 @@ def get_scheme(version: str, *, bind: int = 2, quant_bits: int = 8) -> Scheme:
         if not 1 <= bind <= LARGEST_BIND:
             raise OptionError("--bind-size", f"1 to {LARGEST_BIND} kernels a unit", bind)
         scheme = replace(scheme, bind=bind)
-    if scheme.quant_bits is not None:
+    if quant and scheme.fit == "learned":
+        raise OptionError("--quant", "a version with references of the network (v1 … v3a)", version)
+    if quant or scheme.quant_bits is not None:
         if quant_bits not in QUANT_BITS:
             raise OptionError("--quant-bit", f"{QUANT_BITS.start} to {QUANT_BITS.stop - 1} bits", quant_bits)
         scheme = replace(scheme, quant_bits=quant_bits)

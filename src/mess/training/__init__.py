@@ -1,7 +1,7 @@
 """Training and testing: images and a network in, trained weights and checkpoints out.
 
 Read `loop.py` first. Beside it: `options` (how to train), `run` (the pieces of a run and its checkpoint), `hooks`
-(where a recipe reaches in), `evaluation` (scores), `checkpoint` and `weights` (files), `log` (reports and CSV),
+(where a recipe reaches in), `evaluation` (scores), `checkpoint` (files), `log` (reports and CSV),
 `tensorboard` (curves), and one small file each for schedule, optimizer, losses, weight average, signals and BatchNorm.
 Nothing here knows a storing scheme.
 """
@@ -11,12 +11,11 @@ from __future__ import annotations
 from mess.training.batchnorm import refresh_statistics
 from mess.training.evaluation import BatchSource, Scores, evaluate
 from mess.training.hooks import Hooks
-from mess.training.log import CsvLog, EpochReport, Reporter, Silent, StepReport
+from mess.training.log import CsvLog, EpochReport, Reporter, StepReport
 from mess.training.loop import FitResult, fit
 from mess.training.losses import summed_cross_entropy
 from mess.training.options import TrainOptions
 from mess.training.run import DivergedError
-from mess.training.weights import load_weights
 
 __all__ = [
     "BatchSource",
@@ -27,12 +26,10 @@ __all__ = [
     "Hooks",
     "Reporter",
     "Scores",
-    "Silent",
     "StepReport",
     "TrainOptions",
     "evaluate",
     "fit",
-    "load_weights",
     "refresh_statistics",
     "summed_cross_entropy",
 ]

@@ -22,10 +22,8 @@ import difflib
 import hashlib
 import io
 import os
-import pickle
 import re
 import shutil
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,6 +33,7 @@ import torch
 
 from mess.errors import CheckpointError
 from mess.files import atomic_write, sync_folder
+from mess.weights_file import SEAL, SEAL_LENGTH, check_seal, read_bytes, read_plain
 
 FORMAT = 1
 LAST, PREVIOUS, BEST = "ckpt_last.pth", "ckpt_last_previous.pth", "ckpt_best.pth"
@@ -55,10 +54,7 @@ REQUIRED = {
     "seconds": float,
     "epoch_seconds": float,
 }
-CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
 MOST_SHOWN = 8  # names in a message
-SEAL = b"sha256:"
-SEAL_LENGTH = len(SEAL) + 64
 
 
 def encode(checkpoint: Mapping[str, Any]) -> bytes:
@@ -67,24 +63,6 @@ def encode(checkpoint: Mapping[str, Any]) -> bytes:
     torch.save(dict(checkpoint), buffer)
     body = buffer.getvalue()[:-2] + SEAL_LENGTH.to_bytes(2, "little")  # a zip archive ends with its comment's length
     return body + SEAL + hashlib.sha256(body).hexdigest().encode()
-
-
-def is_sealed(content: bytes) -> bool:
-    """Return whether `content` ends with a seal, true or not."""
-    return content[-SEAL_LENGTH:].startswith(SEAL)
-
-
-def check_seal(content: bytes, path: str | os.PathLike[str]) -> None:
-    """Refuse a file that is not what was written.
-
-    Raises:
-        CheckpointError: the seal is missing (the file was cut short) or another than the content's.
-    """
-    if not is_sealed(content):
-        raise CheckpointError(path, "a whole checkpoint", "a file without its checksum: cut short, or not from MESS")
-    body = content[:-SEAL_LENGTH]
-    if content[-SEAL_LENGTH + len(SEAL) :] != hashlib.sha256(body).hexdigest().encode():
-        raise CheckpointError(path, "the content its SHA-256 was taken of", "another content: the file is damaged")
 
 
 def save(path: Path, checkpoint: Mapping[str, Any] | bytes) -> None:
@@ -247,39 +225,6 @@ def check_same_network(checkpoint: Mapping[str, Any], architecture: Mapping[str,
     if saved != architecture:
         names = [name for name in {**saved, **architecture} if saved.get(name) != architecture.get(name)]
         raise CheckpointError(where, _described(architecture, names), _described(saved, names))
-
-
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return a file's content, or say that it is not there."""
-    try:
-        return Path(path).read_bytes()
-    except FileNotFoundError as error:
-        raise CheckpointError(path, "a file", "nothing of that name") from error
-    except IsADirectoryError as error:
-        raise CheckpointError(path, "a file", "a folder") from error
-    except OSError as error:
-        found = f"one that cannot be read ({error.strerror or error})"
-        raise CheckpointError(path, "a file", found) from error
-
-
-def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
-    """Unpickle tensors, numbers, strings and containers of them, and nothing else, onto the CPU.
-
-    Raises:
-        CheckpointError: the file is damaged, or holds anything that could run code (it is not run).
-    """
-    try:
-        with warnings.catch_warnings():  # it warns of what it is about to refuse
-            warnings.simplefilter("ignore")
-            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if any(word in str(error) for word in CODE):
-            found = "a pickle of other objects, which could run code; it was not loaded"
-            raise CheckpointError(path, "plain tensors, numbers and strings", found) from error
-        raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
-        # torch.load has no error of its own: each of these is what some damaged file makes it raise
-        raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
 
 
 def _is_whole(path: Path) -> bool:

@@ -32,12 +32,20 @@ class WeightAverage:
             else:
                 average.copy_(tensor)
 
+    def tensors(self) -> list[Tensor]:
+        """Return the averages themselves, in the order of the model's parameters and buffers."""
+        return [average for average, _ in self._pairs]
+
     @torch.no_grad()
-    def take(self, steps: int) -> None:
-        """Start again from the weights the model has now, `steps` steps into the average."""
+    def take(self, steps: int, tensors: list[Tensor] | None = None) -> None:
+        """Go on `steps` steps into the average: from what `tensors` gave, or from the weights the model has now.
+
+        Raises:
+            ValueError: averages of another model.
+        """
         self.steps = steps
-        for average, tensor in self._pairs:
-            average.copy_(tensor)
+        for (average, _), saved in zip(self._pairs, tensors or [own for _, own in self._pairs], strict=True):
+            average.copy_(saved)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -6,7 +6,7 @@ import csv
 import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mess.errors import CheckpointError
 from mess.files import atomic_write
@@ -52,8 +52,8 @@ class EpochReport:
     total_seconds: float
 
 
-class Reporter(Protocol):
-    """Who is told; the one with colours lives in `cli/`. Only the main process tells."""
+class Reporter:
+    """Who is told; this one does nothing, the one with colours lives in `cli/`. Only the main process tells."""
 
     def start(self, info: dict[str, object]) -> None:
         """A run begins: what is trained, where, and from which point, as name → value."""
@@ -69,25 +69,6 @@ class Reporter(Protocol):
 
     def message(self, text: str, kind: str = "info") -> None:
         """Something else worth a line; `kind` is "info" or "warning"."""
-
-
-class Silent:
-    """The reporter that says nothing."""
-
-    def start(self, info: dict[str, object]) -> None:
-        """Say nothing."""
-
-    def step(self, report: StepReport) -> None:
-        """Say nothing."""
-
-    def eval_step(self, done: int, total: int) -> None:
-        """Say nothing."""
-
-    def epoch_end(self, report: EpochReport) -> None:
-        """Say nothing."""
-
-    def message(self, text: str, kind: str = "info") -> None:
-        """Say nothing."""
 
 
 class CsvLog:

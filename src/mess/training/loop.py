@@ -26,11 +26,11 @@ from mess.devices import Devices
 from mess.training import checkpoint as files
 from mess.training.evaluation import BatchSource, Scores, Tally, evaluate
 from mess.training.hooks import Hooks
-from mess.training.log import EpochReport, Reporter, Silent, StepReport
+from mess.training.log import EpochReport, Reporter, StepReport
 from mess.training.losses import share_of_batch, summed_cross_entropy
 from mess.training.optim import set_lr
 from mess.training.options import TrainOptions
-from mess.training.run import Progress, Run
+from mess.training.run import Position, Run
 from mess.training.schedule import lr_at
 from mess.training.signals import SignalWatch, StopRequested
 
@@ -90,7 +90,7 @@ def fit(
         DivergedError: the loss is not finite; names the step, the last good checkpoint is kept.
         CheckpointError: `resume_from` belongs to another network.
     """
-    heard = reporter if reporter is not None and devices.is_main else Silent()
+    heard = reporter if reporter is not None and devices.is_main else Reporter()
     run = Run(model, (train, test), options, devices, hooks or Hooks(), checkpoint_dir, heard, resume_from)
     _announce(run, resume_from)
     if devices.is_main:
@@ -209,7 +209,7 @@ def poll(run: Run, watch: SignalWatch, *, save: bool) -> None:
         raise StopRequested(wish)
 
 
-def step_seed(seed: int, progress: Progress, rank: int) -> int:
+def step_seed(seed: int, progress: Position, rank: int) -> int:
     """Return the seed of what is drawn within one step in one process: different for each, the same on resume."""
     mixed = seed
     for part in (progress.epoch, progress.step, rank):

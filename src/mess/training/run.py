@@ -35,7 +35,7 @@ class DivergedError(MessError):
 
 
 @dataclass
-class Progress:
+class Position:
     """Where a run stands; plain numbers, all of them in every checkpoint.
 
     Attributes:
@@ -89,7 +89,7 @@ class Run:
         self.optimizer = (hooks.optimizer or make_optimizer)(self.model, options)
         self.average = WeightAverage(self.model, options.ema) if options.ema else None
         self.tally = Tally(devices)
-        self.progress = Progress()
+        self.progress = Position()
         if resume_from is not None:
             self._restore(resume_from)
         self._check_same_place()
@@ -174,6 +174,8 @@ class Run:
         if self.average is not None:
             with self.averaged():
                 average = {"steps": self.average.steps, "state_dict": _on_cpu(self.hooks.export(self.model))}
+            if self.model.state_dict().keys() != average["state_dict"].keys():  # computed weights: keep what is trained
+                average["tensors"] = _on_cpu(self.average.tensors())
         lr = float(self.optimizer.param_groups[0]["lr"])
         return {
             "format": files.FORMAT,
@@ -244,7 +246,7 @@ class Run:
             if self.average is not None:
                 average = checkpoint["ema"] or {"steps": 0, "state_dict": checkpoint["state_dict"]}
                 self.hooks.load(self.model, average["state_dict"])
-                self.average.take(average["steps"])
+                self.average.take(average["steps"], average.get("tensors"))
             self.hooks.load(self.model, checkpoint["state_dict"])
             self.optimizer.load_state_dict(checkpoint["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
@@ -252,7 +254,7 @@ class Run:
             raise CheckpointError("--resume", "the state of this very network and recipe", reason) from error
         for group, settings in zip(self.optimizer.param_groups, own_settings, strict=True):
             group.update(settings)  # those of the options, in which an explicit flag wins over the checkpoint
-        self.progress = Progress(**{f.name: checkpoint[f.name] for f in fields(Progress)})
+        self.progress = Position(**{f.name: checkpoint[f.name] for f in fields(Position)})
         self.tally.take(checkpoint["sums"])
         self._fit_step_to_batch(checkpoint["options"].get("batch_size", self.options.batch_size))
 

@@ -7,26 +7,31 @@
     weights ─ basis ─► R ──────┘      (layer by layer, each on what the layers before it have become)
 
 `layers` says what a layer is, `basis` finds the references (the eigen-kernels of all kernels of a size),
-`sensitivity` says how much an output channel matters, `moments` what a layer sees; `rounding` picks integers by
-distortion plus λ times bits, `distilling` lets them settle together through the decoder at `prices` like the coder's,
-`storing` joins these, and `inputs` makes pictures where none are given. `retraining` does the same on a whole dataset.
+`sensitivity` says how much an output channel matters, `moments` what a layer sees; `rate_rounding` picks integers by
+distortion plus λ times bits, `distilling` lets them settle together through the decoder at a `rate_model` like the
+coder's; `learn` joins these, `inputs` makes images where none are given. `training` does the same on a whole dataset.
 """
 
 from mess.scheme.learned.basis import basis_step
 from mess.scheme.learned.inputs import gather_inputs, synthetic_inputs
-from mess.scheme.learned.retraining import Priced, resumed_start
-from mess.scheme.learned.storing import Learned, LearnedLayer, LearnOptions, learn, rebuild_layer, trimmed
+from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
+from mess.scheme.learned.learn import Learned, LearnedLayer, LearnOptions, learn, rebuild_layer
+from mess.scheme.learned.memory import give_back
+from mess.scheme.learned.training import RateTraining, resumed_start
 
 __all__ = [
     "LearnOptions",
     "Learned",
     "LearnedLayer",
-    "Priced",
+    "RateTraining",
+    "StageProgress",
     "basis_step",
     "gather_inputs",
+    "give_back",
     "learn",
+    "no_progress",
     "rebuild_layer",
     "resumed_start",
+    "split_batches",
     "synthetic_inputs",
-    "trimmed",
 ]

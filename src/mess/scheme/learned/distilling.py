@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mess.scheme.learned.latent import Latent
-from mess.scheme.learned.passes import Progress, silent
-from mess.scheme.learned.prices import Prices
+from mess.scheme.learned.layerwise import StageProgress, no_progress
+from mess.scheme.learned.outputs import Output, tensors
+from mess.scheme.learned.rate_model import RateModel
 
 REFRESH = 20  # steps between two looks at how long the integers' codes are
 WARM_UP = 10  # steps
@@ -28,13 +29,14 @@ def distil(
     teacher: nn.Module,
     latents: Mapping[str, Latent],
     inputs: Tensor,
+    outputs: list[Output],
     *,
     steps: int,
-    price: float,
+    lmbda: float,
     batch_size: int = 128,
     rate: float = 5e-3,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: StageProgress = no_progress,
 ) -> None:
     """Train latents and the vectors of `stored` (BatchNorm, biases) in place.
 
@@ -60,18 +62,19 @@ def distil(
         optimizer, lambda i: min(1.0, (i + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * i / steps))
     )
     values = {name: latent.values_OCT for name, latent in latents.items()}
-    prices = Prices(values)
+    rate_model = RateModel(values)
     with torch.enable_grad():
         for i in range(steps):
             progress("distilling", i, steps)
             if i and i % REFRESH == 0:
-                prices.refresh(values)
+                rate_model.refresh(values)
             batch = _varied(inputs[torch.randperm(len(inputs), generator=draw)[:batch_size]], draw)
             with torch.no_grad():
-                wanted = teacher(batch)
+                wanted = tensors(teacher(batch))
             weights = {name: latent.weight() for name, latent in latents.items()}
-            loss = divergence(torch.func.functional_call(stored, weights, (batch,)), wanted)
-            loss = loss + price * prices.bits(values)
+            found = tensors(torch.func.functional_call(stored, weights, (batch,)))
+            strayed = [o.strayed(x - y) for o, x, y in zip(outputs, found, wanted, strict=True)]
+            loss = torch.stack(strayed).sum() + lmbda * rate_model.bits(values)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -11,23 +11,26 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import DataError
-from mess.scheme.learned.passes import Progress, batched, silent
+from mess.scheme.learned.calls import Watch, work
+from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
 
-MOST = 1024  # inputs learned from
-MOST_SMALL = 5 * MOST  # inputs that are read in all, if they are small, so that losses can be measured on the others
-SMALL_NUMBERS = MOST_SMALL * 3 * 32 * 32  # numbers that small inputs have in all
+MAX_INPUTS = 1024  # inputs learned from
+MAX_SMALL_INPUTS = (
+    5 * MAX_INPUTS
+)  # inputs that are read in all, if they are small, so that losses can be measured on the others
+SMALL_NUMBERS = MAX_SMALL_INPUTS * 3 * 32 * 32  # numbers that small inputs have in all
 SYNTHETIC = 256  # pictures that are made up at most
 SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer pictures where they are large
 SYNTHETIC_WORK = 1 << 36  # multiply-adds of a forward pass over all of them: fewer pictures for a large network
-FEWEST_SYNTHETIC = 16
+MIN_SYNTHETIC = 16
 STEPS = 40
 RATE = 0.1
 COLOUR = 0.9  # correlation of the three colours in the pictures that synthesis starts from
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST_SMALL) -> tuple[Tensor, Tensor | None]:
-    """Return (inputs, labels or None): the first `most` of what is given, fewer where they are large, at least `MOST`.
+def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INPUTS) -> tuple[Tensor, Tensor | None]:
+    """Return (inputs, labels or None): the first `most` given, fewer where they are large, at least `MAX_INPUTS`.
 
     Args:
         calibration: one tensor of inputs, or batches of inputs, or batches of (inputs, labels).
@@ -48,7 +51,7 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST_SMALL) -
         if len(pair) > 1 and isinstance(pair[1], Tensor):
             labels.append(pair[1].detach().cpu())
         count += len(pair[0])
-        limit = min(most, max(MOST, SMALL_NUMBERS // max(1, pair[0][0].numel())))
+        limit = min(most, max(MAX_INPUTS, SMALL_NUMBERS // max(1, pair[0][0].numel())))
         if count >= limit:
             break
     if not count:
@@ -61,7 +64,7 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MOST_SMALL) -
 
 
 def synthetic_inputs(
-    model: nn.Module, image_size: int, count: int | None = None, *, seed: int = 0, progress: Progress = silent
+    model: nn.Module, image_size: int, count: int | None = None, *, seed: int = 0, progress: StageProgress = no_progress
 ) -> Tensor:
     """Return pictures, (count, 3, S, S), that the network finds ordinary; no data is needed.
 
@@ -76,7 +79,7 @@ def synthetic_inputs(
     if count is None:
         affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size))
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
-        count = min(numerous, max(FEWEST_SYNTHETIC, affordable))
+        count = min(numerous, max(MIN_SYNTHETIC, affordable))
     pictures = natural_noise(count, image_size, seed=seed)
     norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
     if not norms:
@@ -86,7 +89,7 @@ def synthetic_inputs(
         norm.register_forward_pre_hook(partial(_note_misfit, misfits))
     made: list[Tensor] = []
     with torch.enable_grad():
-        for start in batched(pictures.contiguous(memory_format=torch.channels_last)):
+        for start in split_batches(pictures.contiguous(memory_format=torch.channels_last)):
             batch = start.clone().requires_grad_(True)
             optimizer = torch.optim.Adam([batch], lr=RATE)
             for step in range(STEPS):
@@ -118,15 +121,9 @@ def natural_noise(count: int, size: int, *, seed: int = 0) -> Tensor:
 def _work(model: nn.Module, picture: Tensor) -> int:
     """Return the multiply-adds of convolutions and linear layers in a forward pass, at least 1."""
     counts = [1]
-
-    def note(module: nn.Conv2d | nn.Linear, _: object, output: Tensor) -> None:
-        counts.append(output.numel() * module.weight[0].numel())
-
-    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    handles = [layer.register_forward_hook(note) for layer in layers]
-    model(picture)
-    for handle in handles:
-        handle.remove()
+    names = {id(p): name for name, p in model.named_parameters()}
+    with Watch(names, after=lambda _, call, output: counts.append(work(call, output))):
+        model(picture)
     return sum(counts)
 
 

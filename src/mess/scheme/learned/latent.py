@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mess.scheme.learned.rounding import rounded
+from mess.scheme.learned.rate_rounding import rounded
 
 INSIDE = 0.45  # of a step: how near its edge a number may start in the bin that rounding chose for it
 
@@ -34,10 +34,10 @@ class Latent:
 
     @classmethod
     def start(
-        cls, integers_OCT: Tensor, wanted_OCT: Tensor, step: float, basis_TT: Tensor | None, shape: torch.Size
+        cls, integers_OCT: Tensor, unrounded_OCT: Tensor, step: float, basis_TT: Tensor | None, shape: torch.Size
     ) -> Latent:
         """Begin where rounding ended: in the bin that it chose, on the side where the number came from."""
-        values = within(integers_OCT, wanted_OCT).requires_grad_(True)
+        values = within(integers_OCT, unrounded_OCT).requires_grad_(True)
         log_step = torch.tensor(math.log(step)).requires_grad_(True)
         return cls(values, log_step, basis_TT.float() if basis_TT is not None else None, shape)
 
@@ -76,13 +76,15 @@ class Coded(nn.Module):
         return self._start_OCT.to(weight.device)
 
 
-def within(integers_OCT: Tensor, wanted_OCT: Tensor) -> Tensor:
+def within(integers_OCT: Tensor, unrounded_OCT: Tensor) -> Tensor:
     """Return numbers that round to these integers, as near as may be to the numbers they were rounded from."""
-    return (integers_OCT + (wanted_OCT - integers_OCT).clamp(-INSIDE, INSIDE)).float()
+    return (integers_OCT + (unrounded_OCT - integers_OCT).clamp(-INSIDE, INSIDE)).float()
 
 
 def decoded(values_OCT: Tensor, log_step: Tensor, basis_TT: Tensor | None) -> Tensor:
     """Return units Σ_t q_t·step·R_t, differentiable as if nothing had been rounded."""
-    straight = values_OCT + (rounded(values_OCT) - values_OCT).detach()
-    units = straight * log_step.exp()
-    return units @ basis_TT if basis_TT is not None else units
+    # in float32 whatever the forward pass computes in: training is to see what the file decodes to
+    with torch.autocast(values_OCT.device.type, enabled=False):
+        straight = values_OCT + (rounded(values_OCT) - values_OCT).detach()
+        units = straight * log_step.exp()
+        return units @ basis_TT if basis_TT is not None else units

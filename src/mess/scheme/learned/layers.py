@@ -1,4 +1,4 @@
-"""The layers that version 4 takes apart: convolutions and linear layers, as matrices that act on patches.
+"""The layers that version 4 takes apart: weights of convolutions and linear layers, as matrices that act on patches.
 
 Shapes: O outputs, G groups, R = O/G rows a group, n = numbers a row, T terms a unit (numbers of a kernel, or 1).
 """
@@ -7,119 +7,143 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-PATCH_NUMBERS = 1 << 24  # of patches in memory at once (64 MiB)
+from mess.scheme.learned.calls import Call, Watch, multiplied
+
+PATCH_NUMBERS = 1 << 23  # of patches in memory at once (32 MiB)
 KERNELS_A_TERM = 16  # so many kernels for each number of a kernel must there be before a basis of their own pays
 Basis = tuple[int, int, bool]  # kernel height and width, depthwise
 
 
 @dataclass(frozen=True)
 class WeightLayer:
-    """One layer whose weight is stored as sums of references.
+    """One weight that is stored as sums of references.
 
     Attributes:
-        name: of the module.
+        name: of the weight in the state dict.
         basis: which basis its kernels share; None: each number is a unit.
+        groups: that do not see one another's inputs.
+        calls: products that it takes part in, in a forward pass; 0: what it does is not known.
     """
 
     name: str
-    module: nn.Conv2d | nn.Linear
-    basis: Basis | None
-
-    @property
-    def groups(self) -> int:
-        """Groups that do not see one another's inputs."""
-        return self.module.groups if isinstance(self.module, nn.Conv2d) else 1
+    weight: nn.Parameter
+    basis: Basis | None = None
+    groups: int = 1
+    calls: int = 0
 
     @property
     def terms(self) -> int:
         """Numbers a unit, T."""
         return self.basis[0] * self.basis[1] if self.basis else 1
 
-    @property
-    def tensor_name(self) -> str:
-        """Of the weight in the state dict."""
-        return f"{self.name}.weight" if self.name else "weight"
-
     def matrix(self, weight: Tensor) -> Tensor:
         """Return a weight as (G, R, n)."""
         return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
 
 
-def weight_layers(model: nn.Module) -> list[WeightLayer]:
-    """Return the layers, in the order of registration; a weight that several modules share comes once."""
-    found: list[tuple[str, nn.Conv2d | nn.Linear]] = []
-    seen: set[int] = set()
-    for name, module in model.named_modules():
-        plain = isinstance(module, nn.Linear) or (type(module) is nn.Conv2d)
-        if plain and id(module.weight) not in seen and module.weight.is_floating_point() and module.weight.numel():
-            seen.add(id(module.weight))
-            found.append((name, module))
+@dataclass
+class _Use:
+    calls: int = 0
+    groups: set[int] = field(default_factory=set)
+    dimensions: set[int] = field(default_factory=set)
+
+
+@torch.no_grad()
+def weight_layers(model: nn.Module, example: Tensor) -> list[WeightLayer]:
+    """Return the weights, in the order in which they are used; those that no product is seen of come last.
+
+    Args:
+        example: inputs to run the network on.
+    """
+    weights = {name: p for name, p in model.named_parameters() if _is_matrix(p)}
+    used: dict[str, _Use] = {}
+
+    def note(name: str, call: Call) -> None:
+        use = used.setdefault(name, _Use())
+        use.calls += 1
+        use.groups.add(call.groups)
+        use.dimensions.add(call.dimensions)
+
+    with Watch({id(p): name for name, p in weights.items()}, before=note):
+        model(example)
+    alike = {name: use for name, use in used.items() if len(use.groups) == len(use.dimensions) == 1}
+    keys = {name: _basis_key(weights[name], use) for name, use in alike.items()}
     kernels: dict[Basis, int] = {}
-    for _, module in found:
-        if (key := _basis_key(module)) is not None:
-            kernels[key] = kernels.get(key, 0) + module.weight.shape[0] * module.weight.shape[1]
+    for name, key in keys.items():
+        if key is not None:
+            kernels[key] = kernels.get(key, 0) + weights[name].shape[0] * weights[name].shape[1]
     worth = {key for key, count in kernels.items() if count >= KERNELS_A_TERM * key[0] * key[1]}
-    return [WeightLayer(n, m, key if (key := _basis_key(m)) in worth else None) for n, m in found]
+    seen = [
+        WeightLayer(name, weights[name], key if (key := keys[name]) in worth else None, min(use.groups), use.calls)
+        for name, use in alike.items()
+    ]
+    return seen + [WeightLayer(name, p) for name, p in weights.items() if name not in alike]
 
 
-def patches(layer: WeightLayer, inputs: Tensor) -> Iterator[Tensor]:
-    """Yield what a layer multiplies its weight with, in pieces of (G, N, n).
+def patches(call: Call, every: int = 1, first: int = 0) -> Iterator[Tensor]:
+    """Yield what a call multiplies its weight with, in pieces of (G, N, n).
 
     Numbers of a patch lie as in memory, rows of the window × columns × channels, so that cutting patches out of images
     in channels-last order copies whole runs; `patch_order` says where those of a weight's row are.
 
     Args:
-        inputs: (B, C, H, W) of a convolution, (…, n) of a linear layer.
+        every: only each so-manieth place along each dimension, from `first` on.
     """
-    module = layer.module
-    if isinstance(module, nn.Linear):
-        yield inputs.reshape(1, -1, inputs.shape[-1])
+    if not call.dimensions:
+        yield call.input.reshape(1, -1, call.input.shape[-1])
         return
-    padded_BHWC = _padded(module, inputs).permute(0, 2, 3, 1).contiguous()
-    windows = padded_BHWC
-    for axis, (k, d, s) in enumerate(zip(module.kernel_size, module.dilation, module.stride, strict=True), start=1):
+    windows = call.split_batches().movedim(1, -1).contiguous()
+    for axis, (k, d, s) in enumerate(zip(call.kernel, call.dilation, call.stride, strict=True), start=1):
         windows = windows.unfold(axis, d * (k - 1) + 1, s)[..., ::d]  # a view: (B, H, W, C, kernel rows, columns)
-    grouped = windows.unflatten(3, (layer.groups, -1)).permute(3, 0, 1, 2, 5, 6, 4)
+    windows = _thinned(windows, call.dimensions, every, first)
+    # a view: (G, B, H, W, kernel rows, columns, channels)
+    grouped = windows.unflatten(call.dimensions + 1, (call.groups, -1)).movedim(call.dimensions + 1, 0)
+    grouped = grouped.movedim(call.dimensions + 2, -1)
     each = max(1, PATCH_NUMBERS // max(1, grouped[:, :1].numel()))
     for piece in grouped.split(each, dim=1):
-        yield piece.reshape(layer.groups, math.prod(piece.shape[1:4]), -1)
+        yield piece.reshape(call.groups, math.prod(piece.shape[1 : call.dimensions + 2]), -1)
 
 
-def products(layer: WeightLayer, inputs: Tensor) -> Tensor:
-    """Return what a layer's weight makes of each patch, without the bias, (G, N, R)."""
-    output = layer.module(inputs)
-    if isinstance(layer.module, nn.Conv2d):
-        output = output.movedim(1, -1)
-    if layer.module.bias is not None:
-        output = output - layer.module.bias
-    return output.reshape(-1, layer.groups, output.shape[-1] // layer.groups).transpose(0, 1)
+def products(call: Call, weight: Tensor, every: int = 1, first: int = 0) -> Tensor:
+    """Return what a weight makes of each of these patches, (G, N, R)."""
+    output = multiplied(call, weight)
+    if call.dimensions:
+        output = _thinned(output.movedim(1, -1), call.dimensions, every, first)
+    return output.reshape(-1, call.groups, output.shape[-1] // call.groups).transpose(0, 1)
 
 
-def patch_order(layer: WeightLayer) -> Tensor:
+def places(call: Call) -> int:
+    """Return how many places a window takes in each dimension at least, 1 for a linear layer."""
+    sizes = call.split_batches().shape[2:] if call.dimensions else ()
+    each = zip(sizes, call.kernel, call.dilation, call.stride, strict=True)
+    return min(((size - d * (k - 1) - 1) // s + 1 for size, k, d, s in each), default=1)
+
+
+def patch_order(weight: Tensor) -> Tensor:
     """Return where in a patch each number of a weight's row is, (n,)."""
-    shape = layer.module.weight.shape[1:]  # (channels, rows, columns), or (n,)
-    places = torch.arange(math.prod(shape))
-    return places.reshape(*shape[1:], shape[0]).movedim(-1, 0).flatten() if len(shape) == 3 else places
+    shape = weight.shape[1:]  # (channels, rows, columns), or (n,)
+    places_ = torch.arange(math.prod(shape))
+    return places_.reshape(*shape[1:], shape[0]).movedim(-1, 0).flatten() if len(shape) > 1 else places_
 
 
-def _padded(module: nn.Conv2d, inputs: Tensor) -> Tensor:
-    if isinstance(module.padding, str):
-        totals = [d * (k - 1) if module.padding == "same" else 0
-                  for d, k in zip(module.dilation, module.kernel_size, strict=True)]  # fmt: skip
-        sides = [(total // 2, total - total // 2) for total in totals]
-    else:
-        sides = [(p, p) for p in module.padding]
-    flat = [number for pair in reversed(sides) for number in pair]
-    return F.pad(inputs, flat, mode="constant" if module.padding_mode == "zeros" else module.padding_mode)
+def _thinned(places_: Tensor, dimensions: int, every: int, first: int) -> Tensor:
+    for axis in range(1, dimensions + 1 if every > 1 else 1):
+        start = min(first, places_.shape[axis] - 1)
+        places_ = places_[(slice(None),) * axis + (slice(start, None, every),)]
+    return places_
 
 
-def _basis_key(module: nn.Module) -> Basis | None:
-    if not isinstance(module, nn.Conv2d) or math.prod(module.kernel_size) == 1:
+def _is_matrix(parameter: Tensor) -> bool:
+    """Say whether there are rows and columns: anything else is a vector, whatever shape it has."""
+    return parameter.is_floating_point() and parameter.numel() > max(parameter.shape, default=0)
+
+
+def _basis_key(weight: Tensor, use: _Use) -> Basis | None:
+    if use.dimensions != {2} or math.prod(weight.shape[2:]) == 1:
         return None
-    return (*module.kernel_size, module.weight.shape[1] == 1 and module.groups > 1)  # type: ignore[return-value]
+    return (*weight.shape[2:], weight.shape[1] == 1 and min(use.groups) > 1)

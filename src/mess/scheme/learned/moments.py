@@ -2,66 +2,126 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from mess.scheme.learned.layers import WeightLayer, patch_order, patches, products
-from mess.scheme.learned.passes import Passes
+from mess.scheme.learned.calls import Call
+from mess.scheme.learned.layers import WeightLayer, patch_order, patches, places, products
+from mess.scheme.learned.layerwise import LayerwiseForward
 
-FEWEST_INPUTS = 256  # however many patches each of them gives
+MIN_INPUTS = 256  # however many patches each of them gives
 PATCHES_A_NUMBER = 128  # patches for each number of a row are enough; all inputs where they do not give so many
-DAMPING = 1e-2  # of the mean diagonal: how far a target may leave the float weights for the sake of few inputs
+MIN_PLACES = 16  # of an input that patches are cut out of, if there are so many
 PIECE_NUMBERS = 1 << 22  # of a moment that change their basis at once (32 MiB)
 FLOAT32_TERMS = 1 << 16  # summed in float32 before they go on in float64
 
 
-def input_moments(stored: Passes, original: Passes, layer: WeightLayer) -> tuple[Tensor, Tensor]:
-    """Return means of x xᵀ, (G, n, n), and of x (W·y)ᵀ, (G, n, R), float64.
+@dataclass
+class Moments:
+    """Means over what a layer saw in one half of the inputs.
+
+    Attributes:
+        own_Gnn: of x xᵀ, float64.
+        cross_GnR: of x (W·y)ᵀ, float64.
+        count: patches.
+    """
+
+    own_Gnn: Tensor
+    cross_GnR: Tensor
+    count: int
+
+
+def second_moments(
+    stored: LayerwiseForward, original: LayerwiseForward, layer: WeightLayer, weight: Tensor
+) -> list[Moments]:
+    """Return the moments of two halves of the inputs, of one where there is nothing to halve.
 
     Args:
         stored: through the network whose layers before this one are settled; x are the patches `layer` sees there.
         original: through the float network; y are the patches that the same layer sees there.
-        layer: with its float weight W still.
+        weight: the layer's float weight W.
     """
-    moment, cross = _Sum(), _Sum()
-    looked_at = 0
+    halves = [(_Sum(), _Sum()), (_Sum(), _Sum())]
+    looked_at = total = 0
+    inputs = sum(len(batch) for batch in stored.batches)
+    number = 0
     for place, batch in enumerate(stored.batches):
-        if looked_at >= FEWEST_INPUTS and moment.terms >= PATCHES_A_NUMBER * moment.size:
+        if looked_at >= MIN_INPUTS and total >= PATCHES_A_NUMBER * halves[0][0].size:
             break
         looked_at += len(batch)
-        pairs = zip(stored.inputs(place, layer.name), original.inputs(place, layer.name), strict=True)
+        pairs = zip(stored.calls(place, layer.name), original.calls(place, layer.name), strict=True)
         with torch.inference_mode():
-            for x, y in pairs:
-                pieces = patches(layer, x)
-                answers_GNR, start = products(layer, y), 0
-                for x_GNn in pieces:
-                    end = start + x_GNn.shape[1]
-                    moment.add(x_GNn, x_GNn)
-                    cross.add(x_GNn, answers_GNR[:, start:end])
-                    start = end
-    order_n = patch_order(layer)
-    return moment.mean()[:, order_n[:, None], order_n], cross.mean()[:, order_n]
+            for seen, wanted in pairs:
+                for x_GNn, y_GNR in _matched(seen, wanted, weight, inputs, place):
+                    # halves of what one batch gives are halves of its inputs, or of its places
+                    middle = (x_GNn.shape[1] + number % 2) // 2
+                    for half, piece in ((0, slice(0, middle)), (1, slice(middle, None))):
+                        own, cross = halves[half ^ (number & 1)]
+                        own.add(x_GNn[:, piece], x_GNn[:, piece])
+                        cross.add(x_GNn[:, piece], y_GNR[:, piece])
+                    total += x_GNn.shape[1]
+                    number += 1
+    order_n = patch_order(weight)
+    return [
+        Moments(own.mean()[:, order_n[:, None], order_n], cross.mean()[:, order_n], own.terms)
+        for own, cross in halves
+        if own.terms
+    ]
 
 
-def asymmetric_target(weight_GRn: Tensor, moment_Gnn: Tensor, cross_GnR: Tensor) -> Tensor:
-    """Return the weights that make up best for what rounding did to the inputs: argmin_V E‖V·x − W·y‖² (+ damping).
+def _matched(seen: Call, wanted: Call, weight: Tensor, inputs: int, place: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield patches and what the float layer answers there; of many places those on a grid, another for each batch."""
+    needed = max(MIN_PLACES, PATCHES_A_NUMBER * math.prod(weight.shape[1:]) / min(inputs, MIN_INPUTS))
+    side = needed ** (1 / max(1, seen.dimensions))
+    every = max(1, int(places(seen) / side)) if seen.dimensions else 1
+    first, start = place * 7 % every, 0
+    answers_GNR = products(wanted, weight, every, first)
+    for x_GNn in patches(seen, every, first):
+        end = start + x_GNn.shape[1]
+        yield x_GNn, answers_GNR[:, start:end]
+        start = end
 
-    Vᵀ = (H + δI)⁻¹(E[x (W·y)ᵀ] + δWᵀ), so V = W where the inputs have not changed.
+
+def joined(halves: list[Moments]) -> Moments:
+    """Return the moments of all inputs, in the memory of the first half's."""
+    first, *others = halves
+    for other in others:
+        share = other.count / (first.count + other.count)
+        first.own_Gnn.mul_(1 - share).add_(other.own_Gnn, alpha=share)
+        first.cross_GnR.mul_(1 - share).add_(other.cross_GnR, alpha=share)
+        first.count += other.count
+    return first
+
+
+def shrink_(moments: Moments, share: float, weight_GRn: Tensor) -> None:
+    """Shrink H towards a multiple of the unit matrix, and what belongs to it, in place: H ← (1 − share)·H + share·μI.
+
+    The cross moment goes along as if the inputs of that part had not changed.
     """
-    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
-    damping = DAMPING * diagonal_Gn.mean().clamp_min(1e-12)
-    undamped_Gn = diagonal_Gn.clone()
-    diagonal_Gn.add_(damping)
-    factor_Gnn = torch.linalg.cholesky(moment_Gnn)
-    diagonal_Gn.copy_(undamped_Gn)  # rather than a second H in memory
-    return torch.cholesky_solve(cross_GnR + damping * weight_GRn.mT, factor_Gnn).mT
+    diagonal_Gn = moments.own_Gnn.diagonal(dim1=1, dim2=2)
+    mean_G = diagonal_Gn.mean(1).clamp_min(1e-12)
+    moments.own_Gnn.mul_(1 - share)
+    diagonal_Gn.add_(share * mean_G[:, None])
+    moments.cross_GnR.mul_(1 - share).add_(share * mean_G[:, None, None] * weight_GRn.mT)
 
 
-def change_basis(moment_Gnn: Tensor, basis_TT: Tensor) -> None:
+def asymmetric_target(moments: Moments) -> Tensor:
+    """Return the weights that make up best for what rounding did to the inputs: argmin_V E‖V·x − W·y‖².
+
+    Vᵀ = H⁻¹·E[x (W·y)ᵀ], both shrunk, so V = W where the inputs have not changed.
+    """
+    return torch.cholesky_solve(moments.cross_GnR, torch.linalg.cholesky(moments.own_Gnn)).mT
+
+
+def change_basis(second_moment_Gnn: Tensor, basis_TT: Tensor) -> None:
     """Turn H into B·H·Bᵀ in place, B the basis in blocks along the diagonal."""
     terms = len(basis_TT)
-    rows = terms * max(1, PIECE_NUMBERS // (terms * moment_Gnn[:, 0].numel()))
-    for side_Gnn in (moment_Gnn, moment_Gnn.mT):  # rows, then columns
+    rows = terms * max(1, PIECE_NUMBERS // (terms * second_moment_Gnn[:, 0].numel()))
+    for side_Gnn in (second_moment_Gnn, second_moment_Gnn.mT):  # rows, then columns
         for piece_Gmn in side_Gnn.split(rows, dim=1):
             piece_Gmn.copy_((basis_TT @ piece_Gmn.unflatten(1, (-1, terms))).flatten(1, 2))
 
@@ -76,6 +136,8 @@ class _Sum:
         self._recent_terms = 0
 
     def add(self, x_GNn: Tensor, y_GNn: Tensor) -> None:
+        if not x_GNn.shape[1]:
+            return
         if self._recent is None:
             self._recent = x_GNn.mT @ y_GNn
         else:
@@ -90,6 +152,8 @@ class _Sum:
         """Return the mean over patches, float64, and forget it."""
         with torch.inference_mode():  # where the sum was made
             self._flush()
+            if not self.terms:
+                return self._total
             mean, self._total = self._total.div_(self.terms), torch.zeros(())
         return mean
 

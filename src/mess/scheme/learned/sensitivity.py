@@ -1,98 +1,102 @@
-"""How much each output channel matters: squared gradients of the network's own sampled predictions."""
+"""How much each output channel of a layer, and each vector, matters: squared gradients of drawn sums of the answer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from mess.scheme.learned.calls import Call, Watch
 from mess.scheme.learned.layers import WeightLayer
-from mess.scheme.learned.passes import Progress, batched, silent
+from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
+from mess.scheme.learned.outputs import Output, tensors
 
-DRAWS = 4  # of labels for each input: sampling noise would else misjudge channels
+DRAWS = 4  # for each input: sampling noise would else misjudge channels
 FLOOR = 1e-3  # of the mean sensitivity: a channel that seems dead still counts for something
 
 
-def output_sensitivity(
-    model: nn.Module, layers: list[WeightLayer], inputs: Tensor, *, seed: int = 0, progress: Progress = silent
-) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """Return for each layer that runs its sensitivity, (O,) float64, and how often it runs in a forward pass.
+@dataclass(frozen=True)
+class Sensitivity:
+    """What a squared error of 1 changes in what the network answers, in nats twice over.
 
-    The mean over inputs of the squared gradient at each output channel, summed over positions: the diagonal of the
-    Fisher information in channels, for labels drawn from the model's own predictions, so that none are needed. It gives
-    the second-order estimate of the Kullback-Leibler divergence that a change of weights causes. Outputs that are no
-    class scores are weighted with random signs, which gives squared error instead.
+    Attributes:
+        channels: by layer, (O,) float64: of an output channel at all places; of a layer whose products were not seen,
+            of one weight of a row.
+        vectors: by name, of each number of vectors, in the vector's shape, float64.
     """
-    squares: dict[str, Tensor] = {}
-    calls: dict[str, int] = {}
-    handles = [layer.module.register_forward_hook(partial(_note, layer.name, squares, calls)) for layer in layers]
-    batches = batched(inputs)
-    draws: list[torch.Generator] = []
-    try:
-        with torch.enable_grad():
-            for place, batch in enumerate(batches):
-                progress("weighing channels", place, len(batches))
-                # the inputs need gradients so that frozen weights still pass them on
-                batch = batch.detach().requires_grad_(True)
-                output = model(batch)
-                draws = draws or _generators(output, batches, seed)
-                for number, draw in enumerate(draws, start=1):  # one forward pass serves all draws
-                    loss = _loss(output, draw)
-                    torch.autograd.grad(loss, batch, retain_graph=number < DRAWS)
-    finally:
-        for handle in handles:
-            handle.remove()
-    each = {name: _floored(square / (DRAWS * len(inputs))) for name, square in squares.items()}
-    return each, {name: count // len(batches) for name, count in calls.items()}
+
+    channels: dict[str, Tensor]
+    vectors: dict[str, Tensor]
+
+
+def output_sensitivity(
+    model: nn.Module,
+    layers: list[WeightLayer],
+    inputs: Tensor,
+    outputs: list[Output],
+    *,
+    seed: int = 0,
+    progress: StageProgress = no_progress,
+) -> Sensitivity:
+    """Return the mean over inputs of the squared gradients of Σ ξ·answer, ξ drawn so that E(ξ·error)²/2 is nats.
+
+    That is the diagonal of the Gauss-Newton matrix in channels (Schraudolph 2002), summed over positions; it gives the
+    second-order estimate of what a change of weights does to the answers. No labels are needed, and how sure a network
+    is of a picture does not tell: Fisher weights of a trained network come from the few pictures it is unsure of.
+    Gradients of a batch's sum, squared, are those of its inputs summed, in expectation, as their ξ are independent.
+    """
+    channels: dict[str, Tensor] = {}
+    whole = {layer.name: layer.weight for layer in layers if not layer.calls}
+    matrices = {id(layer.weight) for layer in layers}
+    vectors = {
+        name: p for name, p in model.named_parameters() if p.is_floating_point() and id(p) not in matrices and p.numel()
+    }
+    known = {**whole, **vectors}
+    squares = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in known.items()}
+    was = {name: p.requires_grad for name, p in model.named_parameters()}
+    for p in known.values():
+        p.requires_grad_(True)
+
+    def note(name: str, call: Call, output: Tensor) -> None:
+        channel = 1 + output.dim() - call.dimensions - 2 if call.dimensions else output.dim() - 1
+
+        def add(gradient: Tensor) -> None:
+            dims = [d for d in range(gradient.dim()) if d != channel]
+            square_O = gradient.detach().square().sum(dims).double()
+            channels[name] = channels[name] + square_O if name in channels else square_O
+
+        if output.requires_grad:
+            output.register_hook(add)
+
+    batches = split_batches(inputs)
+    draw = torch.Generator().manual_seed(seed)
+    names = {id(layer.weight): layer.name for layer in layers if layer.calls}
+    with torch.enable_grad():
+        for place, batch in enumerate(batches):
+            progress("weighing channels", place, len(batches))
+            # the inputs need gradients so that frozen weights still pass them on
+            batch = batch.detach().requires_grad_(True)
+            with Watch(names, after=note):
+                answer = tensors(model(batch))
+            for number in range(1, DRAWS + 1):  # one forward pass serves all draws
+                loss = torch.stack(
+                    [(x * o.drawn(x.shape, draw)).sum() for x, o in zip(answer, outputs, strict=True)]
+                ).sum()
+                wanted = [batch, *known.values()]
+                found = torch.autograd.grad(loss, wanted, retain_graph=number < DRAWS, allow_unused=True)
+                for name, gradient in zip(known, found[1:], strict=True):
+                    if gradient is not None:
+                        squares[name] += gradient.detach().square().double()
+            del answer, loss, found
+    for name, p in model.named_parameters():
+        p.requires_grad_(was[name])
+    count = DRAWS * len(inputs)
+    for name, weight in whole.items():
+        channels[name] = squares[name].reshape(len(weight), -1).mean(1)
+    each = {name: _floored(square / count) for name, square in channels.items()}
+    return Sensitivity(each, {name: squares[name] / count for name in vectors})
 
 
 def _floored(square_O: Tensor) -> Tensor:
     return square_O.clamp_min(max(float(square_O.mean()) * FLOOR, 1e-30))
-
-
-def _note(
-    name: str, squares: dict[str, Tensor], calls: dict[str, int], module: nn.Module, _: object, output: Tensor
-) -> None:
-    calls[name] = calls.get(name, 0) + 1
-    channel = 1 if isinstance(module, nn.Conv2d) else output.dim() - 1
-
-    def add(gradient: Tensor) -> None:
-        dims = [d for d in range(gradient.dim()) if d != channel]
-        squares[name] = squares.get(name, torch.zeros(())) + gradient.detach().square().sum(dims).double()
-
-    hook: Callable[[Tensor], None] = add
-    if output.requires_grad:
-        output.register_hook(hook)
-
-
-def _loss(output: Tensor, draw: torch.Generator) -> Tensor:
-    """Return minus the logarithm of what was drawn, summed; or the output weighted with signs."""
-    noise = _noise(output, draw).to(output.device)
-    if _scores(output):
-        # of exponential waiting times with the probabilities as rates the shortest is a draw from them
-        labels = (output.detach().float().softmax(1) / noise).argmax(1, keepdim=True)
-        return -output.log_softmax(1).gather(1, labels).sum()
-    return (output * noise).sum()
-
-
-def _scores(output: Tensor) -> bool:
-    return output.dim() == 2 and output.shape[1] > 1
-
-
-def _noise(output: Tensor, draw: torch.Generator) -> Tensor:
-    if _scores(output):
-        return torch.empty(output.shape).exponential_(generator=draw)
-    return torch.randint(0, 2, output.shape, generator=draw) * 2.0 - 1
-
-
-def _generators(output: Tensor, batches: list[Tensor], seed: int) -> list[torch.Generator]:
-    """Return one generator a draw: the stretches of one stream that all draws take, one after the other."""
-    draw = torch.Generator().manual_seed(seed)
-    made = []
-    for _ in range(DRAWS):
-        made.append(draw.clone_state())
-        for batch in batches:
-            _noise(output[:1].expand(len(batch), *output.shape[1:]), draw)
-    return made

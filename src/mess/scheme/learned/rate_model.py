@@ -12,17 +12,17 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mess.scheme.learned.rounding import rounded
+from mess.scheme.learned.rate_rounding import rounded
 
 CONTEXTS = 48  # half octaves of the mean magnitude that is expected
 LOWEST = -24  # half octaves: of the first context
 FLOOR = 0.1  # added to ratios: one more integer in an empty channel has a price
 PRIOR = 8  # integers that a context is taken to have seen before its own
 ENOUGH = 30  # integers, from which on a context's own mean says what these were like
-LONGEST = 24  # bits of a code
+MAX_CODE_BITS = 24  # bits of a code
 
 
-class Prices:
+class RateModel:
     """Code lengths by context, for all layers of a network at once.
 
     Attributes:
@@ -86,4 +86,4 @@ def _lengths(sizes: list[Tensor], places: list[Tensor]) -> Tensor:
     ratio_X1 = mean_X1 / (1 + mean_X1)
     prior_XA = ratio_X1**steps_A * (1 - ratio_X1)
     frequency_XA = (counts_XA + PRIOR * prior_XA) / (seen_X1 + PRIOR)
-    return (-frequency_XA.clamp_min(2.0**-LONGEST).log2() + (steps_A > 0)).float()
+    return (-frequency_XA.clamp_min(2.0**-MAX_CODE_BITS).log2() + (steps_A > 0)).float()

@@ -35,9 +35,9 @@ from mess.codec.streams import PLAIN_DTYPES
 from mess.errors import FormatError
 
 Named = list[tuple[str, tuple[int, ...], str]]
-MOST_TENSORS = 1 << 20
+MAX_TENSORS = 1 << 20
 NO_LAYOUT = "the layout of the network it names"  # what a reader without the zoo misses
-LONGEST_NAME = 1024
+MAX_NAME_BYTES = 1024
 BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
 KIND = re.compile(r"([MCEBb])([0-9]{1,6})|([PT-])")
 
@@ -71,7 +71,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Listing:
+class Contents:
     """What there is; nothing of it decoded yet."""
 
     network: dict[str, Any] | None
@@ -82,9 +82,9 @@ class Listing:
 
     @property
     def decoded_bytes(self) -> int:
-        """Bytes of all tensors in memory."""
+        """Bytes of all tensors in memory, and of the integers that some are computed from."""
         own = sum(self.own_numbers) * 4
-        integers = sum(math.prod(self.expansion(item)) * 16 for item in self.items if item.kind == "E")
+        integers = sum(math.prod(self.expansion(item)) * 4 for item in self.items if item.kind == "E")
         return own + integers + sum(item.decoded_bytes for item in self.items)
 
     def is_source(self, name: str) -> bool:
@@ -167,7 +167,7 @@ def make_manifest(stored: StoredModel, named: Named | None) -> tuple[dict[str, A
     return manifest, order
 
 
-def list_manifest(manifest: dict[str, Any], layout: Layout | None, where: str) -> Listing:
+def read_contents(manifest: dict[str, Any], layout: Layout | None, where: str) -> Contents:
     """Check a manifest's meaning and return it.
 
     Raises:
@@ -192,9 +192,9 @@ def list_manifest(manifest: dict[str, Any], layout: Layout | None, where: str) -
     if len(set(names)) != len(names):
         raise FormatError(where, "names that differ", "one that stands twice")
     books, own = _books(manifest.get("books"), items, where)
-    listing = Listing(network, scheme, books, own, items)
-    _check_links(listing, where)
-    return listing
+    contents = Contents(network, scheme, books, own, items)
+    _check_links(contents, where)
+    return contents
 
 
 def layout_crc(layout: Named) -> int:
@@ -234,8 +234,8 @@ def _row(name: str, entry: object, kind: str) -> list[Any]:
 
 def _from_rows(manifest: dict[str, Any], eps: list[float], where: str) -> list[Item]:
     rows = manifest["tensors"]
-    if not isinstance(rows, list) or len(rows) > MOST_TENSORS:
-        raise FormatError(where, f"a list of at most {MOST_TENSORS} tensors", "something else")
+    if not isinstance(rows, list) or len(rows) > MAX_TENSORS:
+        raise FormatError(where, f"a list of at most {MAX_TENSORS} tensors", "something else")
     items = []
     for row in rows:
         if not isinstance(row, list) or not 3 <= len(row) <= 4 or not all(isinstance(x, str) for x in row[:2]):
@@ -310,7 +310,7 @@ def _item(name: str, kind: str, shape: tuple[int, ...], dtype: str, eps: list[fl
 
 
 def _books(rows: object, items: list[Item], where: str) -> tuple[list[Codebook], list[int]]:
-    if not isinstance(rows, list) or len(rows) > MOST_TENSORS:
+    if not isinstance(rows, list) or len(rows) > MAX_TENSORS:
         raise FormatError(where, "a list of codebooks", repr(rows)[:60])
     books, own = [], []
     for row in rows:
@@ -334,23 +334,23 @@ def _books(rows: object, items: list[Item], where: str) -> tuple[list[Codebook],
     return books, own
 
 
-def _check_links(listing: Listing, where: str) -> None:
-    kinds = {name: item.kind for item in listing.items for name in item.names}
-    for item in listing.items:
+def _check_links(contents: Contents, where: str) -> None:
+    kinds = {name: item.kind for item in contents.items for name in item.names}
+    for item in contents.items:
         if item.kind == "T" and kinds.get(item.to, "T") == "T":
             raise FormatError(f"{where}: {item.name}", "to be tied to a tensor that is stored", item.to[:60])
         if item.kind in "MCE":
-            if item.book >= len(listing.books):
-                raise FormatError(f"{where}: {item.name}", f"a codebook below {len(listing.books)}", item.book)
-            if not item.dtype.startswith(("float", "bfloat")) or not listing.references(item.book):
+            if item.book >= len(contents.books):
+                raise FormatError(f"{where}: {item.name}", f"a codebook below {len(contents.books)}", item.book)
+            if not item.dtype.startswith(("float", "bfloat")) or not contents.references(item.book):
                 raise FormatError(f"{where}: {item.name}", "floats, and a codebook with references", item.dtype)
         if item.kind == "E":
-            unit = listing.books[item.book].unit
+            unit = contents.books[item.book].unit
             if not item.shape or math.prod(item.shape[1:]) % unit:
                 raise FormatError(f"{where}: {item.name}", f"rows of whole units of {unit} numbers", item.shape)
 
 
 def _checked_name(name: str, where: str) -> str:
-    if not 0 <= len(name) <= LONGEST_NAME or not name.isprintable():
-        raise FormatError(where, f"names of at most {LONGEST_NAME} printable characters", repr(name)[:60])
+    if not 0 <= len(name) <= MAX_NAME_BYTES or not name.isprintable():
+        raise FormatError(where, f"names of at most {MAX_NAME_BYTES} printable characters", repr(name)[:60])
     return name

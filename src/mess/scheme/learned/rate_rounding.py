@@ -28,26 +28,36 @@ def rounded(values_OCT: Tensor) -> Tensor:
     return values_OCT.detach().round().clamp(-LARGEST, LARGEST)
 
 
-def feedback_(moment_Gnn: Tensor) -> Tensor:
+def inverse_cholesky_(second_moment_Gnn: Tensor) -> Tensor:
     """Return U, upper triangular with Uᵀ U = H⁻¹, (G, n, n), in the memory of H, which is lost; H is damped first.
 
     Wide layers have nothing larger in memory than these matrices.
     """
-    diagonal_Gn = moment_Gnn.diagonal(dim1=1, dim2=2)
+    diagonal_Gn = second_moment_Gnn.diagonal(dim1=1, dim2=2)
     diagonal_Gn.add_(DAMPING * diagonal_Gn.mean(1, keepdim=True).clamp_min(1e-12))
-    torch.linalg.cholesky(moment_Gnn, out=moment_Gnn)
-    torch.cholesky_inverse(moment_Gnn, out=moment_Gnn)
-    return torch.linalg.cholesky(moment_Gnn, upper=True, out=moment_Gnn)
+    torch.linalg.cholesky(second_moment_Gnn, out=second_moment_Gnn)
+    torch.cholesky_inverse(second_moment_Gnn, out=second_moment_Gnn)
+    return torch.linalg.cholesky(second_moment_Gnn, upper=True, out=second_moment_Gnn)
 
 
-def layer_step(feedback_Gnn: Tensor, sensitivity_GR: Tensor, price: float) -> float:
+def spent(upper_Gnn: Tensor, second_moment_Gnn: Tensor) -> Tensor:
+    """Return what rounding with this feedback loses where the second moment is another, (G,), in squared steps/12.
+
+    Rounding errors z of a row come out as e = z·diag(1/u_jj)·U, so E[e·H·eᵀ] = s²/12·Σ_j (U·H·Uᵀ)_jj/u_jj².
+    """
+    products_Gnn = upper_Gnn @ second_moment_Gnn
+    own_Gn = upper_Gnn.diagonal(dim1=1, dim2=2)
+    return ((products_Gnn.mul_(upper_Gnn)).sum(2) / own_Gn.square()).sum(1)
+
+
+def layer_step(upper_Gnn: Tensor, sensitivity_GR: Tensor, lmbda: float) -> float:
     """Return the step of a layer: for uniform errors, D = g·s²/24u² and dD/dR = −λ give s² = 12λu²/(ln 2·g).
 
     Args:
         price: λ, distortion that one bit is worth.
     """
-    logs = 2 * feedback_Gnn.diagonal(dim1=1, dim2=2).log().mean() - sensitivity_GR.log().mean()
-    return COARSENESS * math.sqrt(12 * price / math.log(2) * math.exp(float(logs)))
+    logs = 2 * upper_Gnn.diagonal(dim1=1, dim2=2).log().mean() - sensitivity_GR.log().mean()
+    return COARSENESS * math.sqrt(12 * lmbda / math.log(2) * math.exp(float(logs)))
 
 
 def code_lengths(integers_GRIT: Tensor, largest: int) -> Tensor:
@@ -62,7 +72,7 @@ def code_lengths(integers_GRIT: Tensor, largest: int) -> Tensor:
 
 
 def round_layer(
-    target_GRn: Tensor, feedback_Gnn: Tensor, sensitivity_GR: Tensor, *, step: float, price: float, terms: int
+    target_GRn: Tensor, upper_Gnn: Tensor, sensitivity_GR: Tensor, *, step: float, lmbda: float, terms: int
 ) -> tuple[Tensor, Tensor]:
     """Return integers and the (unrounded) multiples of the step they stand for, both (G, R, n).
 
@@ -72,20 +82,20 @@ def round_layer(
 
     Args:
         target_GRn: weights in the coordinates of the basis.
-        feedback_Gnn: from `feedback_`, in the same coordinates.
+        feedback_Gnn: from `inverse_cholesky_`, in the same coordinates.
         terms: T; number j of a row belongs to term j mod T.
     """
     integers = torch.round(target_GRn / step).clamp(-LARGEST, LARGEST)
     wanted = torch.zeros_like(integers)
     for _ in range(PASSES):
         largest = int(min(integers.abs().max().item() + 1, LARGEST))
-        bits_TA = price * code_lengths(integers.reshape(-1, integers.shape[-1] // terms, terms), largest)
-        integers, wanted = _one_pass(target_GRn, feedback_Gnn, sensitivity_GR, bits_TA, step)
+        bits_TA = lmbda * code_lengths(integers.reshape(-1, integers.shape[-1] // terms, terms), largest)
+        integers, wanted = _one_pass(target_GRn, upper_Gnn, sensitivity_GR, bits_TA, step)
     return integers, wanted
 
 
 def _one_pass(
-    target_GRn: Tensor, feedback_Gnn: Tensor, sensitivity_GR: Tensor, bits_TA: Tensor, step: float
+    target_GRn: Tensor, upper_Gnn: Tensor, sensitivity_GR: Tensor, bits_TA: Tensor, step: float
 ) -> tuple[Tensor, Tensor]:
     """Return integers and what they were rounded from, column after column.
 
@@ -96,8 +106,8 @@ def _one_pass(
     rest = (target_GRn / step).permute(2, 0, 1).contiguous()  # (n, G, R): a column lies in one piece
     rest_nGR, bits = rest.numpy(), bits_TA.numpy()
     size = len(rest)
-    own_nG1 = feedback_Gnn.diagonal(dim1=1, dim2=2).T.contiguous().numpy()[:, :, None]
-    reach_nnG1 = feedback_Gnn.permute(1, 2, 0).numpy()[..., None]
+    own_nG1 = upper_Gnn.diagonal(dim1=1, dim2=2).T.contiguous().numpy()[:, :, None]
+    reach_nnG1 = upper_Gnn.permute(1, 2, 0).numpy()[..., None]
     weight_nGR = (sensitivity_GR * (0.5 * step * step)).numpy() / np.square(own_nG1)
     integers_nGR, errors = np.empty_like(rest_nGR), torch.empty(BLOCK, *rest.shape[1:], dtype=rest.dtype)
     errors_BGR = errors.numpy()
@@ -108,7 +118,7 @@ def _one_pass(
             q_GR = integers_nGR[j] = _cheapest(w_GR, weight_nGR[j], bits[j % terms], largest)
             error_GR = errors_BGR[j - start] = (w_GR - q_GR) / own_nG1[j]
             rest_nGR[j + 1 : end] -= reach_nnG1[j, j + 1 : end] * error_GR
-        reach_GmB = feedback_Gnn[:, start:end, end:].mT
+        reach_GmB = upper_Gnn[:, start:end, end:].mT
         rest[end:] -= (reach_GmB @ errors[: end - start].transpose(0, 1)).transpose(0, 1)
     return torch.from_numpy(integers_nGR).permute(1, 2, 0), rest.permute(1, 2, 0)
 
@@ -119,3 +129,18 @@ def _cheapest(w_GR: np.ndarray, weight_GR: np.ndarray, bits_A: np.ndarray, large
     choices_4GR = np.copysign(np.minimum(size_4GR, largest), nearest)
     cost_4GR = weight_GR * np.square(w_GR - choices_4GR) + bits_A[choices_4GR.astype(np.intp) + largest]
     return np.take_along_axis(choices_4GR, cost_4GR.argmin(0)[None], 0)[0]
+
+
+def round_alone(values_OC: Tensor, sensitivity_O: Tensor, *, step: float, lmbda: float) -> tuple[Tensor, Tensor]:
+    """Return integers and the multiples of the step they stand for, (O, C), where nothing is known of the inputs.
+
+    As `round_layer` with a second moment of 1, but all numbers at once, as no error is passed on.
+    """
+    wanted_OC = (values_OC / step).double()
+    integers = torch.round(wanted_OC).clamp(-LARGEST, LARGEST)
+    weight_OC = (sensitivity_O[:, None] * (0.5 * step * step)).expand_as(wanted_OC)
+    for _ in range(PASSES):
+        largest = int(min(integers.abs().max().item() + 1, LARGEST))
+        bits_A = lmbda * code_lengths(integers[..., None], largest)[0]
+        integers = torch.from_numpy(_cheapest(wanted_OC.numpy(), weight_OC.numpy(), bits_A.numpy(), largest))
+    return integers, wanted_OC

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 import os
+import pickle
+import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mess.errors import CheckpointError
 from mess.foreign_files import kind_of
 from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
 from mess.nested_weights import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
-from mess.training.checkpoint import FORMAT, check_seal, is_sealed, read_bytes
 
+SEAL = b"sha256:"  # before the SHA-256 of all that stands before it, at the end of a checkpoint of ours
+SEAL_LENGTH = len(SEAL) + 64
+CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
+
+ARCHITECTURE = {"arch", "dataset", "num_classes", "layers", "width_mult", "groups"}  # how ours is described
 # not facts as they stand: these mean something else in checkpoints of others
 OWN = ("format", "resize", "crop", "mean", "std", "architecture", "scheme", "rounds", "key", "other_keys")
 
@@ -61,6 +71,57 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
     return unwrapped(_checked(found, path)), about
 
 
+def is_sealed(content: bytes) -> bool:
+    """Return whether `content` ends with a seal, true or not."""
+    return content[-SEAL_LENGTH:].startswith(SEAL)
+
+
+def check_seal(content: bytes, path: str | os.PathLike[str]) -> None:
+    """Refuse a file that is not what was written.
+
+    Raises:
+        CheckpointError: the seal is missing (the file was cut short) or another than the content's.
+    """
+    if not is_sealed(content):
+        raise CheckpointError(path, "a whole checkpoint", "a file without its checksum: cut short, or not from MESS")
+    body = content[:-SEAL_LENGTH]
+    if content[-SEAL_LENGTH + len(SEAL) :] != hashlib.sha256(body).hexdigest().encode():
+        raise CheckpointError(path, "the content its SHA-256 was taken of", "another content: the file is damaged")
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Return a file's content, or say that it is not there."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(path, "a file", "nothing of that name") from error
+    except IsADirectoryError as error:
+        raise CheckpointError(path, "a file", "a folder") from error
+    except OSError as error:
+        found = f"one that cannot be read ({error.strerror or error})"
+        raise CheckpointError(path, "a file", found) from error
+
+
+def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
+    """Unpickle tensors, numbers, strings and containers of them, and nothing else, onto the CPU.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds anything that could run code (it is not run).
+    """
+    try:
+        with warnings.catch_warnings():  # it warns of what it is about to refuse
+            warnings.simplefilter("ignore")
+            return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if any(word in str(error) for word in CODE):
+            found = "a pickle of other objects, which could run code; it was not loaded"
+            raise CheckpointError(path, "plain tensors, numbers and strings", found) from error
+        raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+        # torch.load has no error of its own: each of these is what some damaged file makes it raise
+        raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
+
+
 def _from_safetensors(content: bytes, path: str | os.PathLike[str]) -> object:
     from safetensors import SafetensorError
     from safetensors.torch import load
@@ -81,9 +142,10 @@ def _facts(read: object, *, ours: bool) -> dict[str, Any]:
         if isinstance(name, str) and isinstance(value, (int, float, str)) and name not in OWN
     }
     about |= {name: list(map(float, read[name])) for name in ("mean", "std") if _is_colour(read.get(name), name)}
-    if (ours or read.get("format") == FORMAT) and isinstance(read.get("architecture"), dict):
+    named = read.get("architecture")
+    if isinstance(named, dict) and (ours or named.keys() == ARCHITECTURE):
         about |= {name: read[name] for name in ("resize", "crop") if type(read.get(name)) is int}
-        about["architecture"] = read["architecture"]
+        about["architecture"] = named
     return about
 
 

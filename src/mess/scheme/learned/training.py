@@ -15,41 +15,52 @@ from torch import Tensor, nn
 
 from mess.errors import CheckpointError
 from mess.scheme.learned.latent import Coded, within
-from mess.scheme.learned.prices import Prices
-from mess.scheme.learned.rounding import rounded
-from mess.scheme.learned.storing import Learned, LearnedLayer, rebuild_layer
+from mess.scheme.learned.learn import Learned, LearnedLayer, rebuild_layer
+from mess.scheme.learned.rate_model import RateModel
+from mess.scheme.learned.rate_rounding import rounded
 from mess.scheme.parametrized import OWN, Parametrized
+from mess.scheme.ties import find_ties
 
 REFRESH = 50  # steps between two looks at how long the integers' codes are
 VECTOR_RATE = 0.1  # learning rate of steps, BatchNorm and biases, over that of the latent numbers
 
 
-class Priced(Parametrized):
+class RateTraining(Parametrized):
     """A network that computes with decoded weights, and knows what they cost.
 
     Args:
         model: changed in place.
         learned: integers, steps and references to start from.
+        rate_weight: nats of loss that one bit a weight costs.
     """
 
-    def __init__(self, model: nn.Module, learned: Learned) -> None:
+    def __init__(self, model: nn.Module, learned: Learned, rate_weight: float = 0.0) -> None:
         super().__init__(model)
-        self.learned = learned
+        self.learned, self.rate_weight = learned, rate_weight
         self.steps = 0
+        ties = find_ties(model.state_dict())
         for name, layer in learned.layers.items():
             basis_TT = learned.bases[layer.basis] if layer.basis is not None else None
-            values_OCT = within(layer.integers_OCT, layer.wanted_OCT)
-            self.attach(name, Coded(values_OCT, layer.step, basis_TT, layer.shape))
-        self.prices = Prices(self.latents())
+            values_OCT = within(layer.integers_OCT, layer.unrounded_OCT)
+            coded = Coded(values_OCT, layer.step, basis_TT, layer.shape)
+            first = ties.get(name, name)
+            # layers that share the weight go on sharing it: the same latent tensor, the same step
+            for same in dict.fromkeys((name, first, *(n for n, to in ties.items() if to == first))):
+                self.attach(same, coded)
+        self.rate_model = RateModel(self.latents())
         self.numbers = sum(values_OCT.numel() for values_OCT in self.latents().values())
 
     def latents(self) -> dict[str, Tensor]:
         """Return the numbers that are trained, in steps, by the name of the weight."""
-        return {name: self.latent(name) for name in self.layers}
+        return {name: self.latent(name) for name in self.learned.layers}
 
-    def bits_a_weight(self) -> Tensor:
+    def penalty(self) -> Tensor:
+        """Return the price of the estimated bits."""
+        return self.rate_weight * self.bits_per_weight()
+
+    def bits_per_weight(self) -> Tensor:
         """Return the estimated bits of all integers over their number, differentiable."""
-        return self.prices.bits(self.latents()) / self.numbers
+        return self.rate_model.bits(self.latents()) / self.numbers
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return groups for Adam: latent numbers, in steps, and all else at a tenth of their rate."""
@@ -63,7 +74,7 @@ class Priced(Parametrized):
         """Look at the code lengths again when it is time."""
         self.steps += 1
         if self.steps % REFRESH == 0:
-            self.prices.refresh(self.latents())
+            self.rate_model.refresh(self.latents())
 
     @torch.no_grad()
     def current(self, plain: nn.Module) -> Learned:
@@ -74,7 +85,7 @@ class Priced(Parametrized):
             values_OCT = self.latent(name).detach().cpu()
             step = float(self.computed(name).log_step.detach().exp().float())
             layers[name] = replace(
-                layer, integers_OCT=rounded(values_OCT).to(torch.int32), step=step, wanted_OCT=values_OCT
+                layer, integers_OCT=rounded(values_OCT).to(torch.int32), step=step, unrounded_OCT=values_OCT
             )
             plain.get_parameter(name).copy_(rebuild_layer(layers[name], self.learned.bases))
         return Learned(layers, self.learned.bases, plain.eval())
@@ -82,12 +93,12 @@ class Priced(Parametrized):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs beside the plain weights."""
         own = {name: tensor for name, tensor in self.model.state_dict().items() if OWN in name}
-        prices = {"bits": self.prices.bits_XA, "places": self.prices.places}
+        rate_model = {"bits": self.rate_model.bits_XA, "places": self.rate_model.places}
         bases = [[list(key), basis_TT] for key, basis_TT in self.learned.bases.items()]
         shapes = {
             name: [layer.basis and list(layer.basis), list(layer.shape)] for name, layer in self.learned.layers.items()
         }
-        return {"coded": own, "prices": prices, "steps": self.steps, "bases": bases, "layers": shapes}
+        return {"coded": own, "prices": rate_model, "steps": self.steps, "bases": bases, "layers": shapes}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -96,17 +107,19 @@ class Priced(Parametrized):
         Raises:
             CheckpointError: the state of another scheme or network.
         """
-        prices = state.get("prices", {})
-        if set(prices.get("places", ())) != set(self.layers):
+        rate_model = state.get("prices", {})
+        if set(rate_model.get("places", ())) != set(self.learned.layers):
             raise CheckpointError("checkpoint", "a run with version v4", "another one, or none")
         self.model.load_state_dict(state["coded"], strict=False)
-        self.prices.bits_XA = prices["bits"].to(self.prices.bits_XA)
-        self.prices.places = {name: prices["places"][name].to(now) for name, now in self.prices.places.items()}
+        self.rate_model.bits_XA = rate_model["bits"].to(self.rate_model.bits_XA)
+        self.rate_model.places = {
+            name: rate_model["places"][name].to(now) for name, now in self.rate_model.places.items()
+        }
         self.steps = int(state["steps"])
 
 
 def resumed_start(state: Mapping[str, Any], model: nn.Module) -> Learned:
-    """Return what `Priced` needs to be put together again before it takes up `state`.
+    """Return what `RateTraining` needs to be put together again before it takes up `state`.
 
     Raises:
         CheckpointError: the state of another scheme.

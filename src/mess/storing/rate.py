@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
+from mess import codec
 from mess.codec import StoredModel
 from mess.errors import OptionError
-from mess.scheme.learned import Learned, LearnOptions, learn, trimmed
-from mess.scheme.learned.passes import Progress, batched
+from mess.models.described import layout_of
+from mess.scheme.learned import LearnOptions, split_batches
+from mess.scheme.learned.inputs import MAX_INPUTS
+from mess.storing.entries import Coded
+from mess.storing.load import to_tensors
 
 BELOW = 0.99  # of the target size: a file lands between this and the target
 AIMED_AT = 0.995  # of the target size
 NEAR = 0.01  # how near, in the logarithm of bytes, drafts come to the target
-MOST_TRIM = 0.5  # of a bin: as far as taking off bytes at the end goes
 DRAFT_INPUTS = 128
 DRAFT_HELD = 1024  # inputs that a draft's loss is measured on
 DRAFTS = 8  # at most, to find a rate
 FULL_RUNS = 4  # at most for a drop, once a rate is found
-SIZE_RUNS = 6  # at most for a size
+SIZE_RUNS = 10  # at most for a size
 SMALLEST, LARGEST = 1e-6, 10.0  # nats
 USUAL_POWER = 2.5  # by which the divergence changes with the size, until two points say
 # Loss of accuracy is about proportional to the divergence; ResNets and a WideResNet lost two thirds of what drafts did.
@@ -38,23 +41,37 @@ NEAR_DROP = (0.75, 1.25)  # of the drop looked for: near enough for a draft
 ENOUGH = 0.6  # of the drop allowed: a file that loses as much need not lose more
 AIM = 0.8  # of the drop allowed
 CLOSE = 1.25  # rates that differ by less than this factor lose the same
+USUAL_DROP = 1.0  # default budget of accuracy, in points
+MIN_HELD_OUT = 128  # inputs, below which a point cannot be seen
 Point = tuple[float, int]  # divergence in nats, bytes of the file
 
 
 @dataclass(frozen=True)
-class Held:
+class HeldOut:
     """Inputs that nothing is learned from, to measure on what a stored network has lost.
 
     Attributes:
-        labels: what is right; None: the float network's answers are right with the probability that it gives them.
+        labels: what is right; None: the float network is right with the probability that it gives to its own classes.
     """
 
     inputs: Tensor
     labels: Tensor | None
 
-    def first(self, count: int | None) -> Held:
+    def first(self, count: int | None) -> HeldOut:
         """Return the first `count` of them, or all."""
-        return Held(self.inputs[:count], self.labels[:count] if self.labels is not None else None)
+        return HeldOut(self.inputs[:count], self.labels[:count] if self.labels is not None else None)
+
+    def usual_drop(self, module: nn.Module) -> float | None:
+        """Return the default accuracy budget; None where there is too little to measure it on, or no class scores."""
+        if len(self.inputs) < MIN_HELD_OUT or predict(module, self.inputs[:1]).dim() != 2:
+            return None
+        return USUAL_DROP
+
+
+def held_apart(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, HeldOut]:
+    """Part what to learn from, the first `MAX_INPUTS` or three quarters, from what to measure on: the rest."""
+    count = MAX_INPUTS if len(inputs) >= MAX_INPUTS + MAX_INPUTS // 4 else len(inputs) - len(inputs) // 4
+    return inputs[:count], HeldOut(inputs[count:], labels[count:] if labels is not None else None)
 
 
 @dataclass(frozen=True)
@@ -63,83 +80,84 @@ class Search:
 
     Attributes:
         inputs: what it is looked at with.
-        held: other inputs, which what it lost is measured on.
+        held_out: other inputs, which what it lost is measured on.
         learning: all but the rate.
-        store: makes the form that is written.
-        restore: makes of it the weights that are read.
-        size: bytes that this form takes in a file.
+        rounded: (inputs, learning, draft) → the network in the codec's form.
+        write: makes of that the whole of what is written.
+        self_contained: names and shapes count, too.
     """
 
     module: nn.Module
     inputs: Tensor
-    held: Held
+    held_out: HeldOut
     learning: LearnOptions
-    store: Callable[[Learned], StoredModel]
-    restore: Callable[[StoredModel], Mapping[str, Tensor]]
-    size: Callable[[StoredModel], int]
-    progress: Progress
+    rounded: Callable[[Tensor, LearnOptions, bool], Coded]
+    write: Callable[[Coded], StoredModel]
+    self_contained: bool
 
-    def learned(self, divergence: float) -> Learned:
+    def settled(self, divergence: float) -> Coded:
         """Round the network at a rate, and distil."""
-        return learn(self.module, self.inputs, replace(self.learning, divergence=divergence), progress=self.progress)
+        return self.rounded(self.inputs, replace(self.learning, divergence=divergence), False)
 
-    def rounded(self, divergence: float, count: int | None = None) -> Learned:
+    def draft(self, divergence: float, count: int | None = None) -> Coded:
         """Round it without distilling, which takes longest, with a look at all inputs or the first `count`."""
-        options = replace(self.learning, divergence=divergence)
-        return learn(self.module, self.inputs[:count], options, progress=self.progress, draft=True)
+        return self.rounded(self.inputs[:count], replace(self.learning, divergence=divergence), True)
 
-    def to_size(self, target: int) -> StoredModel:
-        """Find a rate on quick drafts, and change it until a whole run takes 99 to 100 % of the target."""
+    def size(self, coded: Coded) -> int:
+        """Return the bytes of the file."""
+        stored = self.write(coded)
+        return len(codec.encode_model(stored, None if self.self_contained or stored.network is None else layout_of))
+
+    def to_size(self, target: int) -> Coded:
+        """Find a rate on quick drafts, and change it until a whole run takes 99 to 100 % of the target.
+
+        Raises:
+            OptionError: a size that the coarsest rate does not reach.
+        """
         points: list[Point] = []
         divergence = self.learning.divergence
         while len(points) < DRAFTS:
-            points.append((divergence, self._sized(self.rounded(divergence, DRAFT_INPUTS))[0]))
+            points.append((divergence, self.size(self.draft(divergence, DRAFT_INPUTS))))
             stuck = len(points) > 1 and points[-1][1] == points[-2][1]
             if points[-1][1] > target and (stuck or divergence == LARGEST):
-                raise OptionError("--target-size", f"at least {points[-1][1]:,} bytes for this network", f"{target:,}")
+                raise _unreachable(points[-1][1], target)
             divergence = _next_divergence(points, target)
             if stuck or abs(math.log(points[-1][1] / target)) < NEAR or divergence == points[-1][0]:
                 break
-        best: tuple[int, StoredModel | None] = (0, None)
+        best: tuple[int, Coded] | None = None
         runs: list[Point] = []
-        above: tuple[int, Learned | None] = (1 << 62, None)
-        while len(runs) < SIZE_RUNS and best[0] < BELOW * target:
-            learned = self.learned(divergence)
-            size, stored = self._sized(learned)
+        while best is None or (len(runs) < SIZE_RUNS and best[0] < BELOW * target):
+            coded = self.settled(divergence)
+            size = self.size(coded)
             runs.append((divergence, size))
-            if size > target:
-                above = min(above, (size, learned), key=lambda pair: pair[0])
-            else:
-                best = max(best, (size, stored), key=lambda pair: pair[0])
+            if size <= target and (best is None or size > best[0]):
+                best = (size, coded)
             following = _next_divergence(runs, AIMED_AT * target, _power(points))
             if following == divergence:  # as coarse or as fine as it gets
                 break
             divergence = following
-        if best[1] is None and above[1] is not None:  # take off whatever it needs; no other numbers make up for that
-            best = self._trimmed(above[1], target) or best
-        if best[1] is None:
-            least = min(size for _, size in runs)
-            raise OptionError("--target-size", f"at least {least:,} bytes for this network", f"{target:,}")
+        if best is None:
+            raise _unreachable(min(size for _, size in runs), target)
         return best[1]
 
-    def to_drop(self, drop: float) -> StoredModel:
+    def to_drop(self, drop: float) -> Coded:
         """Find a rate on quick drafts, and change it until rounding loses no more than `drop` points, nor much less.
 
         Then distil; what comes of it is taken where it loses less.
 
         Raises:
-            OptionError: points that are not above 0, or fewer than the finest rates lose.
+            OptionError: nothing held out to measure on, or fewer points than the finest rates lose.
         """
-        if drop <= 0:
-            raise OptionError("--max-drop", "points above 0", drop)
+        if not len(self.held_out.inputs):
+            raise OptionError("--max-drop", "at least 4 calibration inputs", len(self.inputs))
         divergence = self._drafted(DRAFT_LOSS * drop)
         fine, coarse = 0.0, math.inf  # the coarsest rate that kept to the drop, and the finest that did not
-        best: tuple[float, StoredModel] | None = None
+        best: tuple[float, Coded] | None = None
         for run in range(DRAFTS):
-            stored = self.store(self.rounded(divergence))
-            lost = self.lost(stored)
+            coded = self.draft(divergence)
+            lost = self.lost(coded)
             if lost <= drop:
-                fine, best = divergence, (lost, stored)
+                fine, best = divergence, (lost, coded)
             else:
                 coarse = divergence
             done = ENOUGH * drop <= lost <= drop or (best is not None and run >= FULL_RUNS - 1)
@@ -152,69 +170,55 @@ class Search:
         if best is None:
             raise OptionError("--max-drop", "more points for this network", drop, "Try a larger one")
         if self.learning.steps:
-            distilled = self.store(self.learned(fine))
+            distilled = self.settled(fine)
             best = min(best, (self.lost(distilled), distilled), key=lambda pair: pair[0])
         return best[1]
 
-    def lost(self, stored: StoredModel, count: int | None = None) -> float:
+    def lost(self, coded: Coded, count: int | None = None) -> float:
         """Return points of accuracy that a file loses on the inputs held apart, or the first `count` of them."""
         again = copy.deepcopy(self.module)
-        again.load_state_dict(self.restore(stored))
-        return accuracy_lost(self._answers[:count], again, self.held.first(count))
+        again.load_state_dict(to_tensors(self.write(coded)))
+        return accuracy_lost(self._float_scores[:count], again, self.held_out.first(count))
 
     @cached_property
-    def _answers(self) -> Tensor:
-        return answers(self.module, self.held.inputs)
+    def _float_scores(self) -> Tensor:
+        return predict(self.module, self.held_out.inputs)
 
     def _drafted(self, drop: float) -> float:
         divergence = self.learning.divergence
         for _ in range(DRAFTS):
-            lost = self.lost(self.store(self.rounded(divergence, DRAFT_INPUTS)), DRAFT_HELD)
+            lost = self.lost(self.draft(divergence, DRAFT_INPUTS), DRAFT_HELD)
             if NEAR_DROP[0] * drop <= lost <= NEAR_DROP[1] * drop or not SMALLEST < divergence < LARGEST:
                 break
             divergence = _scaled(divergence, drop, lost)
         return divergence
 
-    def _sized(self, learned: Learned) -> tuple[int, StoredModel]:
-        stored = self.store(learned)
-        return self.size(stored), stored
-
-    def _trimmed(self, learned: Learned, target: int) -> tuple[int, StoredModel] | None:
-        """Bisect the margin that numbers lose until the file fits; None where `MOST_TRIM` is too little."""
-        low, high = 0.0, MOST_TRIM
-        best = self._sized(trimmed(learned, high))
-        if best[0] > target:
-            return None
-        for _ in range(12):
-            if best[0] >= AIMED_AT * target:
-                break
-            middle = (low + high) / 2
-            found = self._sized(trimmed(learned, middle))
-            low, high = (middle, high) if found[0] > target else (low, middle)
-            best = found if found[0] <= target else best
-        return best
-
 
 @torch.inference_mode()
-def answers(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Return what a network answers in eval mode and in float32; it is left as it is."""
+def predict(module: nn.Module, inputs: Tensor) -> Tensor:
+    """Return a network's outputs in eval mode and in float32; it is left as it is."""
     module = copy.deepcopy(module).cpu().float().eval()
-    return torch.cat([module(batch) for batch in batched(inputs)])
+    return torch.cat([module(batch) for batch in split_batches(inputs)])
 
 
-def accuracy_lost(before: Tensor, stored: nn.Module, held: Held) -> float:
-    """Return points of accuracy that a stored network lost on inputs whose float `answers` are `before`.
+def accuracy_lost(before: Tensor, stored: nn.Module, held_out: HeldOut) -> float:
+    """Return points of accuracy that a stored network lost on inputs whose float scores are `before`.
 
     Raises:
-        OptionError: answers that are no class scores.
+        OptionError: outputs that are no class scores.
     """
     if before.dim() != 2:
         raise OptionError("--max-drop", "a network whose output is class scores", tuple(before.shape))
-    was, now = before.argmax(1), answers(stored, held.inputs).argmax(1)
-    if held.labels is not None:
-        return 100 * float((was == held.labels).float().mean() - (now == held.labels).float().mean())
+    was, now = before.argmax(1), predict(stored, held_out.inputs).argmax(1)
+    if held_out.labels is not None:
+        labels = held_out.labels
+        return 100 * float((was == labels).float().mean() - (now == labels).float().mean())
     trust = before.softmax(1)
     return 100 * float((trust.gather(1, was[:, None]) - trust.gather(1, now[:, None])).mean())
+
+
+def _unreachable(least: int, target: int) -> OptionError:
+    return OptionError("--target-size", f"at least {least:,} bytes for this network", f"{target:,}")
 
 
 def _scaled(divergence: float, wanted: float, lost: float) -> float:

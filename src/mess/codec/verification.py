@@ -53,7 +53,7 @@ def _read_back(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) 
     if sys.executable:
         with suppress(OSError):
             process = subprocess.run(  # noqa: S603 - this very interpreter, on a file of ours
-                [sys.executable, "-m", "mess.verification", path],
+                [sys.executable, "-m", "mess.codec.verification", path],
                 input=json.dumps(named),
                 capture_output=True,
                 text=True,

@@ -17,12 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
-from mess.errors import CheckpointError, OptionError
-from mess.scheme.geometry import Geometry
-from mess.scheme.kernels import Group, plan
-from mess.scheme.matching import match_tensor, rebuild_tensor
+from mess.scheme.matched.geometry import Geometry
+from mess.scheme.matched.matching import match_tensor, rebuild_tensor
+from mess.scheme.matched.penalties import reference_penalty
+from mess.scheme.matched.plan import Group, plan
 from mess.scheme.parametrized import Parametrized, owner
 from mess.scheme.rounding import round_to_bits
 from mess.scheme.versions import Scheme
@@ -61,33 +60,33 @@ class _Live:
         return self.source.reference_units(self.layer.weight)  # type: ignore[arg-type]
 
 
-class _Rounded(nn.Module):
-    """Latent kernels → rounded to a few bits; the gradient passes straight through."""
-
-    def __init__(self, bits: int) -> None:
-        super().__init__()
-        self.bits = bits
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """Return the rounded kernels."""
-        return weight + (round_to_bits(weight, self.bits) - weight).detach()
-
-
-class Decoded(Parametrized):
+class ReferenceTraining(Parametrized):
     """A network whose matched layers run through their stored form.
 
     Args:
         model: changed in place; `detach` undoes it.
         scheme: which references stand for what; with `quant_bits`, what is matched and fitted are W rounded.
         pointwise, linear: as in `plan`.
+        rematch_every: epochs between two searches for the best references; None: they stay.
+        nuclear, pearson: scales of the penalties on the references, see `penalties`.
 
     Raises:
         OptionError: the scheme does not fit the network.
     """
 
-    def __init__(self, model: nn.Module, scheme: Scheme, *, pointwise: int | None = None, linear: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        scheme: Scheme,
+        *,
+        pointwise: int | None = None,
+        linear: bool = False,
+        rematch_every: int | None = None,
+        nuclear: float = 0.0,
+        pearson: float = 0.0,
+    ) -> None:
         super().__init__(model)
-        self.scheme = scheme
+        self.scheme, self.rematch_every, self.nuclear, self.pearson = scheme, rematch_every, nuclear, pearson
         made = plan(model, scheme, pointwise=pointwise, linear=linear)
         self.groups: tuple[Group, ...] = made.groups
         self._sources: list[_Live] = []
@@ -101,6 +100,15 @@ class Decoded(Parametrized):
                 # layers that share the weight go on sharing it: the same latent tensor, the same projection
                 for name in (target.name, *(n for n, first in made.tied.items() if first == target.name)):
                     self.attach(name, projected)
+
+    def before_epoch(self, epoch: int) -> None:
+        """Choose references again when it is time."""
+        if self.rematch_every is not None and epoch and epoch % self.rematch_every == 0:
+            self.rematch()
+
+    def penalty(self) -> Tensor | None:
+        """Return the penalties on the references."""
+        return reference_penalty(self.references(), self.nuclear, self.pearson)
 
     @torch.no_grad()
     def rematch(self) -> float:
@@ -121,22 +129,13 @@ class Decoded(Parametrized):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs beside the plain weights: latent kernels and indices."""
-        return {
-            "latent": {name: self.latent(name).detach() for name in self.layers},
-            "index": {name: self.computed(name).index_N for name in self.layers},
-        }
+        return {**super().state_dict(), "index": {name: self.computed(name).index_N for name in self.layers}}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what `state_dict` gave.
-
-        Raises:
-            CheckpointError: the state of another scheme or network.
-        """
-        if set(state.get("latent", ())) != set(self.layers):
-            raise CheckpointError("checkpoint", f"a run with scheme {self.scheme.version}", "another one, or none")
+        """Take up what `state_dict` gave; raises CheckpointError."""
+        super().load_state_dict(state)
         for name in self.layers:
-            self.latent(name).copy_(state["latent"][name])
             self.computed(name).index_N.copy_(state["index"][name])
 
     def _matched(self, weight: Tensor, target: Geometry, live: _Live) -> Tensor:
@@ -153,20 +152,6 @@ def project_(model: nn.Module, scheme: Scheme, *, pointwise: int | None = None, 
             matches = match_tensor(_to_fit(weight, scheme), target, refs_KU, scheme.fit)
             rebuilt = rebuild_tensor(matches, target, refs_KU)
             weight.copy_(rebuilt)
-
-
-def attach_rounding(model: nn.Module, bits: int) -> list[nn.Module]:
-    """Let every convolution with kernels larger than 1x1 run rounded to `bits` bits; return these layers.
-
-    Raises:
-        OptionError: there is none.
-    """
-    layers = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.weight[0, 0].numel() > 1]
-    if not layers:
-        raise OptionError("--quant", "a network with convolutions larger than 1x1", "none")
-    for layer in layers:
-        parametrize.register_parametrization(layer, "weight", _Rounded(bits))
-    return list(layers)
 
 
 def _project(units_NU: Tensor, chosen_NU: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mess.scheme.geometry import Geometry
+from mess.scheme.matched.geometry import Geometry
 
 BLOCK = 512  # units of a tile
 TILE = 1 << 17  # pairs of a tile: three arrays of float32 in 1.5 MiB, about a core's own cache

@@ -8,6 +8,13 @@ from torch import Tensor
 EPSILON = 4 * torch.finfo(torch.float32).eps  # of a unit's length: below this a deviation from the mean is rounding
 
 
+def reference_penalty(references: list[Tensor], nuclear: float, pearson: float) -> Tensor | None:
+    """Return the sum of both penalties over groups of references, or None where both scales are 0."""
+    terms = [nuclear_penalty(refs_KU, nuclear) for refs_KU in references if nuclear]
+    terms += [pearson_penalty(refs_KU, pearson) for refs_KU in references if pearson]
+    return torch.stack(terms).sum() if terms else None
+
+
 def nuclear_penalty(refs_KU: Tensor, scale: float) -> Tensor:
     """Return scale / ‖G‖_*: references that span more have a larger nuclear norm (the sum of singular values)."""
     return scale / torch.linalg.svdvals(refs_KU.float()).sum().clamp_min(1e-12)

@@ -1,0 +1,40 @@
+"""What a `.mess` file says of its network, and what follows from it: the names and shapes that it need not store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mess.errors import FormatError, OptionError
+from mess.models.architecture import Architecture
+from mess.models.zoo import layout
+
+# what a description carries beside the fields of `Architecture`: the input that the network was trained on
+INPUT_FACTS = ("mean", "std")
+
+
+def layout_of(network: dict[str, Any]) -> list[tuple[str, tuple[int, ...], str]]:
+    """Return names, shapes and dtypes of the network that a file names.
+
+    Raises:
+        FormatError: it names none that exists.
+    """
+    return layout(architecture_of(network))
+
+
+def architecture_of(network: Mapping[str, Any]) -> Architecture:
+    """Return the architecture a file names; see `layout_of`."""
+    try:
+        return Architecture.from_dict({name: value for name, value in network.items() if name not in INPUT_FACTS})
+    except OptionError as error:
+        raise FormatError("network", "a network of the zoo", error) from error
+
+
+def describe(
+    architecture: Architecture | None, about: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return what a file says of the network, its input's mean and std with it, and the facts left for the scheme."""
+    facts = dict(about)
+    if architecture is None:
+        return None, facts
+    return architecture.to_dict() | {name: facts.pop(name) for name in INPUT_FACTS if name in facts}, facts

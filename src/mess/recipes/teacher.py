@@ -1,0 +1,95 @@
+"""What training through version 4 starts from, and the float network that it follows."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mess import codec, models
+from mess.models import Architecture
+from mess.models.described import layout_of
+from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
+from mess.recipes.sources import calibration_inputs, open_teacher
+from mess.scheme.learned import Learned, LearnOptions, learn, resumed_start
+from mess.storing import decoded
+from mess.training.checkpoint import find
+
+FINER = 3.0  # how much less divergence a float network is rounded with, to begin with, than its price asks for
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A float network whose predictions are learned; of any architecture with as many classes."""
+
+    model: nn.Module
+    architecture: Architecture
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resume needs."""
+        return {"teacher": self.model.state_dict(), "teacher_architecture": self.architecture.to_dict()}
+
+    def loss(self, precision: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """Return the loss against its predictions, in place of labels.
+
+        With labels, gradients say so little about a single number in an epoch that integers wander, and wandering
+        integers cost bits. A network's predictions give gradients that vanish where the stored one agrees.
+        """
+        model = self.model
+
+        def follow(logits_NC: Tensor, images_NCHW: Tensor, _labels_N: Tensor) -> Tensor:
+            device = images_NCHW.device
+            with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision != "32"):
+                taught_NC = model.to(device)(images_NCHW).float().log_softmax(1)
+            return F.kl_div(logits_NC.float().log_softmax(1), taught_NC, log_target=True, reduction="sum")
+
+        return follow
+
+
+def rate_start(
+    model: nn.Module,
+    path: Path | None,
+    rate: RateChoice,
+    data: DataChoice,
+    seed: int,
+    resumed: Mapping[str, Any] | None,
+) -> Learned:
+    """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
+
+    A float network is first rounded more finely than the price asks for: training lets the last bytes go one by one,
+    where a network that was rounded as coarsely as it will end would have to be learned again. For one bit λ is
+    2·ln 2·divergence / weights there (`LearnOptions`) and rate weight / weights here.
+    """
+    if resumed is not None:
+        return resumed_start(resumed["extra"], model)
+    if path is not None and path.suffix == ".mess":
+        return decoded(codec.read_model(path, layout=layout_of), model)
+    options = LearnOptions(rate.weight / (2 * math.log(2) * FINER), seed=seed)
+    return learn(model, calibration_inputs(data), options, draft=True)
+
+
+def rate_teacher(model: nn.Module, job: Job, rate: RateChoice, resumed: Mapping[str, Any] | None) -> Teacher | None:
+    """Return the float network whose predictions are learned, or None for labels; see `RateChoice`."""
+    architecture = job.architecture
+    if resumed is not None:
+        if "teacher" not in resumed["extra"]:
+            return None
+        if "teacher_architecture" in resumed["extra"]:  # runs begun before had their own
+            architecture = Architecture.from_dict(resumed["extra"]["teacher_architecture"])
+        teacher = models.build(architecture, initialised=False)
+        teacher.load_state_dict(resumed["extra"]["teacher"])
+    elif rate.teacher == LABELS or (rate.teacher is None and job.mode == "retrain"):
+        return None
+    elif rate.teacher is None:
+        teacher = copy.deepcopy(model)
+    else:
+        teacher, architecture = open_teacher(find(rate.teacher, job.folder), architecture)
+    teacher = teacher.eval().requires_grad_(False)
+    return Teacher(teacher.to(memory_format=torch.channels_last), architecture)  # type: ignore[call-overload]

@@ -1,0 +1,277 @@
+"""A network to integers and references, layer by layer."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mess.errors import OptionError
+from mess.scheme.learned.basis import shared_bases
+from mess.scheme.learned.distilling import distil
+from mess.scheme.learned.inputs import NORMS
+from mess.scheme.learned.latent import Latent
+from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
+from mess.scheme.learned.layerwise import LayerwiseForward, StageProgress, no_progress, split_batches
+from mess.scheme.learned.memory import give_back
+from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_
+from mess.scheme.learned.outputs import known_outputs
+from mess.scheme.learned.rate_rounding import inverse_cholesky_, layer_step, round_alone, round_layer, spent
+from mess.scheme.learned.sensitivity import Sensitivity, output_sensitivity
+
+# Divergence of unseen inputs over what would be at high rates: steps are coarser, zeros wider, networks not linear.
+# 7 to 25 on ResNets of CIFAR-10 and mobile networks of ImageNet.
+STRAYS = 12.0
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
+PLENTY = 256  # patches for each number of a row in half of the inputs, from which on H is taken as it is
+MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
+MIN_BITS, MAX_BITS = 6, 12  # of vectors with a step; beyond: float16
+DEAD = 1e-12  # variance of a channel whose input never varies
+WIDE = 2048  # numbers a row, from which on a layer's moments are the most there is in memory
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    """How far to go; validates itself.
+
+    Attributes:
+        divergence: nats by which the stored network's predictions on unseen inputs may stray from the float network's
+            (of answers that are no class scores: squared error over variance), about, since it is estimated:
+            λ = 2·ln 2·divergence / (`STRAYS`·weights). Smaller: more bytes.
+        steps: of distilling; 0 leaves it out.
+        seed: of sampled predictions and of the order of inputs.
+    """
+
+    divergence: float = 0.002
+    steps: int = 200
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.divergence < 100:
+            raise OptionError("divergence", "a number of nats in 0…100", self.divergence)
+        if self.steps < 0:
+            raise OptionError("steps", "0 or more", self.steps)
+
+
+@dataclass(frozen=True)
+class LearnedLayer:
+    """A weight as Σ_t q_t·R_t.
+
+    Attributes:
+        integers_OCT: q, (outputs, inputs a group or numbers, terms) int32.
+        step: float32 that all of q is multiplied with.
+        basis: whose references; None: one reference, the number 1.
+        shape: of the weight.
+        wanted_OCT: the multiples of the step that q was rounded from.
+    """
+
+    integers_OCT: Tensor
+    step: float
+    basis: Basis | None
+    shape: tuple[int, ...]
+    unrounded_OCT: Tensor
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A network in version 4.
+
+    Attributes:
+        layers: by name of the weight in the state dict.
+        bases: references of each kind of kernel, (T, T) rows, multiples of `basis_step`.
+        model: the network with decoded weights and settled vectors, in eval mode.
+        vector_bits: of BatchNorm vectors (as scale and shift, under the names of weight and bias), biases and others.
+    """
+
+    layers: dict[str, LearnedLayer]
+    bases: dict[Basis, Tensor]
+    model: nn.Module
+    vector_bits: dict[str, int] = field(default_factory=dict)
+
+
+def learn(
+    model: nn.Module,
+    inputs: Tensor,
+    options: LearnOptions,
+    *,
+    progress: StageProgress = no_progress,
+    draft: bool = False,
+) -> Learned:
+    """Round a network.
+
+    Args:
+        model: stays as it is.
+        inputs: what the network is to be looked at with, as it takes it; no labels.
+        draft: leave out distilling: quick, for finding a rate.
+
+    Raises:
+        OptionError: a network without a convolution or linear layer that runs.
+    """
+    original = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
+    original = original.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
+    stored = copy.deepcopy(original).requires_grad_(True)
+    # given images may come class by class; some layers look at the first of them only
+    inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
+    if inputs.dim() == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    layers, twins = weight_layers(stored, inputs[:1]), weight_layers(original, inputs[:1])
+    if not any(layer.calls for layer in layers):
+        raise OptionError(
+            "version v4", "a network with convolutions or linear layers", "none that runs on these inputs"
+        )
+    outputs = known_outputs(original, inputs)
+    sensitivity = output_sensitivity(original, twins, inputs, outputs, seed=options.seed, progress=progress)
+    bases = shared_bases(layers)
+    lmbda = lambda_for(layers, options)
+    latents: dict[str, Latent] = {}
+    batches = split_batches(inputs)
+    with (
+        LayerwiseForward(stored, layers, batches) as stored_passes,
+        LayerwiseForward(original, twins, batches) as original_passes,
+    ):
+        for number, layer in enumerate(layers):
+            progress("rounding", number, len(layers))
+            if layer.weight[0].numel() >= WIDE:
+                give_back()
+            basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
+            if layer.calls:
+                halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
+                latents[layer.name] = latent = _rounded(layer, halves, channels, basis, lmbda)
+                del halves
+            else:
+                latents[layer.name] = latent = _rounded_alone(layer, channels, lmbda)
+            layer.weight.data = latent.weight().detach()
+            stored_passes.settle(layer.name)
+            original_passes.settle(layer.name)
+    if options.steps and not draft:
+        distil(
+            stored, original, latents, inputs, outputs,
+            steps=options.steps, lmbda=lmbda, seed=options.seed, progress=progress,
+        )  # fmt: skip
+    return _finished(stored, layers, latents, bases, vector_bits(stored, sensitivity, lmbda))
+
+
+def lambda_for(layers: list[WeightLayer], options: LearnOptions) -> float:
+    """Return λ, the divergence that one bit is worth: at high rates D falls by the factor 2^(−2/weights) a bit."""
+    return 2 * math.log(2) * options.divergence / (STRAYS * sum(layer.weight.numel() for layer in layers))
+
+
+def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:
+    """Return the weight as the file's reader does: float32, q·step rounded, times R_t, summed term after term."""
+    scaled = layer.integers_OCT.float() * torch.tensor(layer.step, dtype=torch.float32)
+    if layer.basis is None:
+        return scaled.reshape(layer.shape)
+    basis = bases[layer.basis].float()
+    total = torch.zeros_like(scaled)
+    for term in range(len(basis)):
+        total = total + scaled[:, :, term, None] * basis[term]
+    return total.reshape(layer.shape)
+
+
+def _rounded(
+    layer: WeightLayer, halves: list[Moments], sensitivity_O: Tensor, basis_TT: Tensor | None, lmbda: float
+) -> Latent:
+    """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
+    terms = layer.terms
+    weight_GRn = layer.matrix(layer.weight.detach().double())
+    share, loss = shrinkage(halves)
+    moments = joined(halves)
+    shrink_(moments, share, weight_GRn)
+    target_GRn = asymmetric_target(moments)
+    if basis_TT is not None:
+        change_basis(moments.own_Gnn, basis_TT)
+        target_GRn = (target_GRn.unflatten(-1, (-1, terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
+    upper = inverse_cholesky_(moments.own_Gnn)
+    weights_GR = sensitivity_O.reshape(layer.groups, -1) * loss
+    step = layer_step(upper, weights_GR, lmbda)
+    integers, wanted = round_layer(target_GRn, upper, weights_GR, step=step, lmbda=lmbda, terms=terms)
+    size = (layer.weight.shape[0], -1, terms)
+    return Latent.start(integers.reshape(size), wanted.reshape(size), step, basis_TT, layer.weight.shape)
+
+
+def shrinkage(halves: list[Moments]) -> tuple[float, float]:
+    """Return how far to shrink H, and by how much more than it says rounding loses on other inputs.
+
+    What is left of the first half's directions of no variance, errors flow into; the second half says what that costs.
+    """
+    if len(halves) < 2:
+        return 1.0, 1.0
+    one, other = halves
+    size = one.own_Gnn.shape[1]
+    if one.count >= PLENTY * size:
+        return SHARES[-1], 1.0
+    best = (float("inf"), 1.0, 1.0)
+    for share in SHARES:
+        second_moment_Gnn = (1 - share) * one.own_Gnn
+        diagonal_Gn = second_moment_Gnn.diagonal(dim1=1, dim2=2)
+        diagonal_Gn.add_(share * one.own_Gnn.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-12))
+        upper = inverse_cholesky_(second_moment_Gnn)
+        lost = float(spent(upper, other.own_Gnn).sum())
+        expected = float((1 / upper.diagonal(dim1=1, dim2=2).square()).sum())
+        if lost > best[0]:
+            break
+        best = (lost, share, max(1.0, lost / expected))
+    return best[1], math.sqrt(best[2])  # with both halves it is about half as much, in logarithms
+
+
+def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> Latent:
+    weight_OC = layer.weight.detach().double().flatten(1)
+    step = math.sqrt(12 * lmbda / math.log(2) / float(sensitivity_O.log().mean().exp()))
+    largest = float(weight_OC.abs().max()) or 1.0
+    step = min(step, largest / MIN_LEVELS)  # where nothing comes of it, as in a part that does not run
+    integers, wanted = round_alone(weight_OC, sensitivity_O, step=step, lmbda=lmbda)
+    size = (len(weight_OC), -1, 1)
+    return Latent.start(integers.reshape(size), wanted.reshape(size), step, None, layer.weight.shape)
+
+
+def vector_bits(model: nn.Module, sensitivity: Sensitivity, lmbda: float) -> dict[str, int]:
+    """Return the bits of vectors by name: of the scales and shifts that a BatchNorm amounts to, and of others.
+
+    One step a vector; s² = 12λ/(ln 2·g), as for weights.
+    """
+    squares = dict(sensitivity.vectors)
+    values = {name: p.detach().double() for name, p in model.named_parameters() if name in squares}
+    for prefix, norm in model.named_modules():
+        weight, bias = (f"{prefix}.{part}".lstrip(".") for part in ("weight", "bias"))
+        if (
+            not isinstance(norm, NORMS)
+            or not {weight, bias} <= squares.keys()  # two layers may share one of them
+            or norm.running_var is None
+            or norm.running_mean is None
+        ):
+            continue
+        spread, mean = (norm.running_var.double() + norm.eps).sqrt(), norm.running_mean.double()
+        squares[weight] = squares[weight] * spread.square() + squares[bias] * mean.square()
+        values[weight] = torch.where(norm.running_var < DEAD, 0.0, values[weight] / spread)
+        values[bias] = values[bias] - mean * values[weight]
+    return {name: _bits(values[name], squares[name], lmbda) for name in squares}
+
+
+def _bits(values: Tensor, squares: Tensor, lmbda: float) -> int:
+    step = math.sqrt(12 * lmbda / math.log(2) / max(float(squares.mean()), 1e-30))
+    levels = float(values.abs().max()) / step
+    bits = math.ceil(math.log2(max(levels, 1.0))) + 1
+    return 16 if bits > MAX_BITS + 1 else min(max(bits, MIN_BITS), MAX_BITS)
+
+
+def _finished(
+    stored: nn.Module,
+    layers: list[WeightLayer],
+    latents: dict[str, Latent],
+    bases: dict[Basis, Tensor],
+    bits: dict[str, int],
+) -> Learned:
+    made: dict[str, LearnedLayer] = {}
+    for layer in layers:
+        latent = latents[layer.name]
+        step = float(latent.log_step.detach().exp().float())
+        found = LearnedLayer(
+            latent.integers().to(torch.int32), step, layer.basis, tuple(latent.shape), latent.values_OCT.detach()
+        )
+        made[layer.name] = found
+        layer.weight.data = rebuild_layer(found, bases)
+    order = [name for name, _ in stored.named_parameters() if name in made]
+    return Learned({name: made[name] for name in order}, bases, stored.eval(), bits)

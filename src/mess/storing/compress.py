@@ -1,0 +1,158 @@
+"""The way of a weight from a network to the bytes of a `.mess` file: read from top to bottom.
+
+::
+
+    weights ─ identify ─► Network ─ code ─► Coded ─ complete ─► StoredModel ─ write_model ─► X.mess
+                                   (matched | learned)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mess import codec
+from mess.codec.verification import write_verified
+from mess.models import Architecture
+from mess.models.described import layout_of
+from mess.scheme.learned import StageProgress, no_progress
+from mess.storing import learned, matched
+from mess.storing.entries import Coded, complete
+from mess.storing.load import to_tensors
+from mess.storing.network import Network, identify
+from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
+
+
+@dataclass(frozen=True)
+class SizeReport:
+    """What `compress` wrote: `bytes` is the size of the file as the file system gives it.
+
+    Attributes:
+        float_bytes: the same weights in their own dtypes, tied ones once, without any container.
+        as_is: (name, reason) of every tensor, or BatchNorm layer, that no reference stands for.
+        error: relative error ‖w − ŵ‖² / ‖w‖² by layer that references stand for.
+    """
+
+    path: Path
+    bytes: int
+    float_bytes: int
+    as_is: tuple[tuple[str, str], ...] = field(repr=False)
+    error: dict[str, float] = field(repr=False)
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller than float the file is."""
+        return self.float_bytes / self.bytes
+
+
+def compress(
+    model_or_state_dict: nn.Module | Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    scheme: str = DEFAULT_VERSION,
+    calibration: Iterable[Any] | Tensor | None = None,
+    target_size: int | None = None,
+    *,
+    max_drop: float | None = None,
+    divergence: float | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    bind: int = 2,
+    quant_bits: int = 8,
+    quant: bool = False,
+    pointwise: int | None = None,
+    linear: bool = False,
+    scale_bits: int = 32,
+    offset_bits: int = 32,
+    rest_bits: int | None = None,
+    self_contained: bool = False,
+    architecture: Architecture | None = None,
+    about: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+    verify: bool = True,
+    progress: StageProgress = no_progress,
+) -> SizeReport:
+    """Store a network in one `.mess` file.
+
+    Args:
+        model_or_state_dict: any module, or any mapping of names to tensors; it stays as it is.
+        path: where the file goes; written in one step, so a reader sees the old file or the new one.
+        scheme: version, ``"v1"`` … ``"v4"``.
+        calibration: v4 only: inputs as the network takes them (normalised): a tensor, or batches of inputs or of
+            (inputs, labels). The first 1,024 are learned from. None: images are made up from the BatchNorm layers
+            (networks of the zoo only).
+        target_size, max_drop, divergence, steps, seed, bind, quant_bits, quant, pointwise, linear, scale_bits,
+            offset_bits, rest_bits, self_contained: how weights are stored, see `StoreOptions`.
+        architecture, about, overwrite, verify, progress: see `Request`; without `overwrite` an existing file raises
+            FileExistsError.
+
+    Raises:
+        OptionError: a scheme or option that does not exist or does not fit this network, a target that cannot be
+            reached (with the smallest size), no inputs.
+        WeightsError: a tensor that cannot be stored, by name: NaN, Inf, complex, sparse, quantised.
+    """
+    options = StoreOptions(
+        version=scheme, bind=bind, quant_bits=quant_bits, quant=quant, pointwise=pointwise, linear=linear,
+        scale_bits=scale_bits, offset_bits=offset_bits, rest_bits=rest_bits, self_contained=self_contained,
+        divergence=divergence, steps=steps, target_size=target_size, max_drop=max_drop, seed=seed,
+    )  # fmt: skip
+    request = Request(
+        options, calibration, architecture, about or {}, overwrite=overwrite, verify=verify, progress=progress
+    )
+    return store(model_or_state_dict, path, request)
+
+
+def dumps(
+    model_or_state_dict: nn.Module | Mapping[str, Tensor],
+    scheme: str = DEFAULT_VERSION,
+    calibration: Iterable[Any] | Tensor | None = None,
+    options: StoreOptions | None = None,
+) -> bytes:
+    """Return the bytes of the file that `compress` would write; `options` say more than `scheme` does."""
+    request = Request(options or StoreOptions(scheme), calibration)
+    stored = to_stored(identify(model_or_state_dict), request)
+    return codec.encode_model(stored, layout_for(request.options, stored))
+
+
+def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
+    """Store a network as `compress` does, with all that is asked for as one record."""
+    found = identify(network, request.architecture)
+    stored = to_stored(found, request)
+    layout = layout_for(request.options, stored)
+    write = write_verified if request.verify else codec.write_model
+    write(Path(path), stored, layout=layout, overwrite=request.overwrite)
+    info = codec.inspect_file(path, layout=layout_of)
+    as_is = tuple((tensor.name, tensor.reason) for tensor in info.tensors if tensor.reason and tensor.stored != "tied")
+    return SizeReport(Path(path), info.bytes, info.float_bytes, as_is, _errors(found, stored))
+
+
+def to_stored(network: Network, request: Request) -> codec.StoredModel:
+    """Return what a file says; everything that is lost is lost in here."""
+
+    def whole(coded: Coded) -> codec.StoredModel:
+        return complete(network, coded, request.options.rest, request.about)
+
+    if request.options.scheme().fit == "learned":
+        return whole(learned.code(network, request, whole))
+    return whole(matched.code(network, request))
+
+
+def layout_for(options: StoreOptions, stored: codec.StoredModel) -> codec.Layout | None:
+    """Return what says names and shapes in the file's place, where it need not say them itself."""
+    return None if options.self_contained or stored.network is None else layout_of
+
+
+def _errors(network: Network, stored: codec.StoredModel) -> dict[str, float]:
+    """Return the relative error of every tensor that references stand for."""
+    names = [name for name, e in stored.entries.items() if isinstance(e, codec.Matched | codec.Expanded)]
+    errors = {}
+    for name, decoded in to_tensors(stored, names).items():
+        weight = network.weights[name].detach().cpu().double()
+        lost = (weight - decoded.double()).square().sum()
+        errors[name] = float(lost / weight.square().sum().clamp_min(torch.finfo(torch.float64).tiny))
+    return errors

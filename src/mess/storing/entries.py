@@ -1,0 +1,135 @@
+"""From tensors to the codec's intermediate form, whatever the scheme: what no reference stands for, and the whole.
+
+Everything lossy happens before the codec, by the functions of `mess.scheme` and `mess.codec.quantize`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mess import codec
+from mess.codec.model import joined
+from mess.codec.quantize import STEPPED_BITS
+from mess.errors import WeightsError
+from mess.models.described import describe
+from mess.scheme.ties import STORABLE
+from mess.storing.network import Network
+
+DTYPES = {str(d).removeprefix("torch."): d for d in STORABLE}
+UNKNOWN_BITS = 12  # of vectors of which nothing is known
+DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
+
+
+@dataclass(frozen=True)
+class Coded:
+    """What a scheme makes of a network: the tensors that references stand for, and what is left.
+
+    Attributes:
+        books: the references.
+        entries: the tensors that were coded, by name.
+        settled: the values of all others, where the scheme has changed them; by name.
+        facts: what the file says of the scheme.
+        bits: that each vector is worth, by name; of a BatchNorm layer "weight" stands for its scale, "bias" for its
+            shift.
+    """
+
+    books: list[codec.Codebook]
+    entries: dict[str, codec.Entry]
+    facts: dict[str, Any]
+    settled: Mapping[str, Tensor] = field(default_factory=dict)
+    bits: Mapping[str, int] = field(default_factory=dict)
+
+
+def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mapping[str, Any]) -> codec.StoredModel:
+    """Return the whole of what is written: coded tensors, ties, BatchNorm as two vectors, the rest rounded.
+
+    Args:
+        rest_bits: of all that was not coded; None: what each vector is worth.
+        about: facts for the file; "mean" and "std" go with the network, all else with the scheme.
+    """
+
+    def bits(name: str) -> int:
+        return rest_bits if rest_bits is not None else coded.bits.get(name, UNKNOWN_BITS)
+
+    weights = {name: coded.settled.get(name, tensor) for name, tensor in network.weights.items()}
+    # of tensors that are one, the coded one is stored, whichever is named first
+    stored_as = {network.tied.get(name, name): name for name in coded.entries}
+    entries: dict[str, codec.Entry] = dict(coded.entries)
+    norms = batch_norm_layers(network)
+    for prefix, layer in norms.items():
+        scale_bits, shift_bits = (bits(joined(prefix, part)) for part in codec.BATCH_NORM_PARTS[:2])
+        entries[prefix] = fold_batch_norm(prefix, layer, weights, scale_bits, shift_bits)
+    folded = {joined(prefix, part) for prefix in norms for part in codec.BATCH_NORM_PARTS}
+    for name, own in network.weights.items():
+        if name in entries or name in folded:
+            continue
+        first = network.tied.get(name, name)
+        to = stored_as.get(first, first)
+        entries[name] = (
+            codec.Tied(to) if to != name else plain_entry(name, as_dtype(weights[name], own.dtype), bits(name))
+        )
+    described, facts = describe(network.architecture, about)
+    return codec.StoredModel(described, {**coded.facts, **facts}, coded.books, entries)
+
+
+def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:
+    """Return the layers that can be stored as what they compute: float32, with all their parts, and nothing tied."""
+    if network.module is None:
+        return {}
+    shared = {*network.tied, *network.tied.values()}
+    found = {}
+    for prefix, layer in network.module.named_modules():
+        if not isinstance(layer, _BatchNorm) or not (layer.affine and layer.track_running_stats):
+            continue
+        parts = [joined(prefix, part) for part in codec.BATCH_NORM_PARTS[:4]]
+        plain = all(part in network.weights and network.weights[part].dtype == torch.float32 for part in parts)
+        if plain and shared.isdisjoint(parts):
+            found[prefix] = layer
+    return found
+
+
+def fold_batch_norm(
+    prefix: str, layer: _BatchNorm, weights: Mapping[str, Tensor], scale_bits: int, shift_bits: int
+) -> codec.BatchNorm:
+    """Fold a layer to x·scale + shift, in float64, then round once.
+
+    A channel whose input never varies has a scale of weight/√eps, hundreds of times the others', and nothing to scale:
+    multiples of one step that reach so far would leave the others hardly any. Its output is all shift.
+    """
+    weight, bias, mean, var = (
+        weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
+    )
+    if var.numel() and float(var.min()) + layer.eps <= 0:
+        raise WeightsError(joined(prefix, "running_var"), "variances of at least 0", f"{float(var.min()):.3g}")
+    scale = weight / torch.sqrt(var + layer.eps)
+    if scale_bits in STEPPED_BITS:
+        scale = torch.where(var < DEAD, 0.0, scale)
+    shift = bias - mean * scale
+    pairs = ((scale, scale_bits), (shift, shift_bits))
+    a, b = (codec.quantize_numbers(x.float().numpy(), "float32", bits, prefix) for x, bits in pairs)
+    return codec.BatchNorm(a, b, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)
+
+
+def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
+    """Return a tensor stored by itself, in as many bits; raises WeightsError for a dtype no file can hold."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise WeightsError(name, f"one of {', '.join(DTYPES)}", dtype)
+    if bits in STEPPED_BITS and name.endswith("running_var"):
+        bits = 32  # variances span decades: multiples of one step would make the small ones 0
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    flat = flat.view(torch.uint16) if dtype == "bfloat16" else flat.view(torch.uint8) if dtype == "bool" else flat
+    return codec.Plain(tuple(tensor.shape), dtype, codec.quantize_numbers(flat.numpy(), dtype, bits, name))
+
+
+def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor as another dtype, infinite nowhere."""
+    if dtype.is_floating_point and tensor.is_floating_point():
+        tensor = tensor.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
+    return tensor.to(dtype)

@@ -1,0 +1,117 @@
+"""From a `.mess` file back to tensors and networks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mess import codec, models
+from mess.errors import WeightsError
+from mess.models.described import INPUT_FACTS, architecture_of, layout_of
+from mess.scheme.order import in_natural_order
+from mess.storing.entries import DTYPES
+from mess.wrappers import plain_module
+
+Source = str | os.PathLike[str] | bytes  # a file, or its bytes
+
+
+def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
+    """Read a network of the zoo, ready to run (in eval mode), its tensors in the dtypes that were stored.
+
+    Raises:
+        FormatError: as `load_state_dict`.
+        WeightsError: the file holds weights of a network that is not in the zoo; `load_into` takes those.
+    """
+    stored = codec.read_model(path, layout=layout_of, max_bytes=max_bytes)
+    if stored.network is None:
+        where = "the file" if isinstance(path, bytes) else path
+        hint = "mess.load_into(model, path) takes them"
+        raise WeightsError(where, "a network of the zoo", "weights of another network", hint)
+    model = models.build(architecture_of(stored.network), initialised=False)
+    _fill(model, to_tensors(stored), path, assign=True)
+    return model.eval().to(device)
+
+
+def loads(content: bytes, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
+    """Read a network of the zoo from the bytes of a file, as `load` does."""
+    return load(content, device=device, max_bytes=max_bytes)
+
+
+def load_state_dict(path: Source, *, names: Iterable[str] | None = None, max_bytes: int = 2**31) -> dict[str, Tensor]:
+    """Read the weights of a `.mess` file, or only those `names`, as ordinary tensors.
+
+    Raises:
+        FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
+    """
+    wanted = None if names is None else list(names)
+    return to_tensors(codec.read_model(path, layout=layout_of, max_bytes=max_bytes, names=wanted), wanted)
+
+
+def load_into(model: nn.Module, path: str | os.PathLike[str], *, max_bytes: int = 2**31) -> nn.Module:
+    """Read a file's weights into `model`, which must have exactly these names and shapes; returns `model`.
+
+    Its tensors keep their own dtypes and devices. Wrappers (DataParallel, torch.compile) may be around it.
+
+    Raises:
+        WeightsError: names that are missing or not expected, or a shape that differs; says which.
+    """
+    _fill(plain_module(model), load_state_dict(path, max_bytes=max_bytes), path)
+    return model
+
+
+def read_with_description(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return a file's weights, and what it says of them: "architecture" (if it names one), "scheme", "mean", "std"."""
+    stored = codec.read_model(path, layout=layout_of)
+    about: dict[str, Any] = {"scheme": stored.scheme}
+    if stored.network is not None:
+        about["architecture"] = architecture_of(stored.network).to_dict()
+        about |= {name: stored.network[name] for name in INPUT_FACTS if name in stored.network}
+    return to_tensors(stored), about
+
+
+def read_references(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first codebook's references, float32 (K, U), and how many units point to each, int64 (K,)."""
+    stored = codec.read_model(path, layout=layout_of)
+    refs_KU = codec.references(stored, stored.books[0])
+    uses_K = np.zeros(len(refs_KU), dtype=np.int64)
+    for entry in stored.entries.values():
+        if isinstance(entry, codec.Matched) and entry.book == 0:
+            uses_K += np.bincount(entry.index_N, minlength=len(refs_KU))
+    return refs_KU, uses_K
+
+
+def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:
+    """Return a stored network's weights as torch tensors of their own dtypes.
+
+    They come in the order of `names`, else in that of the zoo's network, else in the natural order of names.
+    """
+    found = codec.reconstruct(stored, names=names)
+    if names is None and stored.network is None:
+        found = {name: found[name] for name in in_natural_order(found)}
+    return {name: _as_tensor(array, dtype) for name, (array, dtype) in found.items()}
+
+
+def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
+    tensor = torch.from_numpy(array)
+    return tensor.view(DTYPES[dtype]) if dtype in ("bfloat16", "bool") else tensor  # NumPy has these as integers
+
+
+def _fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source, *, assign: bool = False) -> None:
+    where = "the file" if isinstance(path, bytes) else os.fspath(path)
+    own = model.state_dict()
+    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unexpected:
+        raise WeightsError(where, "the model's names", f"missing {_some(missing)}; not expected {_some(unexpected)}")
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
+            raise WeightsError(f"{where}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
+    model.load_state_dict(dict(weights), assign=assign)
+
+
+def _some(names: list[str]) -> str:
+    return (", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")) or "none"

@@ -1,0 +1,90 @@
+"""Versions v1 … v3a to the codec's form: every unit by the reference that stands for it.
+
+References are rounded before anything is matched with them, so a unit is fitted to what the reader will have; where α
+is rounded, β is fitted once more to the rounded α.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mess import codec
+from mess.scheme import Geometry, Matches, Scheme, match_tensor, plan, rebuild_tensor, refit_offset, round_to_bits
+from mess.storing.entries import Coded, plain_entry
+from mess.storing.network import Network
+from mess.storing.options import REST_BITS, Request, StoreOptions
+
+
+def code(network: Network, request: Request) -> Coded:
+    """Match every unit of the network with its reference.
+
+    Raises:
+        OptionError: the scheme does not fit the network.
+    """
+    options = request.options
+    scheme = options.scheme()
+    groups = plan(network.module or network.weights, scheme, pointwise=options.pointwise, linear=options.linear).groups
+    entries: dict[str, codec.Entry] = {}
+    books: list[codec.Codebook] = []
+    for number, group in enumerate(groups):
+        source = group.source
+        references = plain_entry(source.name, network.weights[source.name], options.rest or REST_BITS)
+        entries[source.name] = references
+        books.append(codec.Codebook(source.name, source.unit, source.stride, by_row=source.row != source.numel))
+        refs_KU = source.reference_units(torch.from_numpy(references.numbers.floats()).reshape(source.shape))
+        for target in group.targets:
+            weight = network.weights[target.name].detach().cpu()
+            if scheme.quant_bits is not None and not request.projected:
+                weight = round_to_bits(weight, scheme.quant_bits)
+            entry = _matched(target, weight, refs_KU, options, number)
+            if entry is not None:
+                entries[target.name] = entry
+    return Coded(books, entries, _facts(scheme))
+
+
+def _matched(
+    target: Geometry, weight: Tensor, refs_KU: Tensor, options: StoreOptions, book: int
+) -> codec.Matched | None:
+    """Return a tensor's entry; None where what stands for it would be infinite in its dtype."""
+    dtype = str(weight.dtype).removeprefix("torch.")
+    matches = match_tensor(weight, target, refs_KU, options.scheme().fit)
+    index_N = matches.index_N.numpy()
+    if matches.scale_N is None or matches.offset_N is None:
+        copied = _is_finite(rebuild_tensor(matches, target, refs_KU).to(weight.dtype))
+        return codec.Matched(target.shape, dtype, book, index_N, None, None) if copied else None
+    scale = codec.quantize_numbers(matches.scale_N.numpy(), "float32", options.scale_bits, target.name)
+    offset_N = matches.offset_N
+    if options.scale_bits != 32:
+        offset_N = _refitted(target, weight, refs_KU, matches, torch.from_numpy(scale.floats()))
+    if not _is_finite(offset_N):
+        return None
+    offset = codec.quantize_numbers(offset_N.numpy(), "float32", options.offset_bits, target.name)
+    final = Matches(matches.index_N, torch.from_numpy(scale.floats()), torch.from_numpy(offset.floats()))
+    if not _is_finite(rebuild_tensor(final, target, refs_KU).to(weight.dtype)):
+        return None
+    return codec.Matched(target.shape, dtype, book, index_N, scale, offset)
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    return bool(numbers.isfinite().all())
+
+
+def _refitted(target: Geometry, weight: Tensor, refs_KU: Tensor, matches: Matches, scale_N: Tensor) -> Tensor:
+    """Return the offsets that go with rounded scales."""
+    units, indices, scales = target.cut(weight), target.separate(matches.index_N), target.separate(scale_N)
+    full = refit_offset(units[0], refs_KU, indices[0], scales[0])
+    if not target.short_unit:
+        return full
+    return target.interleave(full, refit_offset(units[1], refs_KU[:, : target.short_unit], indices[1], scales[1]))
+
+
+def _facts(scheme: Scheme) -> dict[str, Any]:
+    facts: dict[str, Any] = {"version": scheme.version}
+    if scheme.bind != 1:
+        facts["bind"] = scheme.bind
+    if scheme.quant_bits is not None:
+        facts["quant_bits"] = scheme.quant_bits
+    return facts

@@ -1,0 +1,132 @@
+"""What is asked of `compress`: how the numbers are stored, and what else there is to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from mess.codec.quantize import BITS
+from mess.errors import OptionError
+from mess.models import Architecture
+from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
+from mess.scheme.learned import LearnOptions, StageProgress, no_progress
+
+DEFAULT_VERSION = "v2"
+REST_BITS = 32  # of all that no reference stands for, in versions without a rate to choose
+TRAINED_REST_BITS = 8  # of v4, where training settles the vectors
+OF_REFERENCES = ("scale_bits", "offset_bits", "pointwise", "linear")  # options that say nothing to learned references
+OF_LEARNING = ("divergence", "steps", "target_size", "max_drop")  # and to references that are kernels of the network
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How weights are stored; validates itself.
+
+    Attributes:
+        version: row of the table of schemes, ``v1`` … ``v4``.
+        bind: kernels a unit (d) in v3 and v3a.
+        quant_bits: bits that kernels are rounded to before they are matched, in v2q and with `quant`.
+        quant: round kernels in versions without rounding of their own, too.
+        pointwise: numbers a unit (D) of 1x1 convolutions; None stores these as they are.
+        linear: with `pointwise`, cut linear layers up in the same way.
+        scale_bits, offset_bits: bits of α and β: 32 (as they are), 16 (half precision) or 2…12 (one step a layer).
+        rest_bits: the same for references and everything that no reference stands for; None: 32, in v4 what
+            each vector is worth.
+        self_contained: keep names and shapes in the file even where the network's name says them.
+        divergence: v4: nats by which predictions may stray; None: see `target_size`, `max_drop` and the default.
+        steps: v4: of distilling; None: the default.
+        target_size: v4: bytes of the file; it comes out at 99 to 100 % of them, or smaller where less is needed.
+        max_drop: v4: points of accuracy that may be lost.
+        seed: v4: of sampled predictions and of the order of inputs.
+    """
+
+    version: str = DEFAULT_VERSION
+    bind: int = 2
+    quant_bits: int = 8
+    quant: bool = False
+    pointwise: int | None = None
+    linear: bool = False
+    scale_bits: int = 32
+    offset_bits: int = 32
+    rest_bits: int | None = None
+    self_contained: bool = False
+    divergence: float | None = None
+    steps: int | None = None
+    target_size: int | None = None
+    max_drop: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        scheme = self.scheme()
+        for name in ("scale_bits", "offset_bits", "rest_bits"):
+            bits = getattr(self, name)
+            if bits is not None and bits not in BITS:
+                raise OptionError(_flag(name), "2…12, 16 or 32", bits)
+        for name in OF_REFERENCES if scheme.fit == "learned" else OF_LEARNING:
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                others = [v for v, s in SCHEMES.items() if (s.fit == "learned") != (scheme.fit == "learned")]
+                raise OptionError(_flag(name), f"{', '.join(others)} beside it", self.version)
+        if self.pointwise is not None and self.pointwise < 2:
+            raise OptionError("--pointwise", "at least 2 numbers a slice", self.pointwise)
+        if self.linear and self.pointwise is None:
+            raise OptionError("--linear", "--pointwise D beside it", "none")
+        if self.target_size is not None and self.max_drop is not None:
+            raise OptionError("--target-size", "one target", "--max-drop as well")
+        if self.max_drop is not None and not self.max_drop > 0:
+            raise OptionError("--max-drop", "points above 0", self.max_drop)
+        self.learning(calibrated=True)
+
+    def scheme(self) -> Scheme:
+        """Return the row of the table; raises OptionError for an unknown version or an impossible number."""
+        return get_scheme(self.version, bind=self.bind, quant_bits=self.quant_bits, quant=self.quant)
+
+    @property
+    def rest(self) -> int | None:
+        """Bits of all that no reference stands for; None: what each vector is worth, as v4 finds it out."""
+        return REST_BITS if self.rest_bits is None and self.scheme().fit != "learned" else self.rest_bits
+
+    @property
+    def tag(self) -> str:
+        """What a file's name says of the scheme: ``v2``, ``v3_d2``, ``v2q_q8``."""
+        return file_tag(self.scheme())
+
+    def learning(self, *, calibrated: bool) -> LearnOptions:
+        """Return rate and effort of v4, for a network with or without inputs to look at."""
+        given: dict[str, Any] = {"divergence": self.divergence, "steps": self.steps, "seed": self.seed}
+        # made-up images say less about the network: training on them gains nothing
+        steps = {} if calibrated else {"steps": 0}
+        return LearnOptions(**{**steps, **{name: value for name, value in given.items() if value is not None}})
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of `store`, beside the weights and where they go.
+
+    Attributes:
+        options: how weights are stored.
+        calibration: inputs as the network takes them, a tensor or batches; v4 only.
+        architecture: which network of the zoo a bare state dict belongs to; found out where possible if None.
+        about: small facts to keep in the file (JSON values): rounds of retraining, mean and std of the input.
+        projected: kernels are α·R + β already, as training through the decoder leaves them: the rounding that comes
+            before the fit lies behind them.
+        overwrite: replace an existing file, as everything in Python that saves does.
+        verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
+            and up to 1 s for each million bytes of file.
+        progress: told how far storing has come.
+    """
+
+    options: StoreOptions = field(default_factory=StoreOptions)
+    calibration: Iterable[Any] | Tensor | None = None
+    architecture: Architecture | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+    projected: bool = False
+    overwrite: bool = True
+    verify: bool = True
+    progress: StageProgress = no_progress
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
