@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mess.errors import CheckpointError
+from mess.nested_weights import unwrapped
 from mess.training.checkpoint import save
-from mess.weights_file import load_weights, unwrapped
+from mess.weights_file import load_weights
 
 SHARED = Path(__file__).parents[2] / "shared"
 STATE = OrderedDict({"conv1.weight": torch.randn(2, 3, 3, 3), "bn1.num_batches_tracked": torch.tensor(4)})
@@ -44,7 +45,7 @@ def test_all_the_ways_people_save(tmp_path: Path, kept: dict[str, Any], new: boo
 
 def test_what_else_the_file_says(tmp_path: Path) -> None:
     torch.save({"state_dict": STATE, "best_prec1": 91.7, "optimizer": {}}, tmp_path / "x.pth")
-    assert load_weights(tmp_path / "x.pth")[1] == {"best_prec1": 91.7}
+    assert load_weights(tmp_path / "x.pth")[1] == {"best_prec1": 91.7, "key": "state_dict", "other_keys": []}
 
 
 def test_a_prefix_is_removed_only_where_all_names_have_it() -> None:
@@ -68,7 +69,8 @@ def test_a_checkpoint_with_averaged_weights_gives_those(tmp_path: Path) -> None:
     save(tmp_path / "x.pth", {**checkpoint, "architecture": {"arch": "resnet"}})
     state, about = load_weights(tmp_path / "x.pth")
     assert same(state)
-    assert about == {"best_top1": 9.5, "architecture": {"arch": "resnet"}}
+    taken = {"key": "ema.state_dict", "other_keys": ["state_dict"]}
+    assert about == {"best_top1": 9.5, "architecture": {"arch": "resnet"}, **taken}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +95,7 @@ def test_files_that_are_no_weights(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="expected a file that can be read, found No such file"):
+    with pytest.raises(CheckpointError, match="expected a file, found nothing of that name"):
         load_weights(tmp_path / "x.pth")
 
 

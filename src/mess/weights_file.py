@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import pickle
 import warnings
@@ -16,45 +17,59 @@ from torch import Tensor
 
 from mess.class_folders import as_told
 from mess.errors import CheckpointError
+from mess.foreign_files import kind_of
+from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
+from mess.nested_weights import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
 
 SEAL = b"sha256:"  # before the SHA-256 of all that stands before it, at the end of a checkpoint of ours
 SEAL_LENGTH = len(SEAL) + 64
 CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
 
-NESTED_UNDER = ("state_dict", "model", "net", "model_state_dict")
-OWN = ("format", "resize", "crop", "classes")  # which mean something else in files of others
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel / DDP and torch.compile put before every name
+ARCHITECTURE = {"arch", "dataset", "num_classes", "layers", "width_mult", "groups"}  # how ours is described
+# not facts as they stand: these mean something else in checkpoints of others
+OWN = ("format", "resize", "crop", "classes", "mean", "std", "architecture", "scheme", "rounds", "key", "other_keys")
 
 
-def load_weights(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the weights of a network from a file, onto the CPU.
 
-    Known are checkpoints of MESS (their averaged weights, if they have some), bare state dicts, state dicts nested in a
-    checkpoint of others, old and new ``torch.save`` files, and ``.safetensors``.
+    Known are checkpoints of MESS, bare state dicts, state dicts nested in a checkpoint of others, old and new
+    ``torch.save`` files, and ``.safetensors``. Where a file has several, averaged weights come before others, in the
+    order of `mess.nested_weights`.
+
+    Args:
+        key: where in the file the weights are, names joined by dots: ``state_dict``, ``ema.state_dict``.
 
     Returns:
-        The state dict, without the prefixes of wrappers, and what else of numbers and strings the file says at its top
-        (with "architecture", a dict, if it is a checkpoint of MESS).
+        The state dict, without the prefixes of wrappers, and what else of numbers and strings the file says at its top:
+        with "architecture", a dict, if it is a checkpoint of MESS; "mean" and "std" where they are three numbers each;
+        "key", where the weights were, and "other_keys", where there are others, if they lay in something.
 
     Raises:
         CheckpointError: not there, damaged, not weights, or a pickle that could run code.
     """
     content = read_bytes(path)
     if content[8:9] == b"{":  # an 8-byte length, then JSON
-        found, about = _from_safetensors(content, path)
+        read, about, key = _from_safetensors(content, path), {}, key or ""
     else:
         if is_sealed(content):
             check_seal(content, path)
-        found, about = _unnested(read_plain(content, path))
+        elif (told := kind_of(content, os.fspath(path))) is not None:
+            raise CheckpointError(path, "a weights file", *told)
+        read = read_foreign(content, path)
+        about = _facts(read, ours=is_sealed(content))
+    if key:
+        found, there = weights_at(read, key)
+        others = tuple(other for other in there if other != key)
+        if found is None:
+            known = ", ".join(other or "the file itself" for other in there)
+            raise CheckpointError(path, f"weights at {key}", "none there", f"There are: {known}" if known else "")
+    else:
+        choice = choose_weights(read)
+        found, key, others = choice.found, choice.key, choice.others
+    if key:
+        about |= {"key": key, "other_keys": list(others)}
     return unwrapped(_checked(found, path)), about
-
-
-def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes that wrappers put before names, where every name has them."""
-    for prefix in WRAPPERS * 2:  # they nest, in either order
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
 
 
 def is_sealed(content: bytes) -> bool:
@@ -79,8 +94,13 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return a file's content, or say that it is not there."""
     try:
         return Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise CheckpointError(path, "a file", "nothing of that name") from error
+    except IsADirectoryError as error:
+        raise CheckpointError(path, "a file", "a folder") from error
     except OSError as error:
-        raise CheckpointError(path, "a file that can be read", error.strerror or str(error)) from error
+        found = f"one that cannot be read ({error.strerror or error})"
+        raise CheckpointError(path, "a file", found) from error
 
 
 def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
@@ -103,46 +123,57 @@ def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
         raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
 
 
-def _from_safetensors(content: bytes, path: str | os.PathLike[str]) -> tuple[object, dict[str, Any]]:
+def _from_safetensors(content: bytes, path: str | os.PathLike[str]) -> object:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        return load(content), {}
-    except (SafetensorError, ValueError, KeyError) as error:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(path, "a .safetensors file", f"a damaged one ({error})") from error
 
 
-def _unnested(read: object) -> tuple[object, dict[str, Any]]:
-    """Return (state dict, plain facts beside it)."""
+def _facts(read: object, *, ours: bool) -> dict[str, Any]:
+    """Return the plain facts beside the weights."""
     if not isinstance(read, dict):
-        return read, {}
+        return {}
     about: dict[str, Any] = {
-        n: value for n, value in read.items() if isinstance(value, (int, float, str)) and n not in OWN
+        name: value
+        for name, value in read.items()
+        if isinstance(name, str) and isinstance(value, (int, float, str)) and name not in OWN
     }
-    if isinstance(read.get("architecture"), dict):
+    about |= {name: list(map(float, read[name])) for name in ("mean", "std") if _is_colour(read.get(name), name)}
+    named = read.get("architecture")
+    if isinstance(named, dict) and (ours or named.keys() == ARCHITECTURE):
         about |= {name: read[name] for name in ("resize", "crop") if type(read.get(name)) is int}
-        about["architecture"] = read["architecture"]
+        about["architecture"] = named
         if (classes := as_told(read.get("classes"))) is not None:
             about["classes"] = classes
-        about |= {name: read[name] for name in ("mean", "std") if _is_colour(read.get(name))}
-    average = read.get("ema")
-    if isinstance(average, dict) and isinstance(average.get("state_dict"), dict):
-        return average["state_dict"], about
-    for name in NESTED_UNDER:
-        if isinstance(read.get(name), Mapping):
-            return read[name], about
-    return read, {}
+    return about
 
 
-def _is_colour(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 3 and all(isinstance(x, float) for x in value)
+def _is_colour(value: object, name: str) -> bool:
+    """Whether this is a mean or a standard deviation of R, G, B: three finite numbers, the latter above 0."""
+    if not isinstance(value, list | tuple) or len(value) != 3:
+        return False
+    numbers = all(type(x) in (int, float) and math.isfinite(x) for x in value)
+    return numbers and (name == "mean" or min(value) > 0)
 
 
 def _checked(found: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found:
-        raise CheckpointError(path, "a state dict", f"{type(found).__name__}" if found else "an empty one")
-    for name, value in found.items():
+        raise CheckpointError(
+            path,
+            "a state dict",
+            class_name(found) if found or not isinstance(found, Mapping) else "an empty one",
+            SAVE_AGAIN,
+        )
+    for name in (*AVERAGED, *PLAIN):
+        if isinstance(found.get(name), Inert):  # a network that was saved as a whole
+            hint = f"Where it was made: torch.save(checkpoint['{name}'].state_dict(), 'weights.pth')"
+            raise CheckpointError(f"{path}: {name}", "a state dict", f"an object of {class_name(found[name])}", hint)
+    state = {name: value for name, value in found.items() if value is not None}  # biases that layers do without
+    for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: {name}", "a tensor", type(value).__name__, "It is no state dict")
-    return dict(found)
+            raise CheckpointError(f"{path}: {name}", "a tensor", class_name(value), "It is no state dict")
+    return state

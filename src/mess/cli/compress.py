@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mess.cli.flags import add_bit_flags, add_normalisation_flags
+from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
 from mess.errors import OptionError
 from mess.files import check_output
 from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--qb", "--quant-bit", dest="qb", metavar="N", type=int, default=8, help="bits, v2q (default: 8)"
     )
+    KEY.add_to(parser)
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
@@ -85,6 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from mess.data.info import check_normalisation
     from mess.models import Architecture
     from mess.models.described import INPUT_FACTS
+    from mess.nested_weights import told_of
     from mess.storing import Request, store
     from mess.weights_file import load_weights
 
@@ -95,13 +97,15 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{options.tag}.mess")
     check_output(output, overwrite=args.force, source=args.ckpt)
-    weights, about = load_weights(args.ckpt)
+    weights, about = load_weights(args.ckpt, args.key)
     described = about.get("architecture")
     given = {"mean": args.mean, "std": args.std}
     facts: dict[str, Any] = {n: value for n in INPUT_FACTS if (value := given.get(n) or about.get(n)) is not None}
     if isinstance(facts.get("classes"), list):
         facts["classes"] = compact(facts["classes"])
     console = Console(highlight=False)
+    if (told := told_of(about)) is not None:
+        console.print(escape(told), soft_wrap=True)
     title = escape(f"storing {args.ckpt.name} as {options.tag}")
     with console.status(title) as status:
         request = Request(

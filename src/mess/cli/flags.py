@@ -38,7 +38,7 @@ class Flag:
     choices: Sequence[str] | None = None
     dest: str | None = None
 
-    def add_to(self, group: argparse._ArgumentGroup) -> None:
+    def add_to(self, group: argparse._ActionsContainer) -> None:
         """Add it to a parser's group."""
         named: dict[str, Any] = {} if self.dest is None else {"dest": self.dest}
         if self.metavar is None and self.choices is None:
@@ -49,6 +49,8 @@ class Flag:
         group.add_argument(*self.names.split(), type=self.kind, default=self.default, help=self.help, **named)
 
 
+KEY = Flag("--key", "where the weights are in a checkpoint that has several: state_dict, model.ema (default: averaged "
+           "ones, where there are some)", "NAME")  # fmt: skip
 NETWORK = (
     Flag("--layers", "number of layers in ResNet/ResNeXt/WideResNet (default: 16, or where a family has no 16: ResNet "
          "20 and ResNeXt 29, on ImageNet 18 and 50; WideResNet 50 on ImageNet)", "N", int),
@@ -113,6 +115,7 @@ MORE = (
     Flag("--fixed-index", "with -N or -T: keep every unit's reference"),
     Flag("--pretrained", "start from public weights (`mess fetch weights --list`); another class count gets a new "
          "last layer"),
+    KEY,
     Flag("--rate-weight", "with -v v4: loss that one bit a weight costs; larger makes smaller files (default: 0.05)",
          "L", float, 0.05),
     Flag("--teacher", "with -v v4: the float network whose predictions are learned, of any architecture, or labels "

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         tested = score_network(
             data_choice(args), network, args.ckpt, batch_size=args.batch_size, precision=args.precision,
             devices=device_choice(args), folder=run_folder(args.checkpoints, network, args.name), reporter=reporter,
+            key=args.key,
         )  # fmt: skip
     finally:
         reporter.close()

@@ -123,6 +123,7 @@ def to_job(args: argparse.Namespace) -> Job:
         ckpt=args.ckpt,
         mode="resume" if args.resume else "retrain" if args.retrain else "train",
         checkpoints=args.checkpoints,
+        key=args.key,
         name=args.name,
         pretrained=args.pretrained,
         recipe={flag: getattr(args, flag) for flag in RECIPE if flag in args.explicit},

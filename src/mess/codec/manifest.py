@@ -8,7 +8,7 @@ from typing import Any
 
 import zstandard
 
-from mess.errors import FormatError
+from mess.errors import FormatError, OptionError
 
 RAW, ZSTD = 0, 1  # coders of the section
 LEVEL = 19
@@ -19,8 +19,15 @@ STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 def pack_manifest(manifest: dict[str, Any]) -> tuple[int, bytes]:
-    """Return (coder, content): the same manifest gives the same bytes, whatever the order of its keys."""
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    """Return (coder, content): the same manifest gives the same bytes, whatever the order of its keys.
+
+    Raises:
+        OptionError: facts that JSON cannot hold: NaN, objects, text that is none.
+    """
+    try:
+        text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # a UnicodeEncodeError is a ValueError
+        raise OptionError("about", "finite numbers, text, and lists and dicts of them", error) from error
     packed = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True).compress(text)
     return (ZSTD, packed) if len(packed) < len(text) else (RAW, text)
 

@@ -17,7 +17,19 @@ from mess.codec.container import Section, pack_sections, read_file, unpack_secti
 from mess.codec.contents import Contents, Item, make_manifest, read_contents
 from mess.codec.expansion import Integers, read_expansions, write_expansions
 from mess.codec.manifest import RAW, ZSTD, pack_manifest, unpack_manifest
-from mess.codec.model import BatchNorm, Codebook, Entry, Expanded, Layout, Matched, Plain, StoredModel, Tied
+from mess.codec.model import (
+    BATCH_NORM_PARTS,
+    BatchNorm,
+    Codebook,
+    Entry,
+    Expanded,
+    Layout,
+    Matched,
+    Plain,
+    StoredModel,
+    Tied,
+    joined,
+)
 from mess.codec.numbers import NumberArray
 from mess.codec.streams import PreviousTable, read_stream, write_stream
 from mess.errors import FormatError
@@ -39,9 +51,12 @@ def encode_model(stored: StoredModel, layout: Layout | None = None) -> bytes:
 
     Args:
         stored: what to write.
-        layout: gives names and shapes of networks that are named, which are then not in the file.
+        layout: gives names, shapes and dtypes of networks that are named, which are then not in the file; where a
+            tensor has another dtype (half weights, say) they are in it all the same.
     """
     named = layout(stored.network) if layout is not None and stored.network is not None else None
+    if named is not None and not _has_these_dtypes(stored, named):
+        named = None
     manifest, order = make_manifest(stored, named)
     coder, text = pack_manifest(manifest)
     streams: dict[int, list[bytes]] = {}
@@ -182,6 +197,21 @@ def _read_expansions(
         items[n].name: Expanded(items[n].shape, items[n].dtype, items[n].book, layers[n].values_RCT, layers[n].step)
         for n in places
     }
+
+
+def _has_these_dtypes(stored: StoredModel, named: list[tuple[str, tuple[int, ...], str]]) -> bool:
+    dtypes = {name: dtype for name, _, dtype in named}
+    floats = all(
+        dtypes.get(joined(name, part), "float32") == "float32"
+        for name, entry in stored.entries.items()
+        if isinstance(entry, BatchNorm)
+        for part in BATCH_NORM_PARTS[:4]
+    )
+    return floats and all(
+        dtypes.get(name) == entry.dtype
+        for name, entry in stored.entries.items()
+        if isinstance(entry, Plain | Matched | Expanded)
+    )
 
 
 def _is_source(stored: StoredModel, name: str) -> bool:

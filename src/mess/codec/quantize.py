@@ -14,8 +14,10 @@ FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 def choose_step(values_N: np.ndarray, bits: int) -> float:
     """Return the step with which the largest magnitude is the largest integer of `bits` bits, 2^(b−1) − 1."""
-    largest = float(np.abs(values_N).max(initial=0.0))
-    step = np.float32(largest / (2 ** (bits - 1) - 1))
+    largest, count = float(np.abs(values_N).max(initial=0.0)), 2 ** (bits - 1) - 1
+    step = np.float32(largest / count)
+    if float(step) * count > float(np.finfo(np.float32).max):  # rounded up, at the very end of what there is
+        step = np.nextafter(step, np.float32(0))
     return float(step) if step > 0 else 1.0
 
 

@@ -63,13 +63,13 @@ def rebuild_units(
     index_RU = index_N.reshape(cut.rows, full + bool(short))
     whole = rows_RL[:, : full * cut.unit].reshape(cut.rows, full, cut.unit)
     np.take(refs_KU, index_RU[:, :full], axis=0, out=whole, mode="clip")
-    rows_RL[:, : full * cut.unit] = whole.reshape(cut.rows, -1)
+    rows_RL[:, : full * cut.unit] = whole.reshape(cut.rows, full * cut.unit)
     if short:
         rows_RL[:, full * cut.unit :] = refs_KU[index_RU[:, full], :short]
     if scale_N is not None and offset_N is not None:
-        lengths_U = np.array([cut.unit] * full + [short] * bool(short))
+        lengths_U = np.array([cut.unit] * full + [short] * bool(short), dtype=np.int64)
         for numbers_N, operation in ((scale_N, np.multiply), (offset_N, np.add)):
-            spread_RL = np.repeat(numbers_N.reshape(cut.rows, -1), lengths_U, axis=1)
+            spread_RL = np.repeat(numbers_N.reshape(cut.rows, len(lengths_U)), lengths_U, axis=1)
             operation(rows_RL, spread_RL, out=rows_RL)
     return rows_RL.reshape(cut.shape)
 

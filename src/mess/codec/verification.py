@@ -7,13 +7,12 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from mess import codec
 from mess.errors import FormatError
 from mess.files import atomic_writer
-
-TIMEOUT_S = 600
 
 
 def write_verified(
@@ -30,7 +29,7 @@ def write_verified(
     with atomic_writer(path, overwrite=overwrite) as file:
         file.write(content)
         file.flush()
-        found = _read_elsewhere(file.name, named)
+        found = _read_back(file.name, named)
         if found != expected:
             wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
             raise FormatError(path, "the tensors that were written", f"others when read back: {', '.join(wrong[:3])}")
@@ -45,27 +44,37 @@ def tensor_hashes(stored: codec.StoredModel) -> dict[str, str]:
     }
 
 
-def _read_elsewhere(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) -> dict[str, str]:
-    """Hash a file's tensors in a process that shares nothing with this one but the file (and needs no torch)."""
-    process = subprocess.run(  # noqa: S603 - this very interpreter, on a file of ours
-        [sys.executable, "-m", "mess.codec.verification", path],
-        input=json.dumps(named),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_S,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
-    )
+def _read_back(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) -> dict[str, str]:
+    """Hash a file's tensors in a process that shares nothing with this one but the file (and needs no torch).
+
+    Where no process can be started (an interpreter inside another program, a sandbox) this one reads the file.
+    """
+    process = None
+    if sys.executable:
+        with suppress(OSError):
+            process = subprocess.run(  # noqa: S603 - this very interpreter, on a file of ours
+                [sys.executable, "-m", "mess.codec.verification", path],
+                input=json.dumps(named),
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            )
+    if process is None:
+        return _hashes_of_file(path, named)
     if process.returncode:
         reason = process.stderr.strip().splitlines()[-1] if process.stderr.strip() else f"exit {process.returncode}"
         raise FormatError(path, "a file that can be read back", reason)
     return json.loads(process.stdout)
 
 
-def _main() -> None:
-    named = json.load(sys.stdin)
+def _hashes_of_file(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) -> dict[str, str]:
     layout = None if named is None else lambda _network: [(n, tuple(shape), dtype) for n, shape, dtype in named]
-    json.dump(tensor_hashes(codec.read_model(sys.argv[1], layout=layout, max_bytes=1 << 45)), sys.stdout)
+    return tensor_hashes(codec.read_model(path, layout=layout, max_bytes=1 << 45))
+
+
+def _main() -> None:
+    json.dump(_hashes_of_file(sys.argv[1], json.load(sys.stdin)), sys.stdout)
 
 
 if __name__ == "__main__":

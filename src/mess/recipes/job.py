@@ -129,6 +129,7 @@ class Job:
         ckpt: a path or a name in the run's folder: what to resume, to retrain, or to start from.
         mode: "train", "resume" or "retrain".
         checkpoints: folder that holds ARCH/DATA/ckpt_….
+        key: where in a checkpoint of others the weights are; None: see `mess.nested_weights`.
         name: of the run's folder, in place of ARCH: two sizes of one family do not share one.
         pretrained: start from public weights.
         recipe: plain flags that say how it is trained and on what images; kept in checkpoints, where a resume that is
@@ -144,6 +145,7 @@ class Job:
     ckpt: str | None = None
     mode: str = "train"
     checkpoints: Path = Path("checkpoint")
+    key: str | None = None
     name: str | None = None
     pretrained: bool = False
     recipe: Mapping[str, Any] = field(default_factory=dict)

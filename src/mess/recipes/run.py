@@ -12,6 +12,7 @@ from mess.class_folders import compact
 from mess.devices import Devices, open_devices
 from mess.models import Architecture
 from mess.names import DATASETS
+from mess.nested_weights import told_of
 from mess.recipes.hooks import scheme_hooks
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.resuming import (
@@ -71,15 +72,19 @@ def score_network(
     devices: DeviceChoice | None = None,
     folder: Path = Path(),
     reporter: Reporter | None = None,
+    key: str | None = None,
 ) -> Tested:
     """Test the network of a checkpoint, a weights file or a `.mess` file, every test image once.
 
     Args:
         ckpt: a path, or a name in `folder`.
+        key: where in it the weights are, if it has several; see `mess.nested_weights`.
     """
     choice = devices or DeviceChoice()
     path = find(ckpt, folder)
-    model, about = open_network(path, architecture, classes_from_file=data.name not in DATASETS)
+    model, about = open_network(path, architecture, key, classes_from_file=data.name not in DATASETS)
+    if reporter is not None and (told := told_of(about)) is not None:
+        reporter.message(told)
     opened = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=precision)
     data = replace(data_of(data, about), classes=about.get("classes"))
     return opened.launch(_test, data, model, path, batch_size, opened, reporter)

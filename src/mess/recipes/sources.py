@@ -19,6 +19,7 @@ from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
 from mess.fetch import find_weights, input_facts, load_pretrained
 from mess.models import Architecture
+from mess.nested_weights import common_prefix, told_of
 from mess.recipes.job import DataChoice, Job
 from mess.training import Reporter
 from mess.training.checkpoint import find
@@ -90,18 +91,19 @@ def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
 
 
 def open_network(
-    path: Path, wanted: Architecture, *, classes_from_file: bool = False
+    path: Path, wanted: Architecture, key: str | None = None, *, classes_from_file: bool = False
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Read a network from a checkpoint, any weights file or a `.mess` file, and what the file says beside it.
 
     Args:
+        key: where in a checkpoint the weights are; see `load_weights`.
         classes_from_file: a file that says its classes says how many there are, whatever `wanted` counts in a folder.
 
     Raises:
         CheckpointError: the file holds another network than `wanted`; both are named.
         FormatError: a damaged `.mess` file.
     """
-    weights, about = _read(path)
+    weights, about = _read(path, key)
     described = about.get("architecture")
     if described is not None:
         found = Architecture.from_dict(described)
@@ -130,6 +132,8 @@ def open_teacher(path: Path, taught: Architecture) -> tuple[nn.Module, Architect
 def _filled(path: Path, weights: dict[str, Tensor], wanted: Architecture) -> nn.Module:
     model = models.build(wanted)
     own = model.state_dict()
+    if (prefix := common_prefix(weights)) and not any(name in own for name in weights):
+        weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
     wrong = [n for n in own if n in weights and weights[n].shape != own[n].shape]
     missing = [n for n in own if n not in weights and not n.endswith("num_batches_tracked")]
     unexpected = [n for n in weights if n not in own]
@@ -144,7 +148,9 @@ def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, An
     """Return the network a run starts from, what its file says, and that file."""
     if job.ckpt is not None and job.mode != "resume":
         path = find(job.ckpt, job.folder)
-        model, about = open_network(path, job.architecture)
+        model, about = open_network(path, job.architecture, job.key)
+        if (told := told_of(about)) is not None:
+            reporter.message(told)
         return model, about, path
     torch.manual_seed(job.options.seed)  # the first weights are a draw like any other
     model = models.build(job.architecture)
@@ -189,8 +195,12 @@ def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
     return int(about.get("scheme", {}).get("rounds", 0))
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    return storing.read_with_description(path) if path.suffix == ".mess" else load_weights(path)
+def _read(path: Path, key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if path.suffix != ".mess":
+        return load_weights(path, key)
+    if key is not None:
+        raise OptionError("--key", "a checkpoint beside it, which may hold several weights", path)
+    return storing.read_with_description(path)
 
 
 def _check_same(path: Path, found: Architecture, wanted: Architecture) -> None:

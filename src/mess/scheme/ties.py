@@ -6,8 +6,16 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from mess.errors import WeightsError
+
+STORABLE = (
+    torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool,
+)  # fmt: skip
+LONGEST_NAME = 1024  # as the format has it
+CONVERT = "Convert it first: tensor.float()"
 
 
 def find_ties(weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -35,20 +43,43 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
     """Refuse what no file of ours can hold, by name.
 
     Raises:
-        WeightsError: no tensor at all, or one that is complex, sparse, quantised, on no device, or not finite.
+        WeightsError: no tensor at all; a name that is no printable text; a tensor without data, or that is complex,
+            sparse, quantised, of a dtype that no file holds, or not finite.
     """
+    if not isinstance(weights, Mapping):
+        raise WeightsError("weights", "a module, or a mapping of names to tensors", type(weights).__name__)
     if not weights:
         raise WeightsError("weights", "a state dict with tensors", "an empty one")
     for name, tensor in weights.items():
+        if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+            found = repr(name)[:60] if isinstance(name, str) else f"{name!r:.60}, {type(name).__name__}"
+            raise WeightsError("weights", f"names of at most {LONGEST_NAME} printable characters", found)
         if not isinstance(tensor, Tensor):
             raise WeightsError(name, "a tensor", type(tensor).__name__)
-        for wrong, what in (
-            (tensor.is_complex(), "complex numbers"),
-            (tensor.layout != torch.strided, f"a {tensor.layout} tensor"),
-            (tensor.is_quantized, "a tensor of torch's quantised kind"),
-            (tensor.is_meta, "a tensor without data"),
-        ):
-            if wrong:
-                raise WeightsError(name, "a dense tensor of real numbers", what)
+        if (what := _odd_kind(tensor)) is not None:
+            raise WeightsError(name, "a dense tensor of real numbers", what)
+        if tensor.dtype not in STORABLE:
+            raise WeightsError(name, f"one of {', '.join(map(_named, STORABLE))}", _named(tensor.dtype), CONVERT)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(name, "finite numbers", "NaN" if bool(torch.isnan(tensor).any()) else "infinity")
+
+
+def _odd_kind(tensor: Tensor) -> str | None:
+    """Say what a tensor is that is no plain one."""
+    if is_lazy(tensor):
+        return "one of a lazy module that has never run"
+    if type(tensor).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+        return f"a {type(tensor).__name__}, which keeps its numbers in other tensors"
+    for odd, what in (
+        (tensor.is_complex(), "complex numbers"),
+        (tensor.is_nested or tensor.layout != torch.strided, f"a {tensor.layout} tensor"),
+        (tensor.is_quantized, "a tensor of torch's quantised kind"),
+        (tensor.is_meta, "a tensor without data"),
+    ):
+        if odd:
+            return what
+    return None
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -78,7 +78,7 @@ def compress(
     architecture: Architecture | None = None,
     about: Mapping[str, Any] | None = None,
     overwrite: bool = True,
-    verify: bool = False,
+    verify: bool = True,
     progress: StageProgress = no_progress,
 ) -> SizeReport:
     """Store a network in one `.mess` file.

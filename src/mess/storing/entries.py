@@ -18,13 +18,11 @@ from mess.codec.model import joined
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
 from mess.models.described import describe
+from mess.scheme.ties import STORABLE
 from mess.storing.look import Look
 from mess.storing.network import Network
 
-DTYPES = {str(d).removeprefix("torch."): d for d in (
-    torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool,
-)}  # fmt: skip
+DTYPES = {str(d).removeprefix("torch."): d for d in STORABLE}
 UNKNOWN_BITS = 12  # of vectors of which nothing is known
 DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
 
@@ -76,7 +74,9 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
             continue
         first = network.tied.get(name, name)
         to = stored_as.get(first, first)
-        entries[name] = codec.Tied(to) if to != name else plain_entry(name, weights[name].to(own.dtype), bits(name))
+        entries[name] = (
+            codec.Tied(to) if to != name else plain_entry(name, as_dtype(weights[name], own.dtype), bits(name))
+        )
     described, facts = describe(network.architecture, about)
     seen = {} if coded.look is None else {"look": coded.look.facts()}
     return codec.StoredModel(described, {**coded.facts, **seen, **facts}, coded.books, entries)
@@ -109,6 +109,8 @@ def fold_batch_norm(
     weight, bias, mean, var = (
         weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
+    if var.numel() and float(var.min()) + layer.eps <= 0:
+        raise WeightsError(joined(prefix, "running_var"), "variances of at least 0", f"{float(var.min()):.3g}")
     scale = weight / torch.sqrt(var + layer.eps)
     if scale_bits in STEPPED_BITS:
         scale = torch.where(var < DEAD, 0.0, scale)
@@ -123,6 +125,15 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise WeightsError(name, f"one of {', '.join(DTYPES)}", dtype)
+    if bits in STEPPED_BITS and name.endswith("running_var"):
+        bits = 32  # variances span decades: multiples of one step would make the small ones 0
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     flat = flat.view(torch.uint16) if dtype == "bfloat16" else flat.view(torch.uint8) if dtype == "bool" else flat
     return codec.Plain(tuple(tensor.shape), dtype, codec.quantize_numbers(flat.numpy(), dtype, bits, name))
+
+
+def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a tensor as another dtype, infinite nowhere."""
+    if dtype.is_floating_point and tensor.is_floating_point():
+        tensor = tensor.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
+    return tensor.to(dtype)

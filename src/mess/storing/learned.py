@@ -102,11 +102,15 @@ def coded(learned: Learned, network: Network) -> Coded:
     """Return a learned network in the codec's form."""
     books, number_of = _books(learned)
     entries: dict[str, codec.Entry] = {}
+    settled = dict(learned.model.state_dict())
     for name, layer in learned.layers.items():
+        if not bool(settled[name].to(network.weights[name].dtype).isfinite().all()):
+            settled[name] = network.weights[name]  # its dtype cannot hold what it would become: it is kept
+            continue
         dtype = str(network.weights[name].dtype).removeprefix("torch.")
         integers = layer.integers_OCT.numpy().astype(np.int32)
         entries[name] = codec.Expanded(layer.shape, dtype, number_of[layer.basis], integers, layer.step)
-    return Coded(books, entries, FACTS, learned.model.state_dict(), learned.vector_bits)
+    return Coded(books, entries, FACTS, settled, learned.vector_bits)
 
 
 def decoded(stored: codec.StoredModel, model: nn.Module) -> Learned:
@@ -129,7 +133,8 @@ def decoded(stored: codec.StoredModel, model: nn.Module) -> Learned:
         key = None
         if book.unit > 1:
             height, width = entry.shape[2:]
-            key = (height, width, entry.shape[1] == 1 and entry.shape[0] > 1)
+            groups = getattr(model.get_submodule(name.rpartition(".")[0]), "groups", entry.shape[0])
+            key = (height, width, entry.shape[1] == 1 and groups > 1)  # one input may also be a grey first layer
             bases[key] = torch.from_numpy(codec.references(stored, book)).double()
         integers = torch.from_numpy(np.ascontiguousarray(entry.integers_RCK))
         layers[name] = LearnedLayer(integers, entry.step, key, entry.shape, integers)

@@ -14,13 +14,15 @@ from mess import codec, models
 from mess.class_folders import as_told
 from mess.errors import WeightsError
 from mess.models.described import INPUT_FACTS, architecture_of, layout_of
+from mess.scheme.order import in_natural_order
 from mess.storing.entries import DTYPES
+from mess.wrappers import plain_module
 
 Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 
 
 def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
-    """Read a network of the zoo, ready to run (in eval mode).
+    """Read a network of the zoo, ready to run (in eval mode), its tensors in the dtypes that were stored.
 
     Raises:
         FormatError: as `load_state_dict`.
@@ -32,7 +34,7 @@ def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2
         hint = "mess.load_into(model, path) takes them"
         raise WeightsError(where, "a network of the zoo", "weights of another network", hint)
     model = models.build(architecture_of(stored.network), initialised=False)
-    _fill(model, to_tensors(stored), path)
+    _fill(model, to_tensors(stored), path, assign=True)
     return model.eval().to(device)
 
 
@@ -54,10 +56,12 @@ def load_state_dict(path: Source, *, names: Iterable[str] | None = None, max_byt
 def load_into(model: nn.Module, path: str | os.PathLike[str], *, max_bytes: int = 2**31) -> nn.Module:
     """Read a file's weights into `model`, which must have exactly these names and shapes; returns `model`.
 
+    Its tensors keep their own dtypes and devices. Wrappers (DataParallel, torch.compile) may be around it.
+
     Raises:
         WeightsError: names that are missing or not expected, or a shape that differs; says which.
     """
-    _fill(model, load_state_dict(path, max_bytes=max_bytes), path)
+    _fill(plain_module(model), load_state_dict(path, max_bytes=max_bytes), path)
     return model
 
 
@@ -85,8 +89,14 @@ def read_references(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
 
 
 def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:
-    """Return a stored network's weights as torch tensors of their own dtypes."""
-    return {name: _as_tensor(array, dtype) for name, (array, dtype) in codec.reconstruct(stored, names=names).items()}
+    """Return a stored network's weights as torch tensors of their own dtypes.
+
+    They come in the order of `names`, else in that of the zoo's network, else in the natural order of names.
+    """
+    found = codec.reconstruct(stored, names=names)
+    if names is None and stored.network is None:
+        found = {name: found[name] for name in in_natural_order(found)}
+    return {name: _as_tensor(array, dtype) for name, (array, dtype) in found.items()}
 
 
 def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
@@ -94,7 +104,7 @@ def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
     return tensor.view(DTYPES[dtype]) if dtype in ("bfloat16", "bool") else tensor  # NumPy has these as integers
 
 
-def _fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source) -> None:
+def _fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source, *, assign: bool = False) -> None:
     where = "the file" if isinstance(path, bytes) else os.fspath(path)
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
@@ -103,7 +113,7 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source) -> None
     for name, tensor in own.items():
         if tensor.shape != weights[name].shape:
             raise WeightsError(f"{where}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
-    model.load_state_dict(dict(weights))
+    model.load_state_dict(dict(weights), assign=assign)
 
 
 def _some(names: list[str]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mess import codec
 from mess.names import REST_BITS
-from mess.scheme import Geometry, Matches, Scheme, match_tensor, plan, refit_offset, round_to_bits
+from mess.scheme import Geometry, Matches, Scheme, match_tensor, plan, rebuild_tensor, refit_offset, round_to_bits
 from mess.storing.entries import Coded, plain_entry
 from mess.storing.network import Network
 from mess.storing.options import Request, StoreOptions
@@ -40,22 +40,37 @@ def code(network: Network, request: Request) -> Coded:
             weight = network.weights[target.name].detach().cpu()
             if scheme.quant_bits is not None and not request.projected:
                 weight = round_to_bits(weight, scheme.quant_bits)
-            entries[target.name] = _matched(target, weight, refs_KU, options, number)
+            entry = _matched(target, weight, refs_KU, options, number)
+            if entry is not None:
+                entries[target.name] = entry
     return Coded(books, entries, _facts(scheme))
 
 
-def _matched(target: Geometry, weight: Tensor, refs_KU: Tensor, options: StoreOptions, book: int) -> codec.Matched:
+def _matched(
+    target: Geometry, weight: Tensor, refs_KU: Tensor, options: StoreOptions, book: int
+) -> codec.Matched | None:
+    """Return a tensor's entry; None where what stands for it would be infinite in its dtype."""
     dtype = str(weight.dtype).removeprefix("torch.")
     matches = match_tensor(weight, target, refs_KU, options.scheme().fit)
     index_N = matches.index_N.numpy()
     if matches.scale_N is None or matches.offset_N is None:
-        return codec.Matched(target.shape, dtype, book, index_N, None, None)
+        copied = _is_finite(rebuild_tensor(matches, target, refs_KU).to(weight.dtype))
+        return codec.Matched(target.shape, dtype, book, index_N, None, None) if copied else None
     scale = codec.quantize_numbers(matches.scale_N.numpy(), "float32", options.scale_bits, target.name)
     offset_N = matches.offset_N
     if options.scale_bits != 32:
         offset_N = _refitted(target, weight, refs_KU, matches, torch.from_numpy(scale.floats()))
+    if not _is_finite(offset_N):
+        return None
     offset = codec.quantize_numbers(offset_N.numpy(), "float32", options.offset_bits, target.name)
+    final = Matches(matches.index_N, torch.from_numpy(scale.floats()), torch.from_numpy(offset.floats()))
+    if not _is_finite(rebuild_tensor(final, target, refs_KU).to(weight.dtype)):
+        return None
     return codec.Matched(target.shape, dtype, book, index_N, scale, offset)
+
+
+def _is_finite(numbers: Tensor) -> bool:
+    return bool(numbers.isfinite().all())
 
 
 def _refitted(target: Geometry, weight: Tensor, refs_KU: Tensor, matches: Matches, scale_N: Tensor) -> Tensor:

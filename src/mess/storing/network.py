@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from mess import models
 from mess.errors import WeightsError
 from mess.models import Architecture
+from mess.nested_weights import DEEPEST, common_prefix
 from mess.scheme import check_weights, find_ties
+from mess.scheme.order import in_natural_order
+from mess.wrappers import plain_module
 
 
 @dataclass(frozen=True)
@@ -34,26 +37,43 @@ class Network:
 def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architecture | None = None) -> Network:
     """Find out what is to be stored.
 
-    A bare state dict of the zoo gets a module to say kinds and order; any other keeps its own order.
+    A bare state dict of the zoo gets a module to say kinds and order; any other comes in the natural order of names,
+    so that the same weights are stored alike from whatever container. Wrappers of modules are taken off.
 
     Raises:
         WeightsError: a tensor that no file can hold, or weights that are not `architecture`'s, by name.
     """
     module: nn.Module | None = None
     if isinstance(network, nn.Module):
-        weights, module = dict(network.state_dict()), network
-        architecture = architecture or getattr(network, "architecture", None)
+        module = plain_module(network)
+        weights = dict(module.state_dict())
+        check_weights(weights)
+        architecture = architecture or getattr(module, "architecture", None)
     else:
-        weights = dict(network)
-        if architecture is None:
-            shapes = {name: tuple(t.shape) for name, t in weights.items() if isinstance(t, Tensor)}
-            architecture = models.recognise(shapes)
-    check_weights(weights)
+        check_weights(network)
+        weights, architecture = _recognised({name: network[name] for name in in_natural_order(network)}, architecture)
     if module is None and architecture is not None:
         weights = _in_order(weights, architecture)
         module = models.build(architecture, initialised=False)
         module.load_state_dict(weights)
     return Network(weights, module, architecture, find_ties(weights))
+
+
+def _recognised(
+    weights: dict[str, Tensor], architecture: Architecture | None
+) -> tuple[dict[str, Tensor], Architecture | None]:
+    """Return weights and what network of the zoo they are; if one, without a first part of all names (``model.``)."""
+    plain = weights
+    for _ in range(DEEPEST):
+        if architecture is not None and models.layout(architecture)[0][0] in plain:
+            return plain, architecture
+        found = models.recognise({name: tuple(t.shape) for name, t in plain.items()}) if architecture is None else None
+        if found is not None:
+            return plain, found
+        if not (prefix := common_prefix(plain)):
+            break
+        plain = {name.removeprefix(prefix): tensor for name, tensor in plain.items()}
+    return weights, architecture
 
 
 def _in_order(weights: dict[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:

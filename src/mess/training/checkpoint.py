@@ -18,6 +18,7 @@ state, report a full disk when the step it belongs to is long past, and have to 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import io
 import os
@@ -53,6 +54,7 @@ REQUIRED = {
     "seconds": float,
     "epoch_seconds": float,
 }
+MOST_SHOWN = 8  # names in a message
 
 
 def encode(checkpoint: Mapping[str, Any]) -> bytes:
@@ -141,8 +143,26 @@ def find(name: str | os.PathLike[str], folder: Path) -> Path:
     for candidate in (Path(name), folder / name):
         if candidate.is_file():
             return candidate
-    there = sorted(path.name for path in folder.glob("*.pth")) if folder.is_dir() else []
-    raise CheckpointError(name, f"a file there or in {folder}", "none", f"There: {', '.join(there)}" if there else "")
+    there = _files_with_weights(folder)
+    near = difflib.get_close_matches(Path(name).name, there, n=1)
+    there = near + [other for other in there if other not in near]
+    raise CheckpointError(name, f"a file there or in {folder}", "none", _there(there))
+
+
+def _files_with_weights(folder: Path) -> list[str]:
+    """Return what can be tested or retrained; of the many of single epochs only the newest."""
+    if not folder.is_dir():
+        return []
+    epochs = epoch_checkpoints(folder)
+    old = {path.stem for epoch, path in epochs.items() if epoch != max(epochs)}
+    files = [p for p in folder.iterdir() if p.suffix in (".pth", ".mess") and not p.name.startswith(".")]
+    stems = {p: next((s for s in old if p.stem == s or p.stem.startswith(f"{s}_")), None) for p in files}
+    return sorted(path.name for path in files if stems[path] is None)
+
+
+def _there(names: list[str]) -> str:
+    shown = ", ".join(names[:MOST_SHOWN]) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
+    return f"There: {shown}" if names else ""
 
 
 def epoch_checkpoints(folder: Path) -> dict[int, Path]:

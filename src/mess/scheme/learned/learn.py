@@ -241,7 +241,7 @@ def vector_bits(model: nn.Module, sensitivity: Sensitivity, lmbda: float) -> dic
         weight, bias = (f"{prefix}.{part}".lstrip(".") for part in ("weight", "bias"))
         if (
             not isinstance(norm, NORMS)
-            or weight not in squares
+            or not {weight, bias} <= squares.keys()  # two layers may share one of them
             or norm.running_var is None
             or norm.running_mean is None
         ):

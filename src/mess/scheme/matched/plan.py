@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from mess.errors import OptionError
 from mess.scheme.matched.geometry import Geometry
+from mess.scheme.matched.shapes import find_depthwise, in_forward_order, is_transposed
+from mess.scheme.order import in_natural_order
 from mess.scheme.ties import check_weights, find_ties
 from mess.scheme.versions import Scheme
 
@@ -57,8 +59,9 @@ def plan(
     """Decide what is stored by reference to what.
 
     Args:
-        network: a module, whose convolutions are found by kind, or a state dict, where they are found by shape. Layers
-            are counted in the order of registration, which is the order of the forward pass.
+        network: a module, whose convolutions are found by kind and counted in the order of registration, which is the
+            order of the forward pass; or a state dict, where they are found by shape and counted in the natural order
+            of names, whatever the order of the dict, behind the layer that takes the pictures.
         scheme: says which layer the references come from.
         pointwise: numbers a unit (D) of 1x1 convolutions, matched to every slice of the first; None: as they are.
         linear: with `pointwise`, linear layers likewise, referring to the first of them.
@@ -69,6 +72,8 @@ def plan(
     """
     weights = dict(network.state_dict()) if isinstance(network, nn.Module) else dict(network)
     check_weights(weights)
+    if not isinstance(network, nn.Module):
+        weights = {name: weights[name] for name in in_natural_order(weights)}
     tied = find_ties(weights)
     layers = [layer for layer in _layers(network, weights) if layer.name not in tied]
     kernels = [layer for layer in layers if math.prod(layer.kernel) > 1]
@@ -119,7 +124,7 @@ def _layers(network: nn.Module | Mapping[str, Tensor], weights: Mapping[str, Ten
     if isinstance(network, nn.Module):
         for prefix, module in network.named_modules():
             name = f"{prefix}.weight" if prefix else "weight"
-            if name not in weights or weights[name].dtype not in REAL:
+            if name not in weights or weights[name].dtype not in REAL or not weights[name].numel():
                 continue
             shape = tuple(weights[name].shape)
             if isinstance(module, CONVOLUTIONS):
@@ -128,7 +133,12 @@ def _layers(network: nn.Module | Mapping[str, Tensor], weights: Mapping[str, Ten
             elif isinstance(module, nn.Linear):
                 yield _Layer(name, shape, (), False)
         return
-    for name, tensor in weights.items():
-        shape = tuple(tensor.shape)
-        if tensor.dtype in REAL and name.endswith("weight") and 2 <= len(shape) <= 5 and tensor.numel():
-            yield _Layer(name, shape, shape[2:], len(shape) > 2 and shape[1] == 1 and shape[0] > 1)
+    shapes = {
+        name: tuple(weights[name].shape)
+        for name in in_natural_order(weights)
+        if (tensor := weights[name]).dtype in REAL and name.endswith("weight") and 2 <= tensor.dim() <= 5
+        and tensor.numel() and not (tensor.dim() > 2 and is_transposed(name, weights))
+    }  # fmt: skip
+    channelwise, others = find_depthwise(shapes)
+    for name in in_forward_order({name: shape for name, shape in shapes.items() if name not in others}):
+        yield _Layer(name, shapes[name], shapes[name][2:], name in channelwise)

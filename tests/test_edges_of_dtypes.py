@@ -1,0 +1,76 @@
+"""Layers without numbers, and numbers at the end of what their dtype holds."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import mess
+from mess.codec import Codebook, Matched, NumberArray, Plain, StoredModel, encode_model, read_model, reconstruct
+from mess.codec.quantize import choose_step, dequantize, quantize
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@pytest.mark.parametrize("version", ["v1", "v2", "v3"])
+@pytest.mark.parametrize("form", ["module", "state dict"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_layers_without_numbers_are_kept(version: str, form: str, place: int, tmp_path: Path) -> None:
+    sizes = [3, 8, 8, 8, 8, 8]
+    sizes[place] = 0
+    layers = [nn.Conv2d(a, b, 3) for a, b in pairwise(sizes)]
+    net = nn.Sequential(*layers, nn.BatchNorm2d(0))
+    report = mess.compress(net if form == "module" else net.state_dict(), tmp_path / "net.mess", scheme=version)
+    back = mess.load_state_dict(tmp_path / "net.mess")
+    assert {n: t.shape for n, t in back.items()} == {n: t.shape for n, t in net.state_dict().items()}
+    empty = [name for name, tensor in back.items() if not tensor.numel()]
+    assert not set(empty) & set(report.error)
+
+
+def test_a_file_with_a_matched_tensor_without_numbers_can_be_read() -> None:
+    none = NumberArray(np.zeros(0, np.float32), "float32")
+    entries = {
+        "a": Plain((2, 1, 3, 3), "float32", NumberArray(np.arange(18, dtype=np.float32), "float32")),
+        "b": Matched((0, 2, 3, 3), "float32", 0, np.zeros(0, np.int64), none, none),
+        "c": Matched((0, 2, 3, 3), "float32", 1, np.zeros(0, np.int64), none, none),
+    }
+    books = [Codebook("a", 9, 9, False), Codebook("a", 9, 9, True)]
+    content = encode_model(StoredModel(None, {}, books, entries))
+    assert {n: a.shape for n, (a, _) in reconstruct(read_model(content)).items()}["b"] == (0, 2, 3, 3)
+
+
+def large(dtype: torch.dtype) -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    top = min(torch.finfo(dtype).max, torch.finfo(torch.float32).max)
+    return {
+        f"{i}.weight": (torch.rand(8, 8, 3, 3, dtype=torch.float64) * top).to(dtype).clamp(max=top) for i in range(4)
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("options", [{}, {"scale_bits": 4, "offset_bits": 4, "rest_bits": 4}], ids=["32", "4"])
+def test_nothing_becomes_infinite_in_its_own_dtype(dtype: torch.dtype, options: dict, tmp_path: Path) -> None:
+    mess.compress(large(dtype), tmp_path / "net.mess", scheme="v2", **options)
+    back = mess.load_state_dict(tmp_path / "net.mess")
+    assert all(tensor.dtype == dtype and bool(tensor.isfinite().all()) for tensor in back.values())
+
+
+def test_v4_keeps_a_half_layer_that_would_become_infinite(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(8 * 16, 3)).half()
+    with torch.no_grad():
+        net[1].weight.copy_(torch.where(torch.rand(8, 8, 3, 3) < 0.5, 65504.0, -65504.0))
+        net[1].bias.fill_(65504.0)
+    mess.compress(net, tmp_path / "net.mess", scheme="v4", calibration=torch.randn(8, 3, 8, 8), divergence=0.5, steps=0)
+    assert all(bool(tensor.isfinite().all()) for tensor in mess.load_state_dict(tmp_path / "net.mess").values())
+
+
+@pytest.mark.parametrize("bits", range(2, 13))
+def test_the_largest_float_is_rounded_to_something_finite(bits: int) -> None:
+    values = np.array([np.finfo(np.float32).max, -1.0], dtype=np.float32)
+    step = choose_step(values, bits)
+    assert np.isfinite(dequantize(quantize(values, step), step)).all()
