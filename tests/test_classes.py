@@ -185,7 +185,7 @@ def test_calibration_pictures_are_of_all_classes(in_folder: Path) -> None:
 def test_compress_prepares_calibration_pictures_as_the_checkpoint_says(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mess.cli import compress
+    import mess.recipes
 
     seen: list[DataChoice] = []
 
@@ -193,7 +193,7 @@ def test_compress_prepares_calibration_pictures_as_the_checkpoint_says(
         seen.append(choice)
         raise OptionError("--calibration", "no more than this of the test", "more")
 
-    monkeypatch.setattr(compress, "calibration_batches", note)
+    monkeypatch.setattr(mess.recipes, "calibration_batches", note)
     command = ["compress", str(trained), "-v", "v4", "--calibration", "full", "--no-verify", "--target-size", "60KB"]
     assert main([*command, "-o", "n.mess"]) == 2
     assert (seen[0].resize, seen[0].crop) == (32, 32)

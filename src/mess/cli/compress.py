@@ -6,25 +6,23 @@ import argparse
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mess.class_folders import compact
-from mess.cli.choices import store_options
 from mess.cli.flags import add_bit_flags, add_normalisation_flags
 from mess.errors import OptionError
 from mess.files import check_output
-from mess.models import Architecture
-from mess.models.described import INPUT_FACTS
-from mess.recipes import DataChoice, calibration_batches
-from mess.scheme import SCHEMES
-from mess.storing import Request, SizeReport, store
-from mess.storing.options import DEFAULT_VERSION
-from mess.weights_file import load_weights
+from mess.names import DEFAULT_VERSION, VERSIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    from mess.storing import SizeReport
+
+    Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 EXAMPLES = """Examples:
   mess compress checkpoint/resnet/cifar10/ckpt_best.pth -v v2
@@ -32,7 +30,6 @@ EXAMPLES = """Examples:
   mess compress weights.safetensors -v v3 -d 4 --pointwise 8
   mess compress weights.pth -v v4 --calibration cifar10 --datapath ../data
   mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB"""
-Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 UNITS = {"": 1, "B": 1, "KB": 1000, "KIB": 1024, "MB": 1000**2, "MIB": 1024**2}
 
 
@@ -44,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--version",
         metavar="VER",
         default=DEFAULT_VERSION,
-        help=f"{' | '.join(SCHEMES)} (default: {DEFAULT_VERSION})",
+        help=f"{' | '.join(VERSIONS)} (default: {DEFAULT_VERSION})",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: beside CKPT, NAME_VERSION.mess")
     parser.add_argument(
@@ -76,6 +73,13 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Store, read back, report."""
+    from mess.class_folders import compact
+    from mess.cli.choices import store_options
+    from mess.models import Architecture
+    from mess.models.described import INPUT_FACTS
+    from mess.storing import Request, store
+    from mess.weights_file import load_weights
+
     args.target_size = parse_size(args.target_size)
     options = store_options(args)
     if args.calibration is not None and options.scheme().fit != "learned":
@@ -89,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
     if isinstance(facts.get("classes"), list):
         facts["classes"] = compact(facts["classes"])
     console = Console(highlight=False)
-    with console.status(f"storing {args.ckpt.name} as {options.tag}") as status:
+    title = escape(f"storing {args.ckpt.name} as {options.tag}")
+    with console.status(title) as status:
         request = Request(
             options,
             calibration_images(args, about | facts),
@@ -97,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
             facts,
             overwrite=args.force,
             verify=not args.no_verify,
-            progress=lambda *told: status.update(f"storing {args.ckpt.name} as {options.tag}: {_told(told)}"),
+            progress=lambda *told: status.update(f"{title}: {escape(_told(told))}"),
         )
         report = store(weights, output, request)
     show(console, report, verified=not args.no_verify)
@@ -120,6 +125,8 @@ def parse_size(text: str | None) -> int | None:
 
 def calibration_images(args: argparse.Namespace, about: Mapping[str, Any]) -> Batches | None:
     """Return the training pictures of the dataset that was named, prepared as the network's file says, and labels."""
+    from mess.recipes import DataChoice, calibration_batches
+
     if args.calibration is None:
         return None
     prepared: dict[str, Any] = {name: about.get(name) for name in ("mean", "std", "resize", "crop")}
@@ -143,11 +150,11 @@ def show(console: Console, report: SizeReport, *, verified: bool) -> None:
     table.add_column("stored by reference")
     table.add_column("relative error", justify="right")
     for name, error in report.error.items():
-        table.add_row(name, f"{error:.4f}")
+        table.add_row(escape(name), f"{error:.4f}")
     console.print(table)
     reasons: dict[str, list[str]] = {}
     for name, reason in report.as_is:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        console.print(f"[dim]as it is ({reason}): {shown}[/]")
+        console.print(f"[dim]as it is ({escape(reason)}): {escape(shown)}[/]")

@@ -10,6 +10,7 @@ from typing import Any
 
 from mess.class_folders import class_names
 from mess.errors import OptionError, one_of
+from mess.names import FAMILIES
 
 CIFAR_FORM = {"cifar10": 10, "cifar100": 100, "digits": 10}  # 32x32 images: small stem, no early pooling
 IMAGENET_CLASSES = 1000
@@ -23,7 +24,6 @@ RESNET_CIFAR_LAYERS = (20, 32, 44, 56, 110)  # of the paper and of the specifica
 RESNET_IMAGENET_LAYERS = (18, 34, 50, 101, 152)
 RESNEXT_IMAGENET_LAYERS = (50, 101)
 WIDERESNET_IMAGENET_LAYERS = (50, 101)
-FAMILIES = ("mobilenet", "mobilenetv2", "resnet", "resnext", "shufflenet", "shufflenetv2", "wideresnet")
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,10 @@ from torch import Tensor
 from mess.codec.quantize import BITS
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.names import DEFAULT_VERSION, REST_BITS
 from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
 
-DEFAULT_VERSION = "v2"
-REST_BITS = 32  # of all that no reference stands for, in versions without a rate to choose
-TRAINED_REST_BITS = 8  # of v4, where training settles the vectors
 OF_REFERENCES = ("scale_bits", "offset_bits", "pointwise", "linear")  # options that say nothing to learned references
 OF_LEARNING = ("divergence", "steps", "target_size", "max_drop")  # and to references that are kernels of the network
 
