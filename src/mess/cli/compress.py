@@ -75,11 +75,13 @@ def run(args: argparse.Namespace) -> int:
     """Store, read back, report."""
     from mess.class_folders import compact
     from mess.cli.choices import store_options
+    from mess.data.info import check_normalisation
     from mess.models import Architecture
     from mess.models.described import INPUT_FACTS
     from mess.storing import Request, store
     from mess.weights_file import load_weights
 
+    check_normalisation(args.mean, args.std)
     args.target_size = parse_size(args.target_size)
     options = store_options(args)
     if args.calibration is not None and options.scheme().fit != "learned":

@@ -9,6 +9,7 @@ from typing import Any
 
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.names import DATASETS
 from mess.storing import StoreOptions
 from mess.training import TrainOptions
 
@@ -177,4 +178,9 @@ def run_folder(checkpoints: Path, architecture: Architecture, name: str | None =
     """
     if name is not None and (name in ("", "..") or Path(name).name != name):
         raise OptionError("--name", "a name of one folder", repr(name))
-    return checkpoints / (name or architecture.arch) / Path(architecture.dataset).name
+    return checkpoints / (name or architecture.arch) / data_name(architecture.dataset)
+
+
+def data_name(dataset: str) -> str:
+    """Return what a run's folder is called after: the dataset, or the own folder's name, also where it is typed `.`."""
+    return dataset if dataset in DATASETS else Path(dataset).resolve().name or "root"

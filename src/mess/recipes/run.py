@@ -9,15 +9,19 @@ from typing import Any
 from torch import nn
 
 from mess.class_folders import compact
-from mess.data import dataset_names
 from mess.devices import Devices, open_devices
 from mess.models import Architecture
+from mess.names import DATASETS
 from mess.recipes.hooks import scheme_hooks
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.resuming import (
+    DATA,
     ROUNDS,
     checkpoint_to_resume,
+    data_path,
     keeping,
+    refuse_other_data,
+    refuse_others_folder,
     report_changes,
     resumed_options,
     saved_recipe,
@@ -75,7 +79,7 @@ def score_network(
     """
     choice = devices or DeviceChoice()
     path = find(ckpt, folder)
-    model, about = open_network(path, architecture, classes_from_file=data.name not in dataset_names())
+    model, about = open_network(path, architecture, classes_from_file=data.name not in DATASETS)
     opened = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=precision)
     data = replace(data_of(data, about), classes=about.get("classes"))
     return opened.launch(_test, data, model, path, batch_size, opened, reporter)
@@ -104,10 +108,18 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     reporter = reporter if devices.is_main else Reporter()
     resumed = checkpoint_to_resume(job, devices, reporter)
     if resumed is not None:
+        refuse_other_data(job, resumed)
         job = replace(job, options=resumed_options(job, resumed, reporter))
         report_changes(job, saved_recipe(resumed), reporter)
-    elif (job.folder / BEST).exists():
-        reporter.message(f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both", "warning")
+    else:
+        refuse_others_folder(job)
+        if (job.folder / BEST).exists():
+            text = f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both"
+            reporter.message(text, "warning")
+    if job.data.name in DATASETS and Path(job.data.name).is_dir():
+        reporter.message(
+            f"{job.data.name} is the dataset of that name; the folder here is ./{job.data.name}", "warning"
+        )
     model, about, path = start_network(job, reporter)
     rounds = saved_recipe(resumed).get(ROUNDS, 0)
     if job.mode == "retrain" and path is not None:
@@ -130,14 +142,14 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     if path is not None and path.suffix == ".mess":
         refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
     written: list[Path] = []
-    names = [] if choice.name in dataset_names() else list(train.dataset.info.class_names)
+    names = [] if choice.name in DATASETS else list(train.dataset.info.class_names)
     facts: dict[str, Any] = {**_input_facts(choice), **({"classes": compact(names)} if names else {})}
     settings: dict[str, Any] = {"rounds": rounds, "input_facts": facts, "written": written}
     if job.scheme.rate is not None:
         settings["start"] = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
         settings["teacher"] = rate_teacher(model, job, job.scheme.rate, resumed)
     hooks = scheme_hooks(model, job, **settings)
-    kept = {**facts, **choice.sizes, **({"classes": names} if names else {})}
+    kept = {DATA: data_path(choice.name), **facts, **choice.sizes, **({"classes": names} if names else {})}
     hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts=kept)
     result = fit(
         model, train, test, job.options, devices,

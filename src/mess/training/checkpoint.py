@@ -201,7 +201,7 @@ def check_same_network(checkpoint: Mapping[str, Any], architecture: Mapping[str,
     if not saved or not architecture:
         return
     saved, architecture = (  # a folder of pictures may lie elsewhere now
-        {**a, "dataset": Path(str(a.get("dataset"))).name} for a in (saved, architecture)
+        {**a, "dataset": Path(str(a.get("dataset"))).resolve().name} for a in (saved, architecture)
     )
     if saved != architecture:
         names = [name for name in {**saved, **architecture} if saved.get(name) != architecture.get(name)]
