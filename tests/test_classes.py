@@ -237,3 +237,13 @@ def test_a_training_set_of_one_picture_and_an_empty_test_set_are_refused(
     assert main(["train", "none", *SMALL, "--epochs", "1"]) == 2
     assert "none/val: expected pictures to test on, found none" in capsys.readouterr().err
     assert not list(Path().glob("checkpoint/**/*.pth"))
+
+
+def test_classes_are_the_same_however_a_system_spells_their_accents(in_folder: Path) -> None:
+    draw(Path("own/train"), "ant bee", 2)
+    draw(Path("own/val"), "ant bee", 1)
+    Path("own/train/bee").rename("own/train/caf\u00e9")  # one character
+    Path("own/val/bee").rename("own/val/cafe\u0301")  # two, as archives made on other systems have
+    test = open_dataset("own", train=False)
+    assert test.labels_N.tolist() == [0, 1]
+    assert test.notes == ()

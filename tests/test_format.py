@@ -227,6 +227,19 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
         codec.read_model(tmp_path / "nothing")
 
 
+def test_what_is_found_instead_of_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "net.mess"
+    for content, said in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>not found</html>", "a web page"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=f"net.mess: expected a .mess file, found {said}"):
+            codec.read_model(path)
+        with pytest.raises(FormatError, match=f"net.mess: expected a .mess file, found {said}"):
+            codec.inspect_file(path)
+
+
 def test_links_are_followed_as_the_caches_of_model_hubs_need(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
     codec.write_model(tmp_path / "blobs" / "a1b2", example("v1"))

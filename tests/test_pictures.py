@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,22 @@ def test_greys_that_have_no_range_are_refused_and_named(tmp_path: Path) -> None:
     for name, most in (("large.tif", 10**6), ("small.tif", 200)):  # a small one may be anything, too
         with pytest.raises(CorruptPictureError, match=f"{name}.*greys of more than 16 bits"):
             grey(np.linspace(0, most, 64).astype(np.int32)[None], tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "gif", "webp", "bmp", "tga", "jp2", "avif", "ppm", "jpg"])
+def test_whatever_is_wrong_with_a_picture_its_file_is_named(ending: str, tmp_path: Path) -> None:
+    """Each of Pillow's readers has errors of its own, such as RuntimeError of damaged AVIFs."""
+    random = np.random.default_rng(0)
+    path = tmp_path / f"a.{ending}"
+    try:
+        Image.fromarray(random.integers(0, 256, (24, 31, 3), dtype=np.uint8)).save(path)
+    except (ValueError, OSError, KeyError):
+        pytest.skip(f"this Pillow writes no {ending}")
+    whole = path.read_bytes()
+    for turn in range(60):
+        damaged = bytearray(whole)
+        for _ in range(3):
+            damaged[random.integers(min(len(damaged), 400))] = random.integers(256)
+        path.write_bytes(damaged if turn % 3 else whole[: random.integers(len(whole))])
+        with suppress(CorruptPictureError):  # which names it; nothing else may come out
+            Picture(path).pixels()

@@ -106,3 +106,9 @@ def test_the_title_breaks_between_words_on_80_columns(weights: Path) -> None:
     words = set(" ".join(lines[:6]).split())
     assert {"references", "smaller", "weights,", "float32;", "scales"} <= words
     assert "rounded to 6 bits" in " ".join(lines[:6])
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_streams_may_be_closed(closed: str, weights: Path) -> None:
+    run = subprocess.run(["sh", "-c", f'"{sys.executable}" -m mess inspect none.mess {closed}>&-'], check=False)
+    assert run.returncode == 2

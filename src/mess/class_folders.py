@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,6 +46,12 @@ def class_names(root: Path) -> tuple[str, ...]:
 def folders_in(split: Path) -> tuple[str, ...]:
     """Return the names of the class folders of one split, sorted; hidden ones are other programs'."""
     return tuple(sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith(".")))
+
+
+def same_spelling(found: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return which of `names` each folder is: `é` is one character on some systems and two on others (NFC, NFD)."""
+    by_form = {unicodedata.normalize("NFC", name): name for name in names}
+    return {name: name if name in names else by_form.get(unicodedata.normalize("NFC", name), name) for name in found}
 
 
 def compact(names: Sequence[str]) -> list[str] | str:

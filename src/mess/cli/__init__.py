@@ -163,6 +163,8 @@ def _guarded(command: Callable[[list[str]], int], argv: Sequence[str] | None) ->
 
 
 def _complain(message: str) -> None:
+    if sys.stderr is None:  # closed by who started us
+        return
     from rich.console import Console
     from rich.markup import escape
 

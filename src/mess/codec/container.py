@@ -19,7 +19,9 @@ DIGEST = slice(HEADER.size - 32, HEADER.size)
 LARGEST_FILE = 1 << 40
 MAX_SECTIONS = 64
 FOREIGN = {b"PK\x03\x04": "a zip archive (as torch.save writes)", b"\x80\x02": "a pickle", b"\x80\x04": "a pickle",
-           b"\x80\x05": "a pickle", b"\x1f\x8b": "a gzip archive"}  # fmt: skip
+           b"\x80\x05": "a pickle", b"\x1f\x8b": "a gzip archive",
+           b"version https://git-lfs": "a pointer of Git LFS (`git lfs pull` fetches the file itself)",
+           b"<!DOCTYPE": "a web page", b"<!doctype": "a web page", b"<html": "a web page"}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
         FormatError: the file breaks FORMAT.md.
     """
     content = read_file(path)
-    contents, sections, where = open_model(content, layout=layout)
+    contents, sections, where = open_model(content, layout=layout, where=os.fspath(path))
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
     previous = {kind: PreviousTable() for kind in sections}
 

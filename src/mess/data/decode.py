@@ -8,7 +8,9 @@ corrupt.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,12 @@ BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # TIFF tags, and unsigne
 JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in a file, as telephones write them; the first is the picture
 PLAIN = ("RGB", "L")  # modes of the JPEGs that need no more than decoding
 FACTORS = (8, 4, 2)  # by which a JPEG can be decoded smaller, at a fraction of the cost
+
+# what Pillow's readers raise of damaged files: each plugin its own, and none in common
+FAULTS = (
+    OSError, ValueError, SyntaxError, RuntimeError, LookupError, TypeError, ArithmeticError, AttributeError, EOFError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off picture is reported, never filled with grey
 
@@ -52,7 +60,7 @@ class Picture:
                 if self._image.format not in JPEG:
                     self._image.load()  # only then do some formats say how they lie
                 self._orientation = _orientation(self._image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except FAULTS as error:
             raise CorruptPictureError(f"{path} ({error})") from error
         width, height = self._image.size
         self.size = (height, width) if self._orientation >= 5 else (width, height)
@@ -68,7 +76,7 @@ class Picture:
         factor = next((f for f in FACTORS if f <= shrink), 1) if self._image.format in JPEG else 1
         try:
             return _upright(self._decoded(factor), self._orientation)
-        except (OSError, ValueError, SyntaxError) as error:
+        except FAULTS as error:
             raise CorruptPictureError(f"{self.path} ({error})") from error
 
     def _decoded(self, factor: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from typing import overload
 
 import numpy as np
 
-from mess.class_folders import class_names, digest, folders_in, some, split_folder
+from mess.class_folders import class_names, digest, folders_in, same_spelling, some, split_folder
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
 from mess.errors import DataError
 
@@ -106,7 +106,8 @@ def open_folder(
     names = imagenet_wnids() if known is not None else _numbered(root, classes)
     if not names:
         raise DataError(split, "a folder for each class", "none")
-    listed = {name: list_pictures(split / name) for name in folders_in(split)}
+    folders = same_spelling(folders_in(split), names)
+    listed = {name: list_pictures(split / folder) for folder, name in folders.items()}
     for name, pictures in listed.items():
         if name not in names and pictures.paths:
             raise DataError(split / name, f"one of the {len(names)} classes trained on: {some(names)}", "another")

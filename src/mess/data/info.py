@@ -21,9 +21,11 @@ def check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | Non
         OptionError: not three finite numbers, or a std that is not above 0.
     """
     for flag, value in (("--mean", mean), ("--std", std)):
+        if value is None:
+            continue
         numbers = list(value) if isinstance(value, Sequence) else [value]  # a file may say anything
         finite = all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
-        if value is not None and (len(numbers) != 3 or not finite):
+        if len(numbers) != 3 or not finite:
             raise OptionError(flag, "three finite numbers", value)
     if std is not None and min(std) <= 0:
         raise OptionError("--std", "three finite numbers above 0", tuple(std))
