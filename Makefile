@@ -46,7 +46,7 @@ check: .venv/installed  ## formatting, lint, types, import rules
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[docs]'
 	@touch $@
 
-docs: .venv/docs  ## build the documentation into site/ (a broken link is an error)
+docs: .venv/docs  ## build the documentation into site/ (a broken link is an error; minutes the first time, mkdocs is installed)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
@@ -81,8 +81,11 @@ bench-schemes: .venv/installed  ## measure bytes and accuracy of every version: 
 bench-size: .venv/installed .venv-peers/installed  ## measure bytes against accuracy beside NNCodec and others, on NETWORKS
 	$(PY) benchmarks/size.py --datapath $(DATAPATH) $(NETWORKS:%=--network %) $(RETRAINED:%=--retrained %)
 
+bench-answers: .venv/installed .venv-peers/installed  ## measure stored networks on unseen pictures beside NNCodec (hours; goes on where it stopped)
+	$(PY) benchmarks/answers.py --datapath $(DATAPATH)
+
 clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check docs fuzz soak peers bench bench-check bench-schemes bench-size clean
+.PHONY: help install demo test test-slow test-network dist check docs fuzz soak peers bench bench-check bench-schemes bench-size bench-answers clean

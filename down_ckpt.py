@@ -4,9 +4,13 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # this checkout, installed or not
-
-from mess.cli import down_ckpt_main
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE / "src"))  # this checkout, installed or not
 
 if __name__ == "__main__":
+    from mess.checkout import ensure_environment
+
+    ensure_environment(HERE)
+    from mess.cli import down_ckpt_main
+
     sys.exit(down_ckpt_main())

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from common import ROOT
 
+SMALLEST = 2.0**-24  # above zero in half precision: dead channels have weights below it
 PYTHON = Path(os.environ.get("PEERS_PYTHON", ROOT / ".venv-peers" / "bin" / "python"))
 
 
@@ -32,11 +33,12 @@ class Outcome:
     weights: dict[str, Tensor] = field(repr=False)
     encode: float
     decode: float
+    peak_mb: float | None = None
 
 
-def nncodec(weights: Mapping[str, Tensor], qp: int) -> Outcome:
-    """NNCodec (ISO/IEC 15938-17) with its defaults at a step size."""
-    return _elsewhere("nncodec", weights, ["--qp", str(qp)])
+def nncodec(weights: Mapping[str, Tensor], qp: int, rounds: int = 5) -> Outcome:
+    """NNCodec (ISO/IEC 15938-17) with its defaults at a step size; decoded so many times."""
+    return _elsewhere("nncodec", weights, ["--qp", str(qp), "--rounds", str(rounds)])
 
 
 def zipnn(weights: Mapping[str, Tensor]) -> Outcome:
@@ -88,7 +90,7 @@ def _palette(tensor: Tensor, size: int) -> tuple[bytes, Tensor]:
 def _integers(tensor: Tensor, bits: int) -> tuple[bytes, Tensor]:
     """Return the bytes, two 4-bit integers in each where they fit, and the rounded tensor."""
     rows = tensor.flatten(1)
-    step = (rows.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)).clamp_min(1e-12).half().float()
+    step = (rows.abs().amax(1, keepdim=True) / (2 ** (bits - 1) - 1)).clamp_min(SMALLEST).half().float()
     whole = torch.round(rows / step).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
     raw = whole.to(torch.int8).numpy().ravel()
     if bits == 4:
@@ -114,4 +116,4 @@ def _elsewhere(peer: str, weights: Mapping[str, Tensor], flags: list[str]) -> Ou
             decoded = {name: torch.from_numpy(stored[name].astype(floats[name].dtype)) for name in floats}
     decoded = {name: t.reshape(weights[name].shape) for name, t in decoded.items()}
     rest = {name: t for name, t in weights.items() if name not in decoded}
-    return Outcome(figures["bytes"], {**decoded, **rest}, figures["encode"], figures["decode"])
+    return Outcome(figures["bytes"], {**decoded, **rest}, figures["encode"], figures["decode"], figures["peak_mb"])

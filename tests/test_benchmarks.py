@@ -1,4 +1,4 @@
-"""The guard of speed and the taking of turns: the parts of benchmarks/ that have to be right."""
+"""The guard of speed, the taking of turns, what is compared with what: parts of benchmarks/ that have to be right."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import answers_page
+import peers
 from check import Ratio, losses, ratios
 from turns import Window, take_turns
 
@@ -52,3 +55,86 @@ def test_a_program_that_fails_ends_the_measurement() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         take_turns({"a": fails}, 1)
+
+
+def answered(network: str, method: str, setting: str, size: int, **figures: float) -> dict[str, object]:
+    place = {"commit": "abc", "machine": "one", "threads": 1, "torch": "2", "seed": 0}
+    return {"network": network, "method": method, "setting": setting, "bytes": size, **figures, **place}
+
+
+def scored(pictures: int, top1: float, agreement: float, divergence: float) -> dict[str, float]:
+    return {"pictures": pictures, "top1": top1, "agreement": agreement, "divergence": divergence}
+
+
+def answers_rows() -> dict[str, dict[str, object]]:
+    """Return rows of a network of each kind, as answers.py measures them."""
+    rows = [
+        answered("Many", "float", "", 4000, **scored(10_000, 92.0, 100, 0)),
+        answered("Many", "NNCodec", "qp -30", 2000, **scored(10_000, 92.0, 99.0, 0.001)),
+        answered("Many", "NNCodec", "qp -24", 1000, **scored(10_000, 91.7, 98.0, 0.01)),
+        answered("Many", "NNCodec", "qp -20", 750, **scored(10_000, 91.6, 97.0, 0.02)),
+        answered("Many", "v4, 1,024 images", "as it comes", 900, **scored(10_000, 91.9, 98.5, 0.01)),
+        answered("Many", "v4, 1,024 images", "0.02", 500, **scored(10_000, 91.75, 97.5, 0.02)),
+        answered("Few", "float", "", 8000, **scored(266, 84.0, 100, 0)),
+        answered("Few", "NNCodec", "qp -30", 3000, **scored(266, 84.0, 98.0, 0.002)),
+        answered("Few", "NNCodec", "qp -24", 2000, **scored(266, 84.5, 96.6, 0.01)),
+        answered("Few", "v4, 128 images", "as it comes", 1500, **scored(266, 83.0, 97.0, 0.006)),
+        answered("Few", "v4, 128 images", "0.02", 1000, **scored(266, 84.0, 96.0, 0.01)),
+        answered("Boxes", "float", "", 400, error=0.0),
+        answered("Boxes", "NNCodec", "qp -38", 200, error=0.005),
+        answered("Boxes", "NNCodec", "qp -32", 100, error=0.05),
+        answered("Boxes", "v4, no images", "as it comes", 120, error=0.02),
+    ]
+    return {f"{row['network']}|{row['method']}|{row['setting']}": row for row in rows}
+
+
+def test_our_smallest_good_file_meets_one_that_is_as_good() -> None:
+    rows = answers_rows()
+    ours, peer = answers_page.pair(answers_page.of(rows, "Many"), "v4, 1,024 images")
+    assert (ours["bytes"], peer["bytes"]) == (500, 1000)  # both lose at most 0.3 points; 91.6 loses more
+    ours, peer = answers_page.pair(answers_page.of(rows, "Few"), "v4, 128 images")
+    assert (ours["bytes"], peer["bytes"]) == (1500, 3000)  # its 96.6 % are enough, but less than our 97 %
+    ours, peer = answers_page.pair(answers_page.of(rows, "Boxes"), "v4, no images")
+    assert ours is None
+    assert peer["bytes"] == 200
+
+
+def test_bytes_at_equal_divergence_are_read_between_files() -> None:
+    own = answers_page.of(answers_rows(), "Many")
+    between = dict(own[-1], bytes=500, divergence=0.01 * 10**-0.5)  # half way from 0.01 to 0.001
+    assert answers_page.at_equal(own, between) == pytest.approx(500 / (2000 * 1000) ** 0.5)
+    assert answers_page.at_equal(own, dict(between, divergence=0.5)) is None
+
+
+def test_a_default_keeps_the_answers_or_the_accuracy() -> None:
+    rows = answers_rows()
+    whole = rows["Few|float|"]
+    assert not answers_page.keeps(rows["Few|v4, 128 images|as it comes"], whole)
+    assert answers_page.keeps(dict(whole, agreement=99.2, top1=83.0), whole)
+    assert answers_page.keeps(dict(whole, agreement=97.0, top1=83.75), whole)
+    assert not answers_page.keeps(rows["Boxes|v4, no images|as it comes"], rows["Boxes|float|"])
+
+
+def test_the_page_has_every_row_and_sets_ours_beside_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = answers_rows()
+    text = "\n".join(answers_page.page(rows))
+    assert "| Many | v4, 1,024 images | 0.02 | 500 | 0.25 points | 1,000 | 0.30 points | 0.50 | ≤ 0.50 | 0.67 |" in text
+    assert (
+        "| Few | v4, 128 images | as it comes | 1,500 | 3.0 % changed | 3,000 | 2.0 % changed | 0.50 | ≤ 0.60" in text
+    )
+    assert "| Boxes | v4, no images | – | – | – | 200 | 0.005 | – | – | – |" in text
+    assert text.count("**missed**") == 2
+    for row in rows.values():
+        assert f"| {row['method']} | {row['setting']} | {row['bytes']:,} |" in text
+    without = {key: row for key, row in rows.items() if not str(row["method"]).startswith("v4")}
+    assert "| Many | – | – | – | – | 1,000 | 0.30 points |" in "\n".join(answers_page.page(without))
+    monkeypatch.setattr(answers_page, "RESULTS", tmp_path)
+    answers_page.draw(rows)
+    assert (tmp_path / "answers.png").stat().st_size > 1000
+    assert answers_page.page({})  # nothing is measured yet
+
+
+def test_integers_of_a_dead_channel_are_finite() -> None:
+    weight = torch.tensor([[0.5, -1.0], [1e-10, -1e-11], [0.0, 0.0]])
+    back = peers.integers({"weight": weight}, 8).weights["weight"]
+    torch.testing.assert_close(back, weight, atol=0.005, rtol=0)

@@ -249,7 +249,7 @@ def test_facts_of_others_in_our_form_are_taken(tmp_path: Path) -> None:
     [
         (["--mean", "nan", "0", "0"], "--mean: expected three finite numbers"),
         (["--std", "inf", "1", "1"], "--std: expected three finite numbers"),
-        (["--std", "0", "0", "0"], "--std: expected three numbers above 0"),
+        (["--std", "0", "0", "0"], "--std: expected three finite numbers above 0"),
     ],
 )
 def test_the_command_checks_mean_and_std(

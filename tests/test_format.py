@@ -219,9 +219,29 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     whole = tmp_path / "whole.mess"
     codec.write_model(whole, example("v1"))
     os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "link").symlink_to(whole)
-    for name, said in (("pipe", "something else"), ("link", "symbolic link"), (".", "directory")):
+    (tmp_path / "link to a pipe").symlink_to("pipe")
+    for name, said in (("pipe", "something else"), ("link to a pipe", "something else"), (".", "directory")):
         with pytest.raises(FormatError, match=said):
             codec.read_model(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         codec.read_model(tmp_path / "nothing")
+
+
+def test_what_is_found_instead_of_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "net.mess"
+    for content, said in (
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>not found</html>", "a web page"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=f"net.mess: expected a .mess file, found {said}"):
+            codec.read_model(path)
+        with pytest.raises(FormatError, match=f"net.mess: expected a .mess file, found {said}"):
+            codec.inspect_file(path)
+
+
+def test_links_are_followed_as_the_caches_of_model_hubs_need(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    codec.write_model(tmp_path / "blobs" / "a1b2", example("v1"))
+    (tmp_path / "net.mess").symlink_to("blobs/a1b2")
+    assert codec.read_model(tmp_path / "net.mess").entries.keys() == example("v1").entries.keys()

@@ -22,7 +22,7 @@ from mess.scheme.learned.inputs import natural_noise
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import patch_order, patches, products, weight_layers
 from mess.scheme.learned.rate_model import RateModel
-from mess.scheme.learned.rate_rounding import code_lengths, inverse_cholesky_, layer_step, round_layer
+from mess.scheme.learned.rate_rounding import best_step, code_lengths, inverse_cholesky_, layer_step, round_layer
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,22 @@ def test_a_dearer_bit_makes_fewer_of_them() -> None:
     assert bits(1e-6) > bits(1e-2) > bits(1e-1)
     upper = inverse_cholesky_(moment.clone())
     assert layer_step(upper, g, 4e-3) == pytest.approx(2 * layer_step(upper, g, 1e-3))
+
+
+def test_the_step_that_is_tried_loses_and_costs_less_where_columns_differ() -> None:
+    torch.manual_seed(5)
+    mixing = torch.diag(torch.logspace(0, -3, 60, dtype=torch.float64)) @ torch.randn(60, 60).double()
+    upper, g = inverse_cholesky_((mixing @ mixing.T)[None]), torch.ones(1, 64).double()
+    weight, lmbda = torch.randn(1, 64, 60).double(), 0.01
+
+    def cost(step: float) -> float:
+        integers, wanted = round_layer(weight, upper, g, step=step, lmbda=lmbda, terms=1)
+        lost = 0.5 * ((wanted - integers) * step / upper.diagonal(dim1=1, dim2=2)).square().sum()
+        largest = int(integers.abs().max()) + 1
+        bits = code_lengths(integers[..., None], largest)[0][integers.flatten().long() + largest].sum()
+        return float(lost + lmbda * bits)
+
+    assert cost(best_step(weight, upper, g, lmbda=lmbda, terms=1)) < 0.9 * cost(layer_step(upper, g, lmbda))
 
 
 def test_a_latent_starts_as_what_was_rounded() -> None:

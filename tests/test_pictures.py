@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_imagenet_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
         open_dataset("imagenet", tmp_path, train=True)
     for split in ("train", "val"):
         (tmp_path / "imagenet" / split / "n01440764").mkdir(parents=True)
-    with pytest.raises(DataError, match="train: expected 1000 class folders, found 1"):
+    with pytest.raises(DataError, match="train: expected pictures to train on, found none"):
         open_dataset("imagenet", tmp_path, train=True)
 
 
@@ -241,3 +242,54 @@ def test_validation_views_are_pillows_own_resize_and_crop(shared: Path) -> None:
         different, values = different + np.count_nonzero(off), values + off.size
     assert values == 60 * 3 * 224 * 224
     assert different < 0.003 * values
+
+
+def grey(array: np.ndarray, path: Path) -> np.ndarray:
+    """Save greys, and return the one channel that comes back."""
+    Image.fromarray(array).save(path)
+    pixels_HWC = Picture(path).pixels()
+    assert (pixels_HWC == pixels_HWC[..., :1]).all()
+    return pixels_HWC[..., 0]
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "pgm"])
+def test_greys_of_16_bits_are_scaled_by_their_depth_however_dark_they_are(ending: str, tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 64)[None].repeat(4, 0)
+    for most, brightest in ((65535, 255), (32768, 128), (260, 1), (250, 1), (100, 0)):
+        assert grey((ramp * most).astype(np.uint16), tmp_path / f"{most}.{ending}").max() == brightest
+
+
+def test_floating_point_greys_are_scaled_from_1_and_refused_beyond(tmp_path: Path) -> None:
+    ramp = np.linspace(0, 1, 256, dtype=np.float32)[None].repeat(4, 0)
+    assert grey(ramp, tmp_path / "a.tif")[0].tolist() == list(range(256))
+    assert grey(ramp / 5, tmp_path / "b.tif").max() == 51
+    for wrong in (ramp * 2 - 1, ramp * 255, ramp * np.nan):
+        with pytest.raises(
+            CorruptPictureError, match=r"c\.tif \(floating-point greys, which have to be within 0 and 1"
+        ):
+            grey(wrong, tmp_path / "c.tif")
+
+
+def test_greys_that_have_no_range_are_refused_and_named(tmp_path: Path) -> None:
+    for name, most in (("large.tif", 10**6), ("small.tif", 200)):  # a small one may be anything, too
+        with pytest.raises(CorruptPictureError, match=f"{name}.*greys of more than 16 bits"):
+            grey(np.linspace(0, most, 64).astype(np.int32)[None], tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "gif", "webp", "bmp", "tga", "jp2", "avif", "ppm", "jpg"])
+def test_whatever_is_wrong_with_a_picture_its_file_is_named(ending: str, tmp_path: Path) -> None:
+    """Each of Pillow's readers has errors of its own, such as RuntimeError of damaged AVIFs."""
+    random = np.random.default_rng(0)
+    path = tmp_path / f"a.{ending}"
+    try:
+        Image.fromarray(random.integers(0, 256, (24, 31, 3), dtype=np.uint8)).save(path)
+    except (ValueError, OSError, KeyError):
+        pytest.skip(f"this Pillow writes no {ending}")
+    whole = path.read_bytes()
+    for turn in range(60):
+        damaged = bytearray(whole)
+        for _ in range(3):
+            damaged[random.integers(min(len(damaged), 400))] = random.integers(256)
+        path.write_bytes(damaged if turn % 3 else whole[: random.integers(len(whole))])
+        with suppress(CorruptPictureError):  # which names it; nothing else may come out
+            Picture(path).pixels()

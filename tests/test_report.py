@@ -179,7 +179,7 @@ def test_inspect_tells_a_person_and_a_program_the_same(zoo: Path, capsys: pytest
     assert told["bytes"] == sum(told["sections"].values())
     assert set(told["crc32"]) == set(told["sections"]) - {"header"}
     kernel = next(t for t in told["tensors"] if t["name"] == "layer2.0.conv1.weight")
-    assert kernel["forms"] == {"indices": "int64", "scales": "rounded", "offsets": "rounded"}
+    assert kernel["forms"] == {"indices": "int64", "scales": "rounded to 8 bits", "offsets": "rounded to 8 bits"}
     assert main(["inspect", str(path)]) == 0
     said = capsys.readouterr().out
     for part in (f"{told['bytes']:,} B", f"{told['ratio']:.1f}×", told["sha256"], *told["crc32"].values()):

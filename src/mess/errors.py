@@ -36,6 +36,10 @@ class DataError(MessError):
     """A dataset that is missing, damaged or not what it claims to be."""
 
 
+class OutputError(MessError):
+    """A place that nothing can be written to: a device, a pipe, a folder, a link that leads nowhere."""
+
+
 class WeightsError(MessError):
     """Weights that cannot be stored or loaded: wrong names, shapes, dtypes, NaN or Inf."""
 

@@ -3,11 +3,61 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+from mess.errors import OptionError, OutputError
+
+KINDS = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
+def destination(path: str | os.PathLike[str]) -> Path:
+    """Return the plain file that writing to `path` replaces or makes: behind links, what they point to.
+
+    Raises:
+        OutputError: a folder, pipe, socket or device, or a link that leads nowhere. None of them is ever replaced.
+    """
+    path = Path(path)
+    real = Path(os.path.realpath(path))
+    try:
+        kind = stat.S_IFMT(path.stat().st_mode)
+    except OSError as error:
+        if path.is_symlink():
+            pointed = os.readlink(path)  # noqa: PTH115 - as it was written
+            raise OutputError(path, "a file, or a link to one", f"a link to {pointed}, which is not there") from error
+        return real
+    if kind != stat.S_IFREG:
+        raise OutputError(path, "a plain file to write to", f"{KINDS.get(kind, 'something else')}; it is left alone")
+    return real
+
+
+def check_output(path: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    """Refuse an output that cannot be written, before any work is done for it.
+
+    Args:
+        overwrite: a file that is there may be replaced.
+        source: what is read; it is never replaced by what is made of it.
+
+    Raises:
+        OptionError: something is there and may not be replaced.
+        OutputError: it is no plain file, or its folder is not there.
+    """
+    real = destination(path)
+    if not real.parent.is_dir():
+        raise OutputError(path, "a folder that is there", f"no folder {path.parent}")
+    if not real.exists():
+        return
+    if source is not None and source.exists() and real.samefile(source):
+        raise OptionError(path, "an output of its own", "the very file that is read")
+    if not overwrite:
+        raise OptionError(path, "a new file name", "an existing file", "--force overwrites it")
 
 
 @contextmanager
@@ -15,19 +65,20 @@ def atomic_writer(path: str | os.PathLike[str], *, overwrite: bool = True) -> It
     """Open a temporary file beside `path` that takes its place when the block ends without an error.
 
     Temporary file, flush, fsync, rename, fsync of the folder: a crash or a full disk at any moment leaves what was
-    at `path` before. Every writer has its own temporary file, so two at once cannot mix; the last one wins.
+    at `path` before. Every writer has its own temporary file, so two at once cannot mix; the last one wins. Links are
+    written through: they stay, and what they point to is replaced. A file that is replaced keeps its permissions.
 
     Raises:
+        OutputError: a folder, pipe, device or dangling link is at `path`.
         FileExistsError: `overwrite` is false and something is at `path` (checked without a race, by linking).
         OSError: the folder cannot be written or the disk is full; names `path`, and nothing is left behind.
     """
-    path = Path(path)
+    real = destination(path)
     try:
-        with _temporary(path, overwrite) as file:
+        with _temporary(real, overwrite) as file:
             yield file
     except OSError as error:
-        if not isinstance(error, FileExistsError):
-            error.filename = str(path)  # a full disk names none, all else the temporary file
+        error.filename, error.filename2 = os.fspath(path), None  # a full disk names none, all else the temporary file
         raise
 
 
@@ -42,7 +93,7 @@ def _temporary(path: Path, overwrite: bool) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())  # noqa: PTH101 - a temporary file has 0600, a plain open() would not
+        os.chmod(temporary, _mode(path))  # noqa: PTH101 - a temporary file has 0600
         if overwrite:
             os.replace(temporary, path)  # noqa: PTH105
         else:
@@ -58,6 +109,14 @@ def atomic_write(path: str | os.PathLike[str], content: bytes, *, overwrite: boo
     """Write `content` to `path` in one step; see `atomic_writer`."""
     with atomic_writer(path, overwrite=overwrite) as file:
         file.write(content)
+
+
+def _mode(path: Path) -> int:
+    """Return the permissions of the file at `path`, or those that a plain open() would give a new one."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        return 0o666 & ~_umask()
 
 
 def _umask() -> int:

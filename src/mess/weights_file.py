@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mess.class_folders import as_told
 from mess.errors import CheckpointError
 from mess.foreign_files import kind_of
 from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
@@ -26,7 +27,7 @@ CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unreco
 
 ARCHITECTURE = {"arch", "dataset", "num_classes", "layers", "width_mult", "groups"}  # how ours is described
 # not facts as they stand: these mean something else in checkpoints of others
-OWN = ("format", "resize", "crop", "mean", "std", "architecture", "scheme", "rounds", "key", "other_keys")
+OWN = ("format", "resize", "crop", "mean", "std", "architecture", "classes", "scheme", "rounds", "key", "other_keys")
 
 
 def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -145,6 +146,8 @@ def _facts(read: object, *, ours: bool) -> dict[str, Any]:
     named = read.get("architecture")
     if isinstance(named, dict) and (ours or named.keys() == ARCHITECTURE):
         about |= {name: read[name] for name in ("resize", "crop") if type(read.get(name)) is int}
+        if (classes := as_told(read.get("classes"))) is not None:
+            about["classes"] = classes
         about["architecture"] = named
     return about
 

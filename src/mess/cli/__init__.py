@@ -143,6 +143,9 @@ def _run(verb: str, argv: list[str], program: str = "", flags: str = "add_argume
 
 def _guarded(command: Callable[[list[str]], int], argv: Sequence[str] | None) -> int:
     """Turn what can go wrong outside the program into one line and an exit code."""
+    from mess.cli.plain import make_plain
+
+    make_plain()
     try:
         return command(sys.argv[1:] if argv is None else list(argv))
     except MessError as error:
@@ -160,6 +163,8 @@ def _guarded(command: Callable[[list[str]], int], argv: Sequence[str] | None) ->
 
 
 def _complain(message: str) -> None:
+    if sys.stderr is None:  # closed by who started us
+        return
     from rich.console import Console
     from rich.markup import escape
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import math
 
 from mess import models
-from mess.errors import OptionError
 from mess.recipes import DataChoice, DeviceChoice
 from mess.storing import StoreOptions
 
@@ -14,13 +12,13 @@ from mess.storing import StoreOptions
 STORE_FIELDS = {
     "bind_size": "bind", "qb": "quant_bits", "quant": "quant", "pointwise": "pointwise", "linear": "linear",
     "scale_bits": "scale_bits", "offset_bits": "offset_bits", "rest_bits": "rest_bits",
-    "self_contained": "self_contained", "target_size": "target_size", "max_drop": "max_drop",
+    "self_contained": "self_contained", "target_size": "target_size", "divergence": "divergence",
+    "max_drop": "max_drop",
 }  # fmt: skip
 
 
 def data_choice(args: argparse.Namespace) -> DataChoice:
-    """Return which images the flags ask for; raises OptionError for a mean or deviation that cannot be."""
-    check_normalisation(args)
+    """Return which images the flags ask for."""
     numbers = (args.mean, args.std, args.resize, args.crop, args.jitter)
     return DataChoice(args.data, args.datapath, args.workers, *numbers)
 
@@ -40,15 +38,6 @@ def architecture(args: argparse.Namespace, num_classes: int | None = None) -> mo
         width_mult=args.width_mult,
         groups=args.groups,
     )
-
-
-def check_normalisation(args: argparse.Namespace) -> None:
-    """Raise OptionError where `--mean` or `--std` are no numbers that a network's input can be normalised with."""
-    for flag, values in (("--mean", args.mean), ("--std", args.std)):
-        if values is not None and not all(map(math.isfinite, values)):
-            raise OptionError(flag, "three finite numbers", " ".join(map(str, values)))
-    if args.std is not None and min(args.std) <= 0:
-        raise OptionError("--std", "three numbers above 0", " ".join(map(str, args.std)))
 
 
 def store_options(args: argparse.Namespace) -> StoreOptions:

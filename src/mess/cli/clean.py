@@ -13,7 +13,6 @@ from pathlib import Path
 from rich.console import Console
 
 from mess.errors import CheckpointError
-from mess.training.checkpoint import BEST, LAST, epoch_checkpoints
 
 EXAMPLES = """Examples:
   mess clean --dry-run                   say what would go, how large it is
@@ -73,11 +72,15 @@ def _within(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _holds_checkpoints(folder: Path) -> bool:
+    from mess.training.checkpoint import BEST, LAST, epoch_checkpoints
+
     return any(path.is_file() for path in (folder / BEST, folder / LAST, *epoch_checkpoints(folder).values()))
 
 
 def spare(folder: Path) -> list[Path]:
     """Return the checkpoints of epochs a run can do without; where it has no other, its newest stays."""
+    from mess.training.checkpoint import BEST, LAST, epoch_checkpoints
+
     by_epoch = epoch_checkpoints(folder)
     paths = [by_epoch[epoch] for epoch in sorted(by_epoch)]
     if not (folder / BEST).is_file() and not (folder / LAST).is_file():

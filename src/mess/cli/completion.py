@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 
 from mess.cli.fetch import WHAT
-from mess.data import dataset_names
 from mess.errors import OptionError
-from mess.models import ARCHITECTURES
-from mess.scheme import SCHEMES
+from mess.names import DATASETS, FAMILIES, VERSIONS
 
 EXAMPLES = """Examples:
   mess completion bash > ~/.local/share/bash-completion/completions/mess
@@ -17,10 +15,10 @@ EXAMPLES = """Examples:
 SHELLS = ("bash", "zsh", "tcsh")
 # name of an argument -> what it may be; those that name files are told by their metavar
 VALUES = {
-    "arch": sorted(ARCHITECTURES),
-    "data": dataset_names(),
-    "calibration": dataset_names(),
-    "version": tuple(SCHEMES),
+    "arch": FAMILIES,
+    "data": DATASETS,
+    "calibration": DATASETS,
+    "version": VERSIONS,
     "what": WHAT,
     "shell": SHELLS,
 }

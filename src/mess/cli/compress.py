@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mess.cli.choices import check_normalisation, store_options
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
 from mess.errors import OptionError
-from mess.models import Architecture
-from mess.models.described import INPUT_FACTS
-from mess.nested_weights import told_of
-from mess.recipes import DataChoice, calibration_batches
-from mess.scheme import SCHEMES
-from mess.storing import Request, SizeReport, store
-from mess.storing.options import DEFAULT_VERSION
-from mess.weights_file import load_weights
+from mess.files import check_output
+from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    from mess.storing import SizeReport
+
+    Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
 EXAMPLES = """Examples:
   mess compress checkpoint/resnet/cifar10/ckpt_best.pth -v v2
@@ -30,7 +30,6 @@ EXAMPLES = """Examples:
   mess compress weights.safetensors -v v3 -d 4 --pointwise 8
   mess compress weights.pth -v v4 --calibration cifar10 --datapath ../data
   mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB"""
-Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 UNITS = {"": 1, "B": 1, "KB": 1000, "KIB": 1024, "MB": 1000**2, "MIB": 1024**2}
 
 
@@ -42,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--version",
         metavar="VER",
         default=DEFAULT_VERSION,
-        help=f"{' | '.join(SCHEMES)} (default: {DEFAULT_VERSION})",
+        help=f"{' | '.join(VERSIONS)} (default: {DEFAULT_VERSION})",
     )
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: beside CKPT, NAME_VERSION.mess")
     parser.add_argument(
@@ -64,40 +63,59 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("version v4")
     group.add_argument("--calibration", metavar="DATA", help="dataset or folder whose training pictures v4 looks at")
     group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
+    group.add_argument(
+        "--divergence",
+        metavar="NATS",
+        type=float,
+        help="how far what the network says may stray, looked at before the file is written; smaller: larger files "
+        f"(default: {DIVERGENCE:g})",
+    )
     group.add_argument("--target-size", metavar="SIZE", help="size of the file: 90000, 90KB, 1.5MB")
     group.add_argument(
         "--max-drop",
         metavar="P",
         type=float,
-        help="points of accuracy that may be lost (default with --calibration: 1)",
+        help="points of accuracy that may be lost, as measured on pictures that nothing is learned from",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Store, read back, report."""
+    from mess.class_folders import compact
+    from mess.cli.choices import store_options
+    from mess.data.info import check_normalisation
+    from mess.models import Architecture
+    from mess.models.described import INPUT_FACTS
+    from mess.nested_weights import told_of
+    from mess.storing import Request, store
+    from mess.weights_file import load_weights
+
+    check_normalisation(args.mean, args.std)
     args.target_size = parse_size(args.target_size)
     options = store_options(args)
     if args.calibration is not None and options.scheme().fit != "learned":
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{options.tag}.mess")
-    if output.exists() and not args.force:
-        raise OptionError(output, "a new file name", "an existing file", "--force overwrites it")
-    check_normalisation(args)
+    check_output(output, overwrite=args.force, source=args.ckpt)
     weights, about = load_weights(args.ckpt, args.key)
     described = about.get("architecture")
-    facts = {name: value for name in INPUT_FACTS if (value := getattr(args, name) or about.get(name)) is not None}
+    given = {"mean": args.mean, "std": args.std}
+    facts: dict[str, Any] = {n: value for n in INPUT_FACTS if (value := given.get(n) or about.get(n)) is not None}
+    if isinstance(facts.get("classes"), list):
+        facts["classes"] = compact(facts["classes"])
     console = Console(highlight=False)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
-    with console.status(f"storing {args.ckpt.name} as {options.tag}") as status:
+    title = escape(f"storing {args.ckpt.name} as {options.tag}")
+    with console.status(title) as status:
         request = Request(
             options,
-            calibration_images(args, facts),
-            Architecture.from_dict(described) if described else None,
-            facts,
+            calibration_images(args, about | facts),
+            architecture=Architecture.from_dict(described) if described else None,
+            about=facts,
             overwrite=args.force,
             verify=not args.no_verify,
-            progress=lambda *told: status.update(f"storing {args.ckpt.name} as {options.tag}: {_told(told)}"),
+            progress=lambda *told: status.update(f"{title}: {escape(_told(told))}"),
         )
         report = store(weights, output, request)
     show(console, report, verified=not args.no_verify)
@@ -118,11 +136,14 @@ def parse_size(text: str | None) -> int | None:
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 
-def calibration_images(args: argparse.Namespace, facts: dict[str, list[float]]) -> Batches | None:
-    """Return the training pictures of the dataset that was named, normalised as `facts` say, and their labels."""
+def calibration_images(args: argparse.Namespace, about: Mapping[str, Any]) -> Batches | None:
+    """Return the training pictures of the dataset that was named, prepared as the network's file says, and labels."""
+    from mess.recipes import DataChoice, calibration_batches
+
     if args.calibration is None:
         return None
-    return calibration_batches(DataChoice(args.calibration, args.datapath, 0, facts.get("mean"), facts.get("std")))
+    prepared: dict[str, Any] = {name: about.get(name) for name in ("mean", "std", "resize", "crop")}
+    return calibration_batches(DataChoice(args.calibration, args.datapath, **prepared))
 
 
 def _told(told: tuple[object, ...]) -> str:
@@ -136,17 +157,23 @@ def show(console: Console, report: SizeReport, *, verified: bool) -> None:
         f"{report.float_bytes:,} B of weights",
         soft_wrap=True,
     )
+    if report.look is not None:
+        console.print(
+            f"[{'bold red' if report.look.is_noise else 'green'}]{escape(str(report.look))}[/]", soft_wrap=True
+        )
+        if report.look.is_noise:
+            console.print("[bold red]little is left of the network: ask for less, or retrain it (mess train -T)[/]")
     if verified:
         console.print("[green]read back in a fresh process: every tensor as it should be[/]")
     table = Table(box=None, pad_edge=False)
     table.add_column("stored by reference")
     table.add_column("relative error", justify="right")
     for name, error in report.error.items():
-        table.add_row(name, f"{error:.4f}")
+        table.add_row(escape(name), f"{error:.4f}")
     console.print(table)
     reasons: dict[str, list[str]] = {}
     for name, reason in report.as_is:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
         shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        console.print(f"[dim]as it is ({reason}): {shown}[/]")
+        console.print(f"[dim]as it is ({escape(reason)}): {escape(shown)}[/]")

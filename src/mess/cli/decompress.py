@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from mess.errors import OptionError
 from mess.export import FORMATS, export
+from mess.files import check_output
 
 EXAMPLES = """Examples:
   mess decompress net.mess -o net.safetensors
@@ -30,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Decode and write; the ending says in which form."""
-    if args.output.exists() and not args.force:
-        raise OptionError(args.output, "a new file name", "an existing file", "--force overwrites it")
+    check_output(args.output, overwrite=args.force, source=args.file)
     written = export(args.file, args.output)
     console = Console(highlight=False)
     console.print(f"[bold]{escape(str(args.output))}[/]  {written.bytes:,} B", soft_wrap=True)

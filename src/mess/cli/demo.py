@@ -7,17 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.rule import Rule
 from rich.table import Table
 
-from mess import models
-from mess.cli.progress import ConsoleReporter
 from mess.durations import clock
-from mess.recipes import DataChoice, Job, SchemeChoice, run_job, score_network
-from mess.report import draw_references
-from mess.storing import Request, StoreOptions, read_references, store
-from mess.training import TrainOptions
-from mess.weights_file import load_weights
 
 EXAMPLES = """Examples:
   mess demo
@@ -43,6 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train ResNet-20 on `digits`, store it, test it from the file, retrain it, and say what each step cost."""
+    from mess import models
+    from mess.cli.progress import ConsoleReporter
+    from mess.recipes import DataChoice, Job, SchemeChoice, run_job, score_network
+    from mess.report import draw_references
+    from mess.storing import Request, StoreOptions, read_references, store
+    from mess.training import TrainOptions
+    from mess.weights_file import load_weights
+
     console = Console(highlight=False)
     reporter = ConsoleReporter(console)
     options = StoreOptions(version=args.version, scale_bits=8, offset_bits=8, rest_bits=16)
@@ -92,8 +94,8 @@ def run(args: argparse.Namespace) -> int:
         Row("stored", file, before.scores.top1),
         Row("stored, retrained", last, after.scores.top1),
     ]))  # fmt: skip
-    console.print(f"\nthe references and how often each is used: [bold]{picture}[/]")
-    console.print(f"the file, byte for byte: [bold]mess inspect {last}[/]", soft_wrap=True)
+    console.print(f"\nthe references and how often each is used: [bold]{escape(str(picture))}[/]")
+    console.print(f"the file, byte for byte: [bold]mess inspect {escape(str(last))}[/]", soft_wrap=True)
     seconds = trained.fit.seconds + retrained.fit.seconds
     console.print(f"[dim]α and β in 8 bits, the rest in 16; training took {clock(seconds)} in all[/]")
     return 0
@@ -112,5 +114,5 @@ def summary(float_bytes: int, float_top1: float, rows: list[Row]) -> Table:
     table.add_row("float", f"{float_bytes:,}", "1.0×", f"{float_top1:.2f}%")
     for row in rows:
         size = row.path.stat().st_size
-        table.add_row(row.name, f"{size:,}", f"{float_bytes / size:.1f}×", f"{row.top1:.2f}%")
+        table.add_row(escape(row.name), f"{size:,}", f"{float_bytes / size:.1f}×", f"{row.top1:.2f}%")
     return table

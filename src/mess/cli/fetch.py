@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -19,21 +21,10 @@ from rich.progress import (
     TransferSpeedColumn,
 )  # fmt: skip
 
-from mess import models
-from mess.data import open_dataset
 from mess.errors import DownloadError, OptionError, one_of
-from mess.fetch import (
-    Weights,
-    fetch_cifar,
-    fetch_imagenet_parquet,
-    find_weights,
-    load_pretrained,
-    prepare_imagenet,
-    public_weights,
-)  # fmt: skip
-from mess.fetch.imagenet import TERMS, TRAIN, count_imagenet
-from mess.fetch.parquet import hub_token
-from mess.fetch.weights import save_weights
+
+if TYPE_CHECKING:
+    from mess.fetch import Weights
 
 EXAMPLES = """Examples:
   mess fetch cifar10
@@ -83,14 +74,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _cifar(args: argparse.Namespace, console: Console) -> None:
+    from mess.data import open_dataset
+    from mess.fetch import fetch_cifar
+
     with _telling(console) as told:
         where = fetch_cifar(args.what, args.datapath, progress=told, offline=args.offline)
+    shown = escape(str(where))
     sizes = [len(open_dataset(args.what, args.datapath, train=part)) for part in (True, False)]
-    console.print(f"{args.what} is in [bold]{where}[/]: {sizes[0]:,} training and {sizes[1]:,} test images")
+    console.print(f"{args.what} is in [bold]{shown}[/]: {sizes[0]:,} training and {sizes[1]:,} test images")
 
 
 def _imagenet(args: argparse.Namespace, console: Console) -> None:
     """Take the source that is asked for, else the one that the user has a way to."""
+    from mess.fetch import fetch_imagenet_parquet, prepare_imagenet
+    from mess.fetch.imagenet import TERMS, TRAIN, count_imagenet
+    from mess.fetch.parquet import hub_token
+
     console.print(TERMS + "\n", soft_wrap=True)
     where = args.datapath / "imagenet"
     if args.offline or not _is_ready(where):
@@ -109,11 +108,16 @@ def _imagenet(args: argparse.Namespace, console: Console) -> None:
                 missing = "a token" if source == "hf" else f"the official archives in {archives}, or a token"
                 hint = "Set HF_TOKEN" if source == "hf" else "Say where they are with --archives, or set HF_TOKEN"
                 raise DownloadError("imagenet", missing, "none", hint)
-    console.print(f"imagenet is in [bold]{where}[/]: 1,000 classes, 1,281,167 training and 50,000 validation pictures")
+    console.print(
+        f"imagenet is in [bold]{escape(str(where))}[/]: 1,000 classes, 1,281,167 training and 50,000 validation "
+        "pictures"
+    )
 
 
 def _is_ready(where: Path) -> bool:
     """Return whether all of it is there, so that the archives may be gone."""
+    from mess.fetch.imagenet import count_imagenet
+
     try:
         count_imagenet(where)
     except DownloadError:
@@ -122,6 +126,9 @@ def _is_ready(where: Path) -> bool:
 
 
 def _weights(args: argparse.Namespace, console: Console) -> None:
+    from mess import models
+    from mess.fetch import find_weights, public_weights
+
     if args.list:
         for weights in public_weights():
             accuracy = f"{weights.top1:.2f}%" if weights.top1 is not None else "–"
@@ -142,6 +149,8 @@ def _weights(args: argparse.Namespace, console: Console) -> None:
 
 def _all_weights(args: argparse.Namespace, console: Console) -> None:
     """Fetch all there are into one folder; what cannot be had is named at the end."""
+    from mess.fetch import public_weights
+
     folder = args.output or Path("pretrained")
     folder.mkdir(parents=True, exist_ok=True)
     failed = []
@@ -157,13 +166,19 @@ def _all_weights(args: argparse.Namespace, console: Console) -> None:
 
 def _save(weights: Weights, output: Path, offline: bool, console: Console) -> None:
     """Fetch one file of weights and write it under our names."""
+    from mess import models
+    from mess.fetch import load_pretrained
+    from mess.fetch.weights import save_weights
+
     facts = {name: getattr(weights, name) for name in ("layers", "width_mult", "groups")}
     model = models.build(models.resolve(weights.arch, weights.dataset, **facts))
     with _telling(console) as told:
         load_pretrained(model, weights, progress=told, offline=offline)
     save_weights(model, weights, output)
     accuracy = f", {weights.top1}% as its source says" if weights.top1 is not None else ""
-    console.print(f"wrote [bold]{output}[/]: {weights.source}{accuracy}, licence {weights.licence}", soft_wrap=True)
+    console.print(
+        f"wrote [bold]{escape(str(output))}[/]: {weights.source}{accuracy}, licence {weights.licence}", soft_wrap=True
+    )
 
 
 def _flags_of(weights: Weights) -> str:
@@ -210,7 +225,8 @@ def _add_weights_flags(parser: argparse.ArgumentParser) -> None:
 def _telling(console: Console) -> Iterator[_Told]:
     """Show what is being fetched, its rate and the time that is left; plain lines where nobody watches."""
     columns = (
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+        TimeRemainingColumn(),
     )  # fmt: skip
     told = _Told(Progress(*columns, console=console, transient=True))
     try:
@@ -239,7 +255,8 @@ class _Told:
             self._said = time.monotonic()
             speed = self._bar.tasks[-1].speed or 0.0
             whole = f" of {total / 1e6:,.0f}" if total else ""
-            self._bar.console.print(f"{name}: {done / 1e6:,.0f}{whole} MB, {speed / 1e6:.1f} MB/s", soft_wrap=True)
+            text = f"{name}: {done / 1e6:,.0f}{whole} MB, {speed / 1e6:.1f} MB/s"
+            self._bar.console.print(text, soft_wrap=True, markup=False)
 
     def stop(self) -> None:
         """Leave the terminal as it was."""

@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mess.data import dataset_names
 from mess.errors import OptionError, one_of
-from mess.models import ARCHITECTURES
-from mess.scheme import SCHEMES
-from mess.storing.options import REST_BITS, TRAINED_REST_BITS
+from mess.names import DATASETS, FAMILIES, REST_BITS, TRAINED_REST_BITS, VERSIONS
 
 SPECIFIED_DATASETS = ("cifar10", "cifar100", "imagenet")
 
@@ -81,7 +78,7 @@ TRAINING = (
     Flag("--wd --weight-decay", "weight decay, not on BatchNorm or biases (default: 5e-4)", "W", float, 5e-4),
 )
 SCHEME = (
-    Flag("-v --version", f"version of the scheme: {' | '.join(SCHEMES)} (default: none)", "VER"),
+    Flag("-v --version", f"version of the scheme: {' | '.join(VERSIONS)} (default: none)", "VER"),
     Flag("-d --bind-size", "kernels bound to one unit in v3 and v3a (default: 2)", "N", int, 2),
     Flag("-N --new", "train with the scheme of -v"),
     Flag("-s --save-epoch", "epochs between checkpoints, and between applications of the scheme (default: 10)",
@@ -166,9 +163,9 @@ def add_specified_flags(parser: argparse.ArgumentParser, *, several: bool = Fals
         nargs="*" if several else "?",
         default=list(SPECIFIED_DATASETS) if several else "cifar10",
         type=_dataset,
-        help=f"dataset: {' | '.join(dataset_names())}, or a folder of class folders (default: {usual})",
+        help=f"dataset: {' | '.join(DATASETS)}, or a folder of class folders (default: {usual})",
     )
-    families = sorted(ARCHITECTURES)
+    families = FAMILIES
     arch = Flag(
         "-a --arch",
         f"model architecture: {' | '.join(families)} (default: {'all' if several else 'mobilenet'})",
@@ -202,13 +199,13 @@ def add_normalisation_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _architecture(name: str) -> str:
-    if name not in ARCHITECTURES:
-        raise OptionError("--arch", one_of(sorted(ARCHITECTURES), name), name)
+    if name not in FAMILIES:
+        raise OptionError("--arch", one_of(FAMILIES, name), name)
     return name
 
 
 def _dataset(name: str) -> str:
     """Refuse a name that is neither a dataset nor a folder, before anything slow starts."""
-    if name not in dataset_names() and not Path(name).is_dir():
-        raise OptionError("DATA", one_of(dataset_names(), name) + " or a folder of class folders", name)
+    if name not in DATASETS and not Path(name).is_dir():
+        raise OptionError("DATA", one_of(DATASETS, name) + " or a folder of class folders", name)
     return name

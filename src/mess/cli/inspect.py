@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         f"[dim]SHA-256 {info.sha256} checked[/]",
     ):
         if part is not None:
-            console.print(part, soft_wrap=isinstance(part, str))
+            console.print(part, soft_wrap=isinstance(part, str) and not console.is_terminal)
             console.print()
     return 0
 
@@ -79,7 +79,7 @@ def headline(path: Path, info: FileInfo) -> str:
         f"scheme [bold]{escape(scheme_name(info.scheme))}[/]\n"
         f"[bold cyan]{info.bytes:,} B[/]  [bold]{info.ratio:.1f}×[/] smaller than {info.float_bytes:,} B of weights, "
         f"[bold]{info.bits_per_weight:.2f}[/] bits a weight\n"
-        f"[dim]{kept}; format {info.format[0]}.{info.format[1]}[/]"
+        f"[dim]{escape(kept)}; format {info.format[0]}.{info.format[1]}[/]"
     )
 
 
@@ -111,7 +111,7 @@ def _layers(rows: list[Row], width: int) -> Table:
     most = max((row.bytes for row in rows), default=1) or 1
     for row, (name, *others) in zip(rows, lines, strict=True):
         bars = [stacked(row.parts, most, room)] if room >= NARROWEST_BAR else []
-        table.add_row(escape(name), *others, *bars)
+        table.add_row(*map(escape, (name, *others)), *bars)
     return table
 
 
@@ -134,7 +134,7 @@ def _by_themselves(info: FileInfo) -> Table | None:
     for reason, tensors in sorted(reasons.items(), key=lambda pair: -sum(t.bytes for t in pair[1])):
         what = tensors[0].name if len(tensors) == 1 else f"{tensors[0].name} and {len(tensors) - 1} more"
         count = sum(tensor.bytes for tensor in tensors)
-        table.add_row(escape(what), reason, f"{count:,}", f"{count / info.bytes:.1%}")
+        table.add_row(escape(what), escape(reason), f"{count:,}", f"{count / info.bytes:.1%}")
     return table
 
 

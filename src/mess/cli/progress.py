@@ -6,6 +6,7 @@ import time
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from mess.durations import clock
@@ -29,7 +30,7 @@ class ConsoleReporter(Reporter):
     def start(self, info: dict[str, object]) -> None:
         """Say what is about to be trained, one line a fact."""
         for name, value in info.items():
-            self.console.print(f"[dim]{name:<12}[/]{value}", soft_wrap=True)
+            self.console.print(f"[dim]{name:<12}[/]{escape(str(value))}", soft_wrap=True)
 
     def step(self, report: StepReport) -> None:
         """Show where the epoch is; called every few steps."""

@@ -5,30 +5,18 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
 from mess.errors import DataError, OptionError, WeightsError
-from mess.files import atomic_write
-from mess.report import (
-    FileFacts,
-    Measured,
-    RunFacts,
-    best_files,
-    distinct,
-    figures_of,
-    make_report,
-    page,
-    read_facts,
-    read_results,
-    save,
-    stored_by_epoch,
-)
-from mess.training import EpochReport
-from mess.training.log import read_log
-from mess.weights_file import load_weights
+from mess.files import atomic_write, check_output
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mess.report import FileFacts, Measured, RunFacts
 
 EXAMPLES = """Examples:
   mess report net.mess
@@ -67,8 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Gather, draw, write."""
+    from mess.report import figures_of, make_report, page, save
+
     if args.output.suffix not in (".html", ".htm"):
         raise OptionError("--output", "a name that ends in .html", args.output)
+    check_output(args.output, overwrite=True)
     console = Console(highlight=False)
     with console.status("reading"):
         files, runs = _expanded(args.what)
@@ -96,6 +87,8 @@ def facts_of(files: list[Path], originals: list[Path]) -> list[FileFacts]:
     Raises:
         WeightsError: original weights, and none of them belong to any of the files.
     """
+    from mess.report import read_facts
+
     weights = [_arrays(path) for path in originals]
     facts = [read_facts(path, weights) for path in files]
     if originals and not any(one.loss for one in facts):
@@ -106,11 +99,17 @@ def facts_of(files: list[Path], originals: list[Path]) -> list[FileFacts]:
 
 def run_names(folders: list[Path]) -> list[str]:
     """Return what runs are called: ARCH/DATA, and more of their folders where that is not enough."""
+    from mess.report import distinct
+
     return distinct([folder.resolve() for folder in folders], 2)
 
 
 def read_run(folder: Path, name: str) -> RunFacts:
     """Read what a run has logged so far; a run that has only begun has no rows yet."""
+    from mess.report import RunFacts, stored_by_epoch
+    from mess.training import EpochReport
+    from mess.training.log import read_log
+
     log = folder / "log.csv"
     rows = read_log(log) if log.exists() else []
     columns = {field.name: [asdict(row)[field.name] for row in rows] for field in fields(EpochReport)}
@@ -119,6 +118,8 @@ def read_run(folder: Path, name: str) -> RunFacts:
 
 def results(paths: list[Path] | None) -> list[Measured]:
     """Read the results that are named, or those of a checkout, of which not every file has bytes and accuracy."""
+    from mess.report import read_results
+
     if paths is not None:
         return [row for path in paths for row in read_results(path)]
     found = []
@@ -143,6 +144,8 @@ def _expanded(what: list[Path]) -> tuple[list[Path], list[Path]]:
     Raises:
         OptionError: a folder that no run has written to.
     """
+    from mess.report import best_files
+
     files, runs = [], []
     for path in what:
         if not path.is_dir():
@@ -162,4 +165,6 @@ def _once(paths: list[Path]) -> list[Path]:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    from mess.weights_file import load_weights
+
     return {name: tensor.float().numpy() for name, tensor in load_weights(path)[0].items()}

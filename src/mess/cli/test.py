@@ -7,12 +7,9 @@ import argparse
 from rich.console import Console
 from rich.markup import escape
 
-from mess.cli.choices import architecture, data_choice, device_choice
 from mess.cli.flags import add_more_flags, add_specified_flags
-from mess.cli.progress import ConsoleReporter
 from mess.durations import clock
 from mess.errors import OptionError
-from mess.recipes import run_folder, score_network
 
 EXAMPLES = """Examples:
   mess test digits -a resnet --ckpt ckpt_best.pth
@@ -28,6 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Test and print one line."""
+    from mess.cli.choices import architecture, data_choice, device_choice
+    from mess.cli.progress import ConsoleReporter
+    from mess.recipes import run_folder, score_network
+
     if args.ckpt is None:
         raise OptionError("--ckpt", "what to test: a checkpoint or a .mess file", "none")
     console = Console(highlight=False)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 
 from mess.cli import test
-from mess.cli.choices import architecture, data_choice, device_choice, store_options
 from mess.cli.flags import add_more_flags, add_specified_flags
-from mess.cli.progress import ConsoleReporter
 from mess.durations import clock
 from mess.errors import OptionError
-from mess.recipes import Job, RateChoice, SchemeChoice, recipe_to_resume, run_folder, run_job
-from mess.training import TrainOptions
+
+if TYPE_CHECKING:
+    from mess.recipes import Job
 
 EXAMPLES = """Examples:
   mess train digits -a resnet --layers 20 --epochs 10
@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or test where -E says so; exit code 130 or 143 where a signal ended the run."""
+    from mess.cli.progress import ConsoleReporter
+    from mess.recipes import run_job
+
     if args.evaluate:
         return test.run(args)
     if args.resume:
@@ -78,6 +81,9 @@ def take_up_recipe(args: argparse.Namespace) -> None:
         OptionError: -R beside -T.
         CheckpointError: nothing to resume.
     """
+    from mess.cli.choices import architecture
+    from mess.recipes import recipe_to_resume, run_folder
+
     if args.retrain:
         raise OptionError("--resume", "either -R or -T", "both")
     saved = recipe_to_resume(args.ckpt, run_folder(args.checkpoints, architecture(args), args.name))
@@ -89,6 +95,10 @@ def take_up_recipe(args: argparse.Namespace) -> None:
 
 def to_job(args: argparse.Namespace) -> Job:
     """Turn the flags into a checked description of the run."""
+    from mess.cli.choices import architecture, data_choice, device_choice, store_options
+    from mess.recipes import Job, RateChoice, SchemeChoice
+    from mess.training import TrainOptions
+
     if args.version is None and args.new:
         raise OptionError("--new", "a version of the scheme beside it (-v)", "none")
     store = store_options(args) if args.version is not None else None

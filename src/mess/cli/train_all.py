@@ -14,20 +14,19 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
 from mess.cli.flags import add_more_flags, add_specified_flags
-from mess.cli.train import to_job
 from mess.durations import clock
 from mess.errors import CheckpointError, OptionError
-from mess.models import Architecture, networks
-from mess.recipes import Job
-from mess.training.checkpoint import load_newest
-from mess.training.signals import SignalWatch
+
+if TYPE_CHECKING:
+    from mess.models import Architecture
+    from mess.recipes import Job
 
 EXAMPLES = """Examples:
   mess train-all --dry-run                   say what would be trained, and how
@@ -50,7 +49,7 @@ class Planned:
     @property
     def title(self) -> str:
         """Network and dataset, in columns."""
-        return f"{self.job.folder.parent.name:<18} {self.job.folder.name:<9}"
+        return escape(f"{self.job.folder.parent.name:<18} {self.job.folder.name:<9}")
 
     @property
     def finished(self) -> bool:
@@ -70,6 +69,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train one after the other; exit code 1 if any failed, 130 or 143 after a signal."""
+    from mess.models import networks
+
     for name in OF_ONE_RUN:
         if name in args.explicit:
             raise OptionError(args.explicit[name][0], "a flag of all runs", "one of a single run: use `mess train`")
@@ -102,6 +103,8 @@ def run(args: argparse.Namespace) -> int:
 
 def plan(args: argparse.Namespace, network: Architecture) -> Planned:
     """Return the run of one network; what the flags ask for is checked before anything starts."""
+    from mess.cli.train import to_job
+
     sizes = {"layers": network.layers, "width_mult": args.width_mult}
     if "width_mult" not in args.explicit:
         sizes["width_mult"] = network.width_mult
@@ -123,6 +126,8 @@ def plan(args: argparse.Namespace, network: Architecture) -> Planned:
 
 def newest(folder: Path) -> dict[str, Any] | None:
     """Return the newest whole checkpoint of a folder without its weights, or None."""
+    from mess.training.checkpoint import load_newest
+
     try:
         _, checkpoint = load_newest(folder, lambda _: None)
     except CheckpointError:
@@ -135,6 +140,8 @@ def execute(one: Planned, console: Console) -> tuple[int, int]:
 
     A signal is handed on as SIGTERM: the run saves its state and ends, also where the terminal has told it already.
     """
+    from mess.training.signals import SignalWatch
+
     folder = one.job.folder
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOG).open("a") as log, SignalWatch() as watch:
@@ -180,4 +187,4 @@ def last_words(one: Planned) -> str:
     """Return the error a run ended with, and where the rest is."""
     log = one.job.folder / LOG
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return f"{escape(lines[-1].removeprefix('mess: ')) if lines else 'it said nothing'}; see {log}"
+    return f"{escape(lines[-1].removeprefix('mess: ')) if lines else 'it said nothing'}; see {escape(str(log))}"

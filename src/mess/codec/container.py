@@ -19,7 +19,9 @@ DIGEST = slice(HEADER.size - 32, HEADER.size)
 LARGEST_FILE = 1 << 40
 MAX_SECTIONS = 64
 FOREIGN = {b"PK\x03\x04": "a zip archive (as torch.save writes)", b"\x80\x02": "a pickle", b"\x80\x04": "a pickle",
-           b"\x80\x05": "a pickle", b"\x1f\x8b": "a gzip archive"}  # fmt: skip
+           b"\x80\x05": "a pickle", b"\x1f\x8b": "a gzip archive",
+           b"version https://git-lfs": "a pointer of Git LFS (`git lfs pull` fetches the file itself)",
+           b"<!DOCTYPE": "a web page", b"<!doctype": "a web page", b"<html": "a web page"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,20 +109,13 @@ def checksums(content: bytes) -> dict[int, int]:
 
 
 def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
-    """Return the content of a regular file; never waits on a pipe and never follows a link.
+    """Return the content of a regular file, also behind links; never waits on a pipe.
 
     Raises:
-        FormatError: a directory, pipe, device or symbolic link, or a file that is too large.
+        FormatError: a directory, pipe or device, or a file that is too large.
         OSError: it is not there or may not be read.
     """
-    try:
-        descriptor = os.open(
-            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-        )
-    except OSError as error:
-        if os.path.islink(path):  # noqa: PTH114 - a path of any kind
-            raise FormatError(path, "a regular file", "a symbolic link", "Give the path it points to") from error
-        raise
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):

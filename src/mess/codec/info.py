@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from mess.codec.bits import Reader
 from mess.codec.container import ENTRY, HEADER, MAJOR, MINOR, checksums, read_file
 from mess.codec.contents import BYTES, Contents, Item
@@ -25,7 +27,7 @@ from mess.codec.model_file import (
     open_model,
 )
 from mess.codec.reasons import why_by_itself
-from mess.codec.streams import PreviousTable, peek_form, read_stream
+from mess.codec.streams import ROUNDED, PreviousTable, peek_form, read_stream
 from mess.errors import FormatError
 
 STORED_AS = {"P": "as it is", "M": "k, α, β", "C": "k", "E": "sum of references", "B": "batch norm", "T": "tied"}
@@ -67,7 +69,7 @@ class TensorInfo(Share):
         stored: how, in words.
         reason: why no reference stands for it; "" where one does.
         float_bytes: bytes of the tensors it gives, in their own dtypes; of a tied tensor none.
-        forms: how the numbers of each section are kept: "rounded" (multiples of one step), or a dtype.
+        forms: how the numbers of each section are kept: "rounded to 8 bits" (multiples of one step), or a dtype.
     """
 
     name: str
@@ -123,6 +125,12 @@ class FileInfo:
         return self.float_bytes / self.bytes
 
 
+def bits_of(integers_N: np.ndarray) -> int:
+    """Return the bits that numbers were rounded to: the largest of them is 2^(b−1) − 1 (`choose_step`); 0 of zeros."""
+    largest = int(np.abs(integers_N).max(initial=0))
+    return largest.bit_length() + 1 if largest else 0
+
+
 def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) -> FileInfo:
     """Return what a file holds and what it costs.
 
@@ -130,7 +138,7 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
         FormatError: the file breaks FORMAT.md.
     """
     content = read_file(path)
-    contents, sections, where = open_model(content, layout=layout)
+    contents, sections, where = open_model(content, layout=layout, where=os.fspath(path))
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
     previous = {kind: PreviousTable() for kind in sections}
 
@@ -139,7 +147,9 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
         if kind not in readers:
             raise FormatError(where, f"a section of {SECTION_NAMES[kind]}", "none")
         start, form = readers[kind].at, peek_form(readers[kind])
-        read_stream(readers[kind], count, previous[kind], skip=True)
+        numbers = read_stream(readers[kind], count, previous[kind], skip=form != ROUNDED)
+        if form == ROUNDED and numbers is not None and (bits := bits_of(numbers.values)):
+            form = f"{ROUNDED} to {bits} bits"
         return readers[kind].at - start, form
 
     own = sum(passed(REFERENCES, count)[0] for count in contents.own_numbers if count)

@@ -147,10 +147,10 @@ def read_model(
 
 
 def open_model(
-    path: str | os.PathLike[str] | bytes, *, layout: Layout | None
+    path: str | os.PathLike[str] | bytes, *, layout: Layout | None, where: str = "the file"
 ) -> tuple[Contents, dict[int, Section], str]:
     """Check the container, read the manifest and return what there is, the sections with streams, and the name."""
-    where = "the file" if isinstance(path, bytes) else os.fspath(path)
+    where = where if isinstance(path, bytes) else os.fspath(path)
     content = path if isinstance(path, bytes) else read_file(path)
     sections = unpack_sections(content, where, KNOWN)
     if MANIFEST not in sections:

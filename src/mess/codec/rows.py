@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mess.codec.info import FileInfo, Share, TensorInfo
+from mess.codec.streams import ROUNDED
 
 FEW = 24  # rows that are taken in at a glance
 NAME_OF_SECTION = {
@@ -81,12 +82,15 @@ def scheme_name(scheme: Mapping[str, Any]) -> str:
 
 
 def precision_of(info: FileInfo) -> dict[str, str]:
-    """Return how numbers are kept, by what they are: {"scales α": "rounded", "other tensors": "float16, float32"}."""
+    """Return how numbers are kept, by what they are: {"scales α": "rounded to 8 bits", "other tensors": "float16"}."""
     found: dict[str, dict[str, None]] = {}
     for tensor in info.tensors:
         for section, form in tensor.forms.items():
             if section != "indices":
                 found.setdefault(section, {})[form] = None
+    for forms in found.values():
+        if len(forms) > 1:
+            forms.pop(ROUNDED, None)  # vectors of zeros, of which nothing says to how many bits
     return {name: ", ".join(sorted(found[section])) for section, name in NAME_OF_SECTION.items() if section in found}
 
 

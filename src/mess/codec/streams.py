@@ -60,10 +60,13 @@ def write_stream(numbers: NumberArray, previous: PreviousTable) -> bytes:
     return bytes([form | PLANES]) + b"".join(write_integers(bytes_NB[:, b].astype(np.int64), own) for b in range(item))
 
 
+ROUNDED = "rounded"  # multiples of one step
+
+
 def peek_form(reader: Reader) -> str:
     """Return how the numbers of the stream that comes next are kept, without reading it: "rounded", or a dtype."""
     head = reader.content[reader.at] if reader.left else STEPPED
-    return "rounded" if head & 3 == STEPPED else PLAIN_DTYPES[min(head >> 2, len(PLAIN_DTYPES) - 1)]
+    return ROUNDED if head & 3 == STEPPED else PLAIN_DTYPES[min(head >> 2, len(PLAIN_DTYPES) - 1)]
 
 
 def read_stream(reader: Reader, count: int, previous: PreviousTable, *, skip: bool = False) -> NumberArray | None:

@@ -8,7 +8,9 @@ corrupt.
 from __future__ import annotations
 
 import io
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +22,16 @@ except ImportError:  # a platform it has no wheel for: Pillow decodes the same p
     simplejpeg = None
 
 ORIENTATION = 0x0112  # EXIF tag; how the picture lies, 1 to 8 (CIPA DC-008, 4.6.5.1)
+BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # TIFF tags, and unsigned integers (TIFF 6.0, section 19)
 JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in a file, as telephones write them; the first is the picture
 PLAIN = ("RGB", "L")  # modes of the JPEGs that need no more than decoding
 FACTORS = (8, 4, 2)  # by which a JPEG can be decoded smaller, at a fraction of the cost
+
+# what Pillow's readers raise of damaged files: each plugin its own, and none in common
+FAULTS = (
+    OSError, ValueError, SyntaxError, RuntimeError, LookupError, TypeError, ArithmeticError, AttributeError, EOFError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off picture is reported, never filled with grey
 
@@ -51,7 +60,7 @@ class Picture:
                 if self._image.format not in JPEG:
                     self._image.load()  # only then do some formats say how they lie
                 self._orientation = _orientation(self._image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except FAULTS as error:
             raise CorruptPictureError(f"{path} ({error})") from error
         width, height = self._image.size
         self.size = (height, width) if self._orientation >= 5 else (width, height)
@@ -59,7 +68,7 @@ class Picture:
     def pixels(self, shrink: float = 1.0) -> np.ndarray:
         """Return (height, width, 3) uint8.
 
-        Transparent pixels show white, 16-bit greys are scaled down.
+        Transparent pixels show white, 16-bit greys and floats in 0…1 are scaled to bytes.
 
         Args:
             shrink: a JPEG may be decoded smaller by a power of two up to this, its sides rounded up.
@@ -67,7 +76,7 @@ class Picture:
         factor = next((f for f in FACTORS if f <= shrink), 1) if self._image.format in JPEG else 1
         try:
             return _upright(self._decoded(factor), self._orientation)
-        except (OSError, ValueError, SyntaxError) as error:
+        except FAULTS as error:
             raise CorruptPictureError(f"{self.path} ({error})") from error
 
     def _decoded(self, factor: int) -> np.ndarray:
@@ -101,11 +110,38 @@ def _upright(pixels_HWC: np.ndarray, lie: int) -> np.ndarray:
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
-        grey = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if grey.max(initial=0) > 255 else 255.0
-        image = Image.fromarray(np.clip(grey * (255.0 / top), 0, 255).astype(np.uint8))
+        image = Image.fromarray(_in_bytes(image))
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(ground, image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _in_bytes(image: Image.Image) -> np.ndarray:
+    """Return greys of more than 8 bits as uint8, scaled by what their file says they may be, never by what they are.
+
+    Else a dark picture would come out as bright as a light one.
+
+    Raises:
+        ValueError: greys whose range the file does not say.
+    """
+    grey = np.asarray(image)
+    if image.mode == "F":
+        if not np.isfinite(grey).all() or grey.min(initial=0) < 0 or grey.max(initial=0) > 1:
+            raise ValueError("floating-point greys, which have to be within 0 and 1")
+        return np.rint(grey * 255).astype(np.uint8)
+    bits = _bits(image)
+    if bits > 16 or grey.min(initial=0) < 0 or grey.max(initial=0) >> bits:
+        raise ValueError("greys of more than 16 bits, or with a sign: what is white is not said")
+    return np.rint(grey * (255 / (2**bits - 1))).astype(np.uint8)
+
+
+def _bits(image: Image.Image) -> int:
+    """Return the bits of a grey: of TIFFs as their tags say, of all else that Pillow gives so (PNG, PGM) 16."""
+    if image.format != "TIFF":
+        return 16  # Pillow scales PGMs to it
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    bits, form = tags.get(BITS_PER_SAMPLE, 1), tags.get(SAMPLE_FORMAT, 1)
+    bits, form = (x[0] if isinstance(x, tuple) else x for x in (bits, form))
+    return int(bits) if form == UNSIGNED else 32

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
+from mess.class_folders import class_names, digest, folders_in, same_spelling, some, split_folder
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
 from mess.errors import DataError
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".ppm", ".tif", ".tiff"})
-TEST_FOLDERS = ("val", "validation", "test")
+ENDINGS = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".bmp", ".gif", ".webp", ".avif", ".jp2",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".tif", ".tiff",
+})  # fmt: skip
 TEST_SHARE = 10  # percent, where a folder has no test pictures of its own
 
 
@@ -52,10 +58,11 @@ class ImageFolder:
 
     Attributes:
         paths: of all pictures, class by class in sorted order.
-        labels_N: int64; classes are numbered in the sorted order of their folders (for ImageNet: sorted wnids).
+        labels_N: int64; classes are numbered in the sorted order of train's folders (for ImageNet: sorted wnids).
         train: cropped by random area and mirrored, else resized and cropped in the centre.
         resize: shorter side before the centre crop; crop: its side, in pixels.
         jitter: brightness, contrast and saturation of training pictures change by up to this share, each by chance.
+        notes: sentences a person should read: files that were left out, classes without pictures.
     """
 
     info: DatasetInfo
@@ -65,71 +72,128 @@ class ImageFolder:
     resize: int = 256
     crop: int = 224
     jitter: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
 
-def open_folder(root: Path, known: DatasetInfo | None, *, train: bool, resize: int, crop: int) -> ImageFolder:
+def open_folder(
+    root: Path,
+    known: DatasetInfo | None,
+    *,
+    train: bool,
+    resize: int,
+    crop: int,
+    classes: Sequence[str] | str | None = None,
+) -> ImageFolder:
     """List the pictures of one split.
 
     `root` has a folder `train` and one of `val`, `validation`, `test`; or only class folders, of whose pictures a
-    tenth, chosen by the hash of its path, is for testing.
+    tenth, chosen by the hash of its path, is for testing. Classes are numbered as in `train`, in both splits.
+
+    Args:
+        classes: those of the network that the pictures are for, or the hash of their names: it numbers them.
 
     Raises:
-        DataError: no such folder, no classes, or a class without pictures.
+        DataError: no such folder, no classes, a class that is not among those of training, one without training
+            pictures, or other classes than the network's.
     """
     if known is not None and not root.is_dir():
         hint = f"`mess fetch {known.name} --datapath {root.parent}` says how to get it, and unpacks it"
         raise DataError(root, "a folder with train and val", "none", hint)
-    split, own = _split_folder(root, train)
-    classes = sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith("."))
-    if known is not None and len(classes) != known.num_classes:
-        raise DataError(split, f"{known.num_classes} class folders", len(classes))
-    if not classes:
+    split, own = split_folder(root, train=train)
+    names = imagenet_wnids() if known is not None else _numbered(root, classes)
+    if not names:
         raise DataError(split, "a folder for each class", "none")
+    folders = same_spelling(folders_in(split), names)
+    listed = {name: list_pictures(split / folder) for folder, name in folders.items()}
+    for name, pictures in listed.items():
+        if name not in names and pictures.paths:
+            raise DataError(split / name, f"one of the {len(names)} classes trained on: {some(names)}", "another")
+        if train and known is None and not pictures.paths:
+            raise DataError(split / name, "pictures", f"none that end in {', '.join(sorted(ENDINGS))}")
+    if train and known is None and (lost := [name for name in names if name not in listed]):
+        raise DataError(split, f"the {len(names)} classes that the network is trained on", f"no {some(lost)}")
     paths: list[str] = []
     counts = []
-    for name in classes:
-        pictures = sorted(_pictures(split / name))
-        if not pictures:
-            raise DataError(split / name, "pictures", f"none that end in {', '.join(sorted(ENDINGS))}")
-        chosen = pictures if own else [p for p in pictures if _is_test(Path(p).relative_to(split)) != train]
+    for name in names:
+        pictures = listed.get(name, Listed())
+        chosen = [p for p in pictures.paths if own or _is_test(Path(p).relative_to(split)) != train]
         paths += chosen
         counts.append(len(chosen))
     if not paths:
-        raise DataError(split, "pictures for this split", "none")
-    info = known or DatasetInfo(str(root), len(classes), IMAGENET_MEAN, IMAGENET_STD, crop)
-    info = replace(info, image_size=crop, class_names=tuple(classes))
-    return ImageFolder(info, Paths(paths), np.repeat(np.arange(len(classes)), counts), train, resize, crop)
+        raise DataError(split, f"pictures to {'train' if train else 'test'} on", "none")
+    notes = _notes(split, listed, [name for name, count in zip(names, counts, strict=True) if not count], len(names))
+    info = known or DatasetInfo(str(root), len(names), IMAGENET_MEAN, IMAGENET_STD, crop)
+    info = replace(info, image_size=crop, class_names=tuple(names))
+    labels_N = np.repeat(np.arange(len(names)), counts)
+    return ImageFolder(info, Paths(paths), labels_N, train, resize, crop, notes=notes)
 
 
-def _pictures(folder: Path) -> Iterator[str]:
-    """Yield the pictures in a class folder, at any depth; hidden files are other programs' notes."""
-    for where, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+@lru_cache(maxsize=1)
+def imagenet_wnids() -> tuple[str, ...]:
+    """Return the names of ImageNet's 1,000 classes, whose places are their numbers."""
+    return tuple(json.loads(Path(__file__).with_name("imagenet.json").read_text(encoding="utf-8")))
+
+
+def _numbered(root: Path, classes: Sequence[str] | str | None) -> Sequence[str]:
+    """Return class names in the order of their numbers."""
+    if classes is not None and not isinstance(classes, str):
+        return classes
+    names = class_names(root)
+    if classes is not None and digest(names) != classes:
+        hint = "Their numbers come from train/: put it beside, empty folders will do" if names else ""
+        raise DataError(root, "the classes that the network was trained on", f"others: {some(names)}", hint)
+    return names
+
+
+@dataclass
+class Listed:
+    """What lies in a class folder: pictures, sorted, and by ending how many files that are none."""
+
+    paths: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+
+def list_pictures(folder: Path) -> Listed:
+    """List a class folder, at any depth; hidden files are other programs' notes.
+
+    Folders that are links are followed, each folder once, so that no circle of links is gone round.
+    """
+    found, seen = Listed(), set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(where)  # noqa: PTH116 - as walk gives it
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in files:
-            if os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith("."):  # noqa: PTH122
-                yield os.path.join(where, name)  # noqa: PTH118 - a Path for each would take several times as long
+            ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
+            if name.startswith("."):
+                continue
+            if ending in ENDINGS:
+                found.paths.append(os.path.join(where, name))  # noqa: PTH118 - a Path for each takes several times as long
+            else:
+                found.others[ending or "no ending"] += 1
+    found.paths.sort()
+    return found
 
 
-def _split_folder(root: Path, train: bool) -> tuple[Path, bool]:
-    """Return the folder of a split, and whether the split has it for itself."""
-    if not root.is_dir():
-        raise DataError(root, "a folder with train and val, or with class folders", "none")
-    if not (root / "train").is_dir():
-        tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
-        if tests and not train:
-            return tests[0], True
-        if tests:
-            raise DataError(root / "train", "a folder of training pictures", "none")
-        return root, False
-    if train:
-        return root / "train", True
-    for name in TEST_FOLDERS:
-        if (root / name).is_dir():
-            return root / name, True
-    raise DataError(root, f"a folder {' or '.join(TEST_FOLDERS)} beside train", "none")
+def _notes(split: Path, listed: Mapping[str, Listed], empty: list[str], classes: int) -> tuple[str, ...]:
+    """Return what a person should know of a split: what is left out of it, and classes it does not have."""
+    notes = []
+    others = sum((pictures.others for pictures in listed.values()), Counter[str]())
+    if others:
+        kinds = ", ".join(f"{ending} ({count:,})" for ending, count in sorted(others.items()))
+        notes.append(f"{split}: left out {others.total():,} files whose endings are no pictures': {kinds}")
+    stray = sum(e.is_file() and os.path.splitext(e.name)[1].lower() in ENDINGS for e in os.scandir(split))  # noqa: PTH122
+    if stray:
+        notes.append(f"{split}: left out {stray:,} pictures that lie in no class folder")
+    if empty:
+        notes.append(f"{split}: no pictures of {len(empty):,} of {classes:,} classes: {some(empty)}")
+    return tuple(notes)
 
 
 def _is_test(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,23 @@ from torch import Tensor
 from mess.errors import OptionError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Refuse what no picture can be normalised by.
+
+    Raises:
+        OptionError: not three finite numbers, or a std that is not above 0.
+    """
+    for flag, value in (("--mean", mean), ("--std", std)):
+        if value is None:
+            continue
+        numbers = list(value) if isinstance(value, Sequence) else [value]  # a file may say anything
+        finite = all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
+        if len(numbers) != 3 or not finite:
+            raise OptionError(flag, "three finite numbers", value)
+    if std is not None and min(std) <= 0:
+        raise OptionError("--std", "three finite numbers above 0", tuple(std))
 
 
 @dataclass(frozen=True)
@@ -37,11 +55,9 @@ class DatasetInfo:
         """Return the same facts with another mean or std.
 
         Raises:
-            OptionError: not three numbers, or a std that is not above 0.
+            OptionError: see `check_normalisation`.
         """
-        for flag, value in (("--mean", mean), ("--std", std)):
-            if value is not None and (len(value) != 3 or (flag == "--std" and min(value) <= 0)):
-                raise OptionError(flag, "three numbers" + (" above 0" if flag == "--std" else ""), tuple(value))
+        check_normalisation(mean, std)
         return replace(self, mean=tuple(mean or self.mean), std=tuple(std or self.std))
 
 

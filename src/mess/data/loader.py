@@ -16,7 +16,7 @@ from mess.data import stateless
 from mess.data.folder import ImageFolder
 from mess.data.info import ImageSet
 from mess.data.workers import Pictures
-from mess.errors import OptionError
+from mess.errors import DataError, OptionError
 
 NEEDED = 2  # images that a process trains on at once: BatchNorm cannot do with one
 PIECE = 1 << 18  # numbers that are normalised at a time
@@ -29,6 +29,7 @@ class Batches:
         dataset: images in memory or pictures on disk.
         batch_size: samples of a global batch, over all processes.
         train: shuffled, cropped and mirrored by chance; else in order and unchanged.
+        shuffled: in the order of `seed`, or as the dataset has them; None: as `train` says.
         seed: of order and crops.
         device: where batches go; sets in memory live there as uint8.
         rank, world_size: which slice of each global batch this process takes.
@@ -39,6 +40,7 @@ class Batches:
 
     Raises:
         OptionError: a batch that gives some process less than it needs.
+        DataError: a training set of one image.
     """
 
     def __init__(
@@ -54,13 +56,17 @@ class Batches:
         workers: int = 0,
         channels_last: bool = False,
         smallest: int = NEEDED,
+        shuffled: bool | None = None,
     ) -> None:
         if batch_size < 1 or (train and batch_size < NEEDED * world_size):
             raise OptionError("--batch-size", f"at least {NEEDED * world_size if train else 1}", batch_size)
         if workers < 0:
             raise OptionError("--workers", "0 or more", workers)
         self.dataset, self.batch_size, self.train, self.seed = dataset, batch_size, train, seed
+        if train and len(dataset) < NEEDED:
+            raise DataError(dataset.info.name, f"at least {NEEDED} training images", len(dataset))
         self.smallest = smallest if train else 0
+        self.shuffled = train if shuffled is None else shuffled
         self.device, self.rank, self.world_size, self.workers = torch.device(device), rank, world_size, workers
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         shape = (1, 3, 1, 1)
@@ -111,7 +117,7 @@ class Batches:
 
     def _order(self, epoch: int) -> np.ndarray:
         count = len(self.dataset)
-        return stateless.permutation(self.seed, epoch, count) if self.train else np.arange(count)
+        return stateless.permutation(self.seed, epoch, count) if self.shuffled else np.arange(count)
 
     def _in_memory(self, sample_N: np.ndarray, epoch: int) -> Tensor:
         """Crop and mirror all images of a batch at once: one gather from a view of every possible crop."""

@@ -23,6 +23,7 @@ def open_dataset(
     resize: int = 256,
     crop: int = 224,
     jitter: float = 0.0,
+    classes: Sequence[str] | str | None = None,
 ) -> ImageSet | ImageFolder:
     """Open one split of a dataset.
 
@@ -32,6 +33,7 @@ def open_dataset(
         train: the training split, else the test split.
         mean, std: of R, G, B, in place of the dataset's own.
         resize, crop: of pictures in folders: shorter side, and side of the centre crop, in tests.
+        classes: of own folders: the network's classes, see `open_folder`.
         jitter: of training pictures in folders: how far brightness, contrast and saturation change, 0 to below 1.
 
     Raises:
@@ -52,7 +54,7 @@ def open_dataset(
     elif name == "imagenet":
         opened = open_folder(datapath / "imagenet", KNOWN["imagenet"], train=train, resize=resize, crop=crop)
     elif Path(name).is_dir():
-        opened = open_folder(Path(name), None, train=train, resize=resize, crop=crop)
+        opened = open_folder(Path(name), None, train=train, resize=resize, crop=crop, classes=classes)
     else:
         raise OptionError("DATA", one_of(dataset_names(), name) + " or a folder of class folders", name)
     if isinstance(opened, ImageFolder):

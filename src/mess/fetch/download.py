@@ -22,7 +22,7 @@ from filelock import FileLock
 from urllib3.exceptions import ReadTimeoutError
 
 from mess.errors import DownloadError
-from mess.files import sync_folder
+from mess.files import destination, sync_folder
 
 DownloadProgress = Callable[[str, int, "int | None"], None]  # what, bytes so far, bytes in all if known
 
@@ -105,21 +105,21 @@ def fetch(
         pause: seconds before the second try; doubled before each further one.
 
     Raises:
+        OutputError: `target` is a device, a pipe or a folder.
         DownloadError: no mirror gave it; says what each of them did. What has arrived is kept for the next run.
         OSError: the disk is full, or the folder cannot be written.
     """
-    if _is_whole(target, remote):
+    real = destination(target)
+    if _is_whole(real, remote):
         return target
     if offline:
         raise DownloadError(target, "the file, since --offline is given", "none that is whole", remote.about)
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = target.with_name(f".{target.name}.lock")
-    with FileLock(lock):
-        try:
-            if not _is_whole(target, remote):  # another process may have fetched it meanwhile
-                _from_mirrors(remote, target, dict(headers or {}), progress, pause, timeout)
-        finally:
-            lock.unlink(missing_ok=True)
+    # The lock stays: one that its holder deletes lets in two, one that waits for the old file and one that makes a new
+    # one of the same name.
+    with FileLock(real.with_name(f".{real.name}.lock")):
+        if not _is_whole(real, remote):  # another process may have fetched it meanwhile
+            _from_mirrors(remote, real, dict(headers or {}), progress, pause, timeout)
     return target
 
 

@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mess.class_folders import class_names
 from mess.errors import OptionError, one_of
+from mess.names import FAMILIES
 
 CIFAR_FORM = {"cifar10": 10, "cifar100": 100, "digits": 10}  # 32x32 images: small stem, no early pooling
 IMAGENET_CLASSES = 1000
@@ -22,7 +24,6 @@ RESNET_CIFAR_LAYERS = (20, 32, 44, 56, 110)  # of the paper and of the specifica
 RESNET_IMAGENET_LAYERS = (18, 34, 50, 101, 152)
 RESNEXT_IMAGENET_LAYERS = (50, 101)
 WIDERESNET_IMAGENET_LAYERS = (50, 101)
-FAMILIES = ("mobilenet", "mobilenetv2", "resnet", "resnext", "shufflenet", "shufflenetv2", "wideresnet")
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,7 @@ def _groups(arch: str, groups: int | None, cifar: bool) -> int | None:
 def _classes_of_folder(dataset: str) -> int:
     """Count the class folders of a user's own dataset, whose number no table says."""
     root = Path(dataset)
-    inner = root / "train" if (root / "train").is_dir() else root
-    count = sum(1 for entry in inner.iterdir() if entry.is_dir()) if inner.is_dir() else 0
+    count = len(class_names(root)) if root.is_dir() else 0
     if not count:
         raise OptionError(
             "dataset", one_of([*CIFAR_FORM, "imagenet"], dataset) + " or a folder of class folders", dataset

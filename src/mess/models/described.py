@@ -9,8 +9,8 @@ from mess.errors import FormatError, OptionError
 from mess.models.architecture import Architecture
 from mess.models.zoo import layout
 
-# what a description carries beside the fields of `Architecture`: the input that the network was trained on
-INPUT_FACTS = ("mean", "std")
+# what a description carries beside the fields of `Architecture`: the images that the network was trained on
+INPUT_FACTS = ("mean", "std", "classes")
 
 
 def layout_of(network: dict[str, Any]) -> list[tuple[str, tuple[int, ...], str]]:

@@ -18,6 +18,7 @@ from mess import codec, models
 from mess.errors import OptionError
 from mess.models import Architecture
 from mess.models.described import layout_of
+from mess.names import TRAINED_REST_BITS
 from mess.recipes.job import Job, SchemeChoice
 from mess.recipes.teacher import Teacher
 from mess.scheme import (
@@ -31,7 +32,6 @@ from mess.scheme import (
 )
 from mess.scheme.learned import Learned, RateTraining
 from mess.storing import Request, StoreOptions, coded, complete, identify, to_stored, to_tensors
-from mess.storing.options import TRAINED_REST_BITS
 from mess.training import Hooks, TrainOptions
 
 

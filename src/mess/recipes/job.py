@@ -9,6 +9,7 @@ from typing import Any
 
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.names import DATASETS
 from mess.storing import StoreOptions
 from mess.training import TrainOptions
 
@@ -91,6 +92,7 @@ class DataChoice:
         mean, std: of R, G, B in 0…1, where the network was trained on others than the dataset's own.
         resize, crop: shorter side and side of the centre crop of ImageNet pictures in tests, in pixels.
         jitter: share by which colours of training pictures in folders change by chance.
+        classes: of the network that pictures of own folders are for: its class names in order, or their hash.
     """
 
     name: str
@@ -101,6 +103,7 @@ class DataChoice:
     resize: int | None = None
     crop: int | None = None
     jitter: float = 0.0
+    classes: Sequence[str] | str | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -177,4 +180,9 @@ def run_folder(checkpoints: Path, architecture: Architecture, name: str | None =
     """
     if name is not None and (name in ("", "..") or Path(name).name != name):
         raise OptionError("--name", "a name of one folder", repr(name))
-    return checkpoints / (name or architecture.arch) / Path(architecture.dataset).name
+    return checkpoints / (name or architecture.arch) / data_name(architecture.dataset)
+
+
+def data_name(dataset: str) -> str:
+    """Return what a run's folder is called after: the dataset, or the own folder's name, also where it is typed `.`."""
+    return dataset if dataset in DATASETS else Path(dataset).resolve().name or "root"

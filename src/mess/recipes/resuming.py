@@ -9,12 +9,14 @@ from typing import Any
 
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
+from mess.names import DATASETS
 from mess.recipes.job import Job
 from mess.training import Hooks, Reporter, TrainOptions
 from mess.training.checkpoint import load_newest, open_checkpoint
 
 RECIPE = "recipe"  # the entry of a checkpoint's "extra": flags of the recipe, and rounds
 ROUNDS = "rounds"
+DATA = "data"  # the entry that says where own pictures were
 
 
 def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> dict[str, Any] | None:
@@ -43,6 +45,38 @@ def _was_restarted(job: Job, devices: Devices) -> bool:
     except CheckpointError:
         return False
     return newest.get("job") == devices.job if devices.job else devices.restarted
+
+
+def data_path(dataset: str) -> str | None:
+    """Return where own pictures are, for a checkpoint to remember; None of a dataset that has a name."""
+    return None if dataset in DATASETS else str(Path(dataset).resolve())
+
+
+def refuse_other_data(job: Job, checkpoint: Mapping[str, Any]) -> None:
+    """Refuse to go on with, or to write over, a run on other images that has the same folder.
+
+    A folder that is no longer where it was has been moved; pictures that are others are found by their classes and
+    their number.
+
+    Raises:
+        CheckpointError: names both.
+    """
+    if DATA not in checkpoint:  # of an earlier version
+        return
+    mine, theirs = data_path(job.architecture.dataset), checkpoint[DATA]
+    if mine != theirs and (theirs is None or mine is None or Path(theirs).is_dir()):
+        shown = [path or f"the dataset {job.folder.name}" for path in (mine, theirs)]
+        hint = "--name gives this run a folder of its own"
+        raise CheckpointError(job.folder, f"a run on {shown[0]}", f"one on {shown[1]}", hint)
+
+
+def refuse_others_folder(job: Job) -> None:
+    """Refuse to start in a folder that has the state of a run on other images; see `refuse_other_data`."""
+    try:
+        newest = load_newest(job.folder, lambda _text: None)[1]
+    except CheckpointError:  # nothing there that could be lost
+        return
+    refuse_other_data(job, newest)
 
 
 def resumed_options(job: Job, checkpoint: Mapping[str, Any], reporter: Reporter) -> TrainOptions:

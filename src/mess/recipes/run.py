@@ -8,20 +8,26 @@ from typing import Any
 
 from torch import nn
 
+from mess.class_folders import compact
 from mess.devices import Devices, open_devices
 from mess.models import Architecture
+from mess.names import DATASETS
 from mess.nested_weights import told_of
 from mess.recipes.hooks import scheme_hooks
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.resuming import (
+    DATA,
     ROUNDS,
     checkpoint_to_resume,
+    data_path,
     keeping,
+    refuse_other_data,
+    refuse_others_folder,
     report_changes,
     resumed_options,
     saved_recipe,
 )
-from mess.recipes.sources import check_version, open_batches, open_network, start_network
+from mess.recipes.sources import Tell, check_version, log, open_batches, open_network, start_network
 from mess.recipes.teacher import rate_start, rate_teacher
 from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find
@@ -76,11 +82,12 @@ def score_network(
     """
     choice = devices or DeviceChoice()
     path = find(ckpt, folder)
-    model, about = open_network(path, architecture, key)
+    model, about = open_network(path, architecture, key, classes_from_file=data.name not in DATASETS)
     if reporter is not None and (told := told_of(about)) is not None:
         reporter.message(told)
     opened = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=precision)
-    return opened.launch(_test, data_of(data, about), model, path, batch_size, opened, reporter)
+    data = replace(data_of(data, about), classes=about.get("classes"))
+    return opened.launch(_test, data, model, path, batch_size, opened, reporter)
 
 
 def data_of(choice: DataChoice, about: dict) -> DataChoice:
@@ -97,7 +104,8 @@ def data_of(choice: DataChoice, about: dict) -> DataChoice:
 def _test(
     choice: DataChoice, model: nn.Module, path: Path, batch_size: int, devices: Devices, reporter: Reporter | None
 ) -> Tested:
-    batches = open_batches(choice, devices, train=False, batch_size=batch_size)
+    tell = _teller(reporter, devices)
+    batches = open_batches(choice, devices, train=False, batch_size=batch_size, tell=tell)
     return Tested(path, evaluate(model.to(devices.device), batches, devices, reporter=reporter))
 
 
@@ -105,15 +113,25 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     reporter = reporter if devices.is_main else Reporter()
     resumed = checkpoint_to_resume(job, devices, reporter)
     if resumed is not None:
+        refuse_other_data(job, resumed)
         job = replace(job, options=resumed_options(job, resumed, reporter))
         report_changes(job, saved_recipe(resumed), reporter)
-    elif (job.folder / BEST).exists():
-        reporter.message(f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both", "warning")
+    else:
+        refuse_others_folder(job)
+        if (job.folder / BEST).exists():
+            text = f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both"
+            reporter.message(text, "warning")
+    if job.data.name in DATASETS and Path(job.data.name).is_dir():
+        reporter.message(
+            f"{job.data.name} is the dataset of that name; the folder here is ./{job.data.name}", "warning"
+        )
     model, about, path = start_network(job, reporter)
     rounds = saved_recipe(resumed).get(ROUNDS, 0)
     if job.mode == "retrain" and path is not None:
         rounds = check_version(path, about, job) + 1
     choice = data_of(job.data, about if resumed is None else resumed)
+    if resumed is not None or job.mode == "retrain":  # else the labels of the new images are what is learned
+        choice = replace(choice, classes=(about if resumed is None else resumed).get("classes"))
     train, test = (
         open_batches(
             choice,
@@ -122,23 +140,34 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
             batch_size=job.options.batch_size,
             seed=job.options.seed,
             sync_bn=job.options.sync_bn,
+            tell=_teller(reporter, devices),
         )
         for part in (True, False)
     )
     if path is not None and path.suffix == ".mess":
         refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
     written: list[Path] = []
-    settings: dict[str, Any] = {"rounds": rounds, "input_facts": _input_facts(choice), "written": written}
+    names = [] if choice.name in DATASETS else list(train.dataset.info.class_names)
+    facts: dict[str, Any] = {**_input_facts(choice), **({"classes": compact(names)} if names else {})}
+    settings: dict[str, Any] = {"rounds": rounds, "input_facts": facts, "written": written}
     if job.scheme.rate is not None:
         settings["start"] = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
         settings["teacher"] = rate_teacher(model, job, job.scheme.rate, resumed)
     hooks = scheme_hooks(model, job, **settings)
-    hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts={**_input_facts(choice), **choice.sizes})
+    kept = {DATA: data_path(choice.name), **facts, **choice.sizes, **({"classes": names} if names else {})}
+    hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts=kept)
     result = fit(
         model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,
     )  # fmt: skip
     return RunResult(result, tuple(dict.fromkeys(sorted(written, key=lambda p: "best" in p.name))))
+
+
+def _teller(reporter: Reporter | None, devices: Devices) -> Tell:
+    """Return what tells a warning once, however many processes there are."""
+    if not devices.is_main:
+        return Reporter().message
+    return log.warning if reporter is None else lambda text: reporter.message(text, "warning")
 
 
 def _input_facts(choice: DataChoice) -> dict[str, list[float]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from mess import models, storing
-from mess.data import Batches, ImageFolder, open_dataset
+from mess.data import Batches, ImageFolder, ImageSet, open_dataset
 from mess.data.loader import NEEDED
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
@@ -24,13 +25,13 @@ from mess.training import Reporter
 from mess.training.checkpoint import find
 from mess.weights_file import load_weights
 
+Tell = Callable[[str], object]
+log = logging.getLogger("mess.data")
 TELL_S = 5  # seconds between two lines on a download
 
 
-def open_batches(
-    choice: DataChoice, devices: Devices, *, train: bool, batch_size: int, seed: int = 0, sync_bn: bool = False
-) -> Batches:
-    """Open one split of the images `choice` names, as this process's parts of global batches."""
+def open_images(choice: DataChoice, *, train: bool, tell: Tell = log.warning) -> ImageSet | ImageFolder:
+    """Open one split of the images `choice` names; `tell` hears what of a folder is left out."""
     images = open_dataset(
         choice.name,
         choice.datapath,
@@ -38,8 +39,26 @@ def open_batches(
         mean=choice.mean,
         std=choice.std,
         jitter=choice.jitter,
+        classes=choice.classes,
         **choice.sizes,
     )
+    for note in images.notes if isinstance(images, ImageFolder) else ():
+        tell(note)
+    return images
+
+
+def open_batches(
+    choice: DataChoice,
+    devices: Devices,
+    *,
+    train: bool,
+    batch_size: int,
+    seed: int = 0,
+    sync_bn: bool = False,
+    tell: Tell = log.warning,
+) -> Batches:
+    """Open one split of the images `choice` names, as this process's parts of global batches."""
+    images = open_images(choice, train=train, tell=tell)
     return Batches(
         images,
         batch_size,
@@ -55,11 +74,14 @@ def open_batches(
 
 
 def calibration_batches(choice: DataChoice, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield training pictures of a dataset, neither cropped nor mirrored, as the network takes them, and labels."""
-    images = open_dataset(choice.name, choice.datapath, train=True, mean=choice.mean, std=choice.std, **choice.sizes)
+    """Yield training pictures of a dataset, neither cropped nor mirrored, as the network takes them, and labels.
+
+    They come in the order of the stateless permutation: in that of the files the first thousands are of one class.
+    """
+    images = open_images(replace(choice, jitter=0.0), train=True)
     if isinstance(images, ImageFolder):
         images = replace(images, train=False)
-    batches = Batches(images, min(batch_size, len(images)), train=False, workers=choice.workers)
+    batches = Batches(images, min(batch_size, len(images)), train=False, workers=choice.workers, shuffled=True)
     return iter(batches.epoch(0))
 
 
@@ -68,11 +90,14 @@ def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
     return next(calibration_batches(choice, count))[0]
 
 
-def open_network(path: Path, wanted: Architecture, key: str | None = None) -> tuple[nn.Module, dict[str, Any]]:
+def open_network(
+    path: Path, wanted: Architecture, key: str | None = None, *, classes_from_file: bool = False
+) -> tuple[nn.Module, dict[str, Any]]:
     """Read a network from a checkpoint, any weights file or a `.mess` file, and what the file says beside it.
 
     Args:
         key: where in a checkpoint the weights are; see `load_weights`.
+        classes_from_file: a file that says its classes says how many there are, whatever `wanted` counts in a folder.
 
     Raises:
         CheckpointError: the file holds another network than `wanted`; both are named.
@@ -81,7 +106,10 @@ def open_network(path: Path, wanted: Architecture, key: str | None = None) -> tu
     weights, about = _read(path, key)
     described = about.get("architecture")
     if described is not None:
-        _check_same(path, Architecture.from_dict(described), wanted)
+        found = Architecture.from_dict(described)
+        if classes_from_file and about.get("classes") is not None:
+            wanted = replace(wanted, num_classes=found.num_classes)
+        _check_same(path, found, wanted)
     return _filled(path, weights, wanted), about
 
 

@@ -25,6 +25,7 @@ from mess.scheme.learned import StageProgress, no_progress
 from mess.storing import learned, matched
 from mess.storing.entries import Coded, complete
 from mess.storing.load import to_tensors
+from mess.storing.look import Look
 from mess.storing.network import Network, identify
 from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
 
@@ -37,6 +38,7 @@ class SizeReport:
         float_bytes: the same weights in their own dtypes, tied ones once, without any container.
         as_is: (name, reason) of every tensor, or BatchNorm layer, that no reference stands for.
         error: relative error ‖w − ŵ‖² / ‖w‖² by layer that references stand for.
+        look: what the stored network still answers, as seen before the file took its place; None: it was not run.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class SizeReport:
     float_bytes: int
     as_is: tuple[tuple[str, str], ...] = field(repr=False)
     error: dict[str, float] = field(repr=False)
+    look: Look | None = None
 
     @property
     def ratio(self) -> float:
@@ -58,6 +61,7 @@ def compress(
     calibration: Iterable[Any] | Tensor | None = None,
     target_size: int | None = None,
     *,
+    validation: Iterable[Any] | Tensor | None = None,
     max_drop: float | None = None,
     divergence: float | None = None,
     steps: int | None = None,
@@ -84,8 +88,8 @@ def compress(
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
         calibration: v4 only: inputs as the network takes them (normalised): a tensor, or batches of inputs or of
-            (inputs, labels). The first 1,024 are learned from. None: images are made up from the BatchNorm layers
-            (networks of the zoo only).
+            (inputs, labels). The first 1,024 are learned from. None: images are made up from the BatchNorm layers.
+        validation: v4 only: other inputs, with labels or without, to measure on what is lost.
         target_size, max_drop, divergence, steps, seed, bind, quant_bits, quant, pointwise, linear, scale_bits,
             offset_bits, rest_bits, self_contained: how weights are stored, see `StoreOptions`.
         architecture, about, overwrite, verify, progress: see `Request`; without `overwrite` an existing file raises
@@ -102,8 +106,9 @@ def compress(
         divergence=divergence, steps=steps, target_size=target_size, max_drop=max_drop, seed=seed,
     )  # fmt: skip
     request = Request(
-        options, calibration, architecture, about or {}, overwrite=overwrite, verify=verify, progress=progress
-    )
+        options, calibration, validation, architecture, about or {},
+        overwrite=overwrite, verify=verify, progress=progress,
+    )  # fmt: skip
     return store(model_or_state_dict, path, request)
 
 
@@ -122,24 +127,31 @@ def dumps(
 def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
     """Store a network as `compress` does, with all that is asked for as one record."""
     found = identify(network, request.architecture)
-    stored = to_stored(found, request)
+    coded = code(found, request)
+    stored = whole(found, coded, request)
     layout = layout_for(request.options, stored)
     write = write_verified if request.verify else codec.write_model
     write(Path(path), stored, layout=layout, overwrite=request.overwrite)
     info = codec.inspect_file(path, layout=layout_of)
     as_is = tuple((tensor.name, tensor.reason) for tensor in info.tensors if tensor.reason and tensor.stored != "tied")
-    return SizeReport(Path(path), info.bytes, info.float_bytes, as_is, _errors(found, stored))
+    return SizeReport(Path(path), info.bytes, info.float_bytes, as_is, _errors(found, stored), coded.look)
 
 
 def to_stored(network: Network, request: Request) -> codec.StoredModel:
     """Return what a file says; everything that is lost is lost in here."""
+    return whole(network, code(network, request), request)
 
-    def whole(coded: Coded) -> codec.StoredModel:
-        return complete(network, coded, request.options.rest, request.about)
 
+def code(network: Network, request: Request) -> Coded:
+    """Let the scheme stand for what it can."""
     if request.options.scheme().fit == "learned":
-        return whole(learned.code(network, request, whole))
-    return whole(matched.code(network, request))
+        return learned.code(network, request, lambda coded: whole(network, coded, request))
+    return matched.code(network, request)
+
+
+def whole(network: Network, coded: Coded, request: Request) -> codec.StoredModel:
+    """Add all that the scheme does not stand for."""
+    return complete(network, coded, request.options.rest, request.about)
 
 
 def layout_for(options: StoreOptions, stored: codec.StoredModel) -> codec.Layout | None:

@@ -19,6 +19,7 @@ from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
 from mess.models.described import describe
 from mess.scheme.ties import STORABLE
+from mess.storing.look import Look
 from mess.storing.network import Network
 
 DTYPES = {str(d).removeprefix("torch."): d for d in STORABLE}
@@ -37,6 +38,7 @@ class Coded:
         facts: what the file says of the scheme.
         bits: that each vector is worth, by name; of a BatchNorm layer "weight" stands for its scale, "bias" for its
             shift.
+        look: what the stored network still answers, where it was looked at.
     """
 
     books: list[codec.Codebook]
@@ -44,6 +46,7 @@ class Coded:
     facts: dict[str, Any]
     settled: Mapping[str, Tensor] = field(default_factory=dict)
     bits: Mapping[str, int] = field(default_factory=dict)
+    look: Look | None = None
 
 
 def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mapping[str, Any]) -> codec.StoredModel:
@@ -75,7 +78,8 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
             codec.Tied(to) if to != name else plain_entry(name, as_dtype(weights[name], own.dtype), bits(name))
         )
     described, facts = describe(network.architecture, about)
-    return codec.StoredModel(described, {**coded.facts, **facts}, coded.books, entries)
+    seen = {} if coded.look is None else {"look": coded.look.facts()}
+    return codec.StoredModel(described, {**coded.facts, **seen, **facts}, coded.books, entries)
 
 
 def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,11 @@ from mess.scheme.learned import (
     gather_inputs,
     give_back,
     learn,
+    round_blind,
+    runs,
     synthetic_inputs,
 )
+from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.scheme.learned.layers import Basis
 from mess.storing.entries import Coded
 from mess.storing.network import Network
@@ -34,45 +38,64 @@ from mess.storing.rate import HeldOut, Search, held_apart
 
 IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "digits": 32}
 IMAGENET_SIZE = 224
+USUAL_SIZES = (224, 32)  # of images that a network of nobody's zoo may take
+LOOK_BYTES = 64  # at most, that what the network still answers takes in a file
+HALF = 60000.0  # below the largest number of half precision
 FACTS = {"version": "v4"}
 
 
 def code(network: Network, request: Request, write: Callable[[Coded], codec.StoredModel]) -> Coded:
-    """Round the network to integers, as coarsely as the request says.
+    """Round the network to integers, as coarsely as the request says, and look at what is left of it.
+
+    Without a network that runs, weights are rounded by themselves, finely.
 
     Args:
         write: makes the whole of what is written; tells the search for a rate how large a file is.
 
     Raises:
-        OptionError: no module, no inputs and no images to be made up, or a target that cannot be reached.
+        OptionError: a target that cannot be reached, or none that can be looked for without a network.
     """
-    options = request.options
-    module = network.module
-    if module is None:
-        raise OptionError("version v4", "a module, or the weights of a network of the zoo", "other weights")
-    if request.calibration is not None:
-        inputs, labels = gather_inputs(request.calibration)
-        learned_from, held_out = held_apart(inputs, labels)
-    else:
-        inputs = learned_from = _made_up(network, module, request)
-        held_out = HeldOut(inputs, None)
+    options, module = request.options, network.module
+    inputs, held_out = (None, None) if module is None else _inputs(network, module, request)
+    if module is None or inputs is None or held_out is None:
+        if options.target_size is not None or options.max_drop is not None:
+            alone = "weights alone" if module is None else "no inputs to look at it with"
+            raise OptionError("--target-size, --max-drop", "a network that can be run", alone)
+        return _blind(network)
     learning = options.learning(calibrated=request.calibration is not None)
-    rate_open = request.calibration is not None and options.divergence is None and options.target_size is None
-    max_drop = options.max_drop
-    if rate_open and max_drop is None:
-        max_drop = held_out.usual_drop(module)
-    if max_drop is None:
-        learned_from = inputs[: len(learned_from)]
 
     def rounded(inputs: Tensor, learning: LearnOptions, draft: bool) -> Coded:
         return coded(learn(module, inputs, learning, progress=request.progress, draft=draft), network)
 
-    search = Search(module, learned_from, held_out, learning, rounded, write, options.self_contained)
+    search = Search(module, inputs, held_out, learning, rounded, write, options.self_contained)
     if options.target_size is not None:
-        return search.to_size(options.target_size)
-    if max_drop is not None:
-        return search.to_drop(max_drop)
-    return search.settled(learning.divergence)
+        found = search.to_size(options.target_size - LOOK_BYTES)
+    elif options.max_drop is not None:
+        found = search.to_drop(options.max_drop)
+    else:
+        found = search.to_divergence(learning.divergence)
+    return replace(found, look=search.look(found))
+
+
+def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tensor | None, HeldOut | None]:
+    """Return what to learn from and what to measure on; None where the network cannot be run on anything."""
+    if request.calibration is None:
+        images = _made_up(network, module, request)
+        return images, HeldOut(images, None) if images is not None else None
+    inputs, labels = gather_inputs(request.calibration)
+    if request.validation is not None:
+        return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation))
+    if request.options.max_drop is None:
+        return inputs[:MAX_INPUTS], HeldOut(inputs, labels)
+    return held_apart(inputs, labels)
+
+
+def _blind(network: Network) -> Coded:
+    """Round weights by themselves; vectors in half precision where that holds them."""
+    layers = round_blind({name: tensor for name, tensor in network.weights.items() if name not in network.tied})
+    others = {name: tensor for name, tensor in network.weights.items() if name not in layers}
+    bits = {name: 16 if bool((tensor.abs() < HALF).all()) else 32 for name, tensor in others.items()}
+    return coded(Learned(layers, {}, nn.Module(), bits), network)
 
 
 def coded(learned: Learned, network: Network) -> Coded:
@@ -132,10 +155,13 @@ def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:
     return books, number_of
 
 
-def _made_up(network: Network, module: nn.Module, request: Request) -> Tensor:
-    if network.architecture is None:
-        raise OptionError("calibration", "inputs, for a network that is not in the zoo", "none")
-    size = IMAGE_SIZES.get(network.architecture.dataset, IMAGENET_SIZE)
-    images = synthetic_inputs(module, size, progress=request.progress)
-    give_back()  # gradients of whole passes
-    return images
+def _made_up(network: Network, module: nn.Module, request: Request) -> Tensor | None:
+    """Return images from what BatchNorm layers remember; None where the network takes none of the usual sizes."""
+    known = network.architecture
+    sizes = USUAL_SIZES if known is None else (IMAGE_SIZES.get(known.dataset, IMAGENET_SIZE),)
+    for size in sizes:
+        if runs(module, torch.zeros(2, 3, size, size)):
+            images = synthetic_inputs(module, size, progress=request.progress)
+            give_back()  # gradients of whole passes
+            return images
+    return None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec, models
+from mess.class_folders import as_told
 from mess.errors import WeightsError
 from mess.models.described import INPUT_FACTS, architecture_of, layout_of
 from mess.scheme.order import in_natural_order
@@ -71,6 +72,8 @@ def read_with_description(path: str | os.PathLike[str]) -> tuple[dict[str, Tenso
     if stored.network is not None:
         about["architecture"] = architecture_of(stored.network).to_dict()
         about |= {name: stored.network[name] for name in INPUT_FACTS if name in stored.network}
+        if as_told(about.get("classes")) is None:
+            about.pop("classes", None)
     return to_tensors(stored), about
 
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from mess import codec
+from mess.names import REST_BITS
 from mess.scheme import Geometry, Matches, Scheme, match_tensor, plan, rebuild_tensor, refit_offset, round_to_bits
 from mess.storing.entries import Coded, plain_entry
 from mess.storing.network import Network
-from mess.storing.options import REST_BITS, Request, StoreOptions
+from mess.storing.options import Request, StoreOptions
 
 
 def code(network: Network, request: Request) -> Coded:

@@ -11,12 +11,10 @@ from torch import Tensor
 from mess.codec.quantize import BITS
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.names import DEFAULT_VERSION, REST_BITS
 from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
 
-DEFAULT_VERSION = "v2"
-REST_BITS = 32  # of all that no reference stands for, in versions without a rate to choose
-TRAINED_REST_BITS = 8  # of v4, where training settles the vectors
 OF_REFERENCES = ("scale_bits", "offset_bits", "pointwise", "linear")  # options that say nothing to learned references
 OF_LEARNING = ("divergence", "steps", "target_size", "max_drop")  # and to references that are kernels of the network
 
@@ -36,7 +34,8 @@ class StoreOptions:
         rest_bits: the same for references and everything that no reference stands for; None: 32, in v4 what
             each vector is worth.
         self_contained: keep names and shapes in the file even where the network's name says them.
-        divergence: v4: nats by which predictions may stray; None: see `target_size`, `max_drop` and the default.
+        divergence: v4: nats by which predictions may stray (of other outputs: squared error over the variance), as
+            looked at before anything is written; None: the default, unless there is a target.
         steps: v4: of distilling; None: the default.
         target_size: v4: bytes of the file; it comes out at 99 to 100 % of them, or smaller where less is needed.
         max_drop: v4: points of accuracy that may be lost.
@@ -108,6 +107,7 @@ class Request:
     Attributes:
         options: how weights are stored.
         calibration: inputs as the network takes them, a tensor or batches; v4 only.
+        validation: other inputs, with labels or without, to measure on what is lost; v4 only.
         architecture: which network of the zoo a bare state dict belongs to; found out where possible if None.
         about: small facts to keep in the file (JSON values): rounds of retraining, mean and std of the input.
         projected: kernels are α·R + β already, as training through the decoder leaves them: the rounding that comes
@@ -120,6 +120,7 @@ class Request:
 
     options: StoreOptions = field(default_factory=StoreOptions)
     calibration: Iterable[Any] | Tensor | None = None
+    validation: Iterable[Any] | Tensor | None = None
     architecture: Architecture | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     projected: bool = False

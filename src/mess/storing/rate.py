@@ -23,6 +23,7 @@ from mess.scheme.learned import LearnOptions, split_batches
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.storing.entries import Coded
 from mess.storing.load import to_tensors
+from mess.storing.look import Look, look
 
 BELOW = 0.99  # of the target size: a file lands between this and the target
 AIMED_AT = 0.995  # of the target size
@@ -41,8 +42,9 @@ NEAR_DROP = (0.75, 1.25)  # of the drop looked for: near enough for a draft
 ENOUGH = 0.6  # of the drop allowed: a file that loses as much need not lose more
 AIM = 0.8  # of the drop allowed
 CLOSE = 1.25  # rates that differ by less than this factor lose the same
-USUAL_DROP = 1.0  # default budget of accuracy, in points
-MIN_HELD_OUT = 128  # inputs, below which a point cannot be seen
+LOOKS = 4  # at most, until a file strays no further than it may
+LOOSE = 1.25  # times the divergence asked for: what the inputs looked at may be wrong by
+FINEST_STEP = 1 / 30  # from one rate to the next
 Point = tuple[float, int]  # divergence in nats, bytes of the file
 
 
@@ -60,12 +62,6 @@ class HeldOut:
     def first(self, count: int | None) -> HeldOut:
         """Return the first `count` of them, or all."""
         return HeldOut(self.inputs[:count], self.labels[:count] if self.labels is not None else None)
-
-    def usual_drop(self, module: nn.Module) -> float | None:
-        """Return the default accuracy budget; None where there is too little to measure it on, or no class scores."""
-        if len(self.inputs) < MIN_HELD_OUT or predict(module, self.inputs[:1]).dim() != 2:
-            return None
-        return USUAL_DROP
 
 
 def held_apart(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, HeldOut]:
@@ -102,6 +98,28 @@ class Search:
     def draft(self, divergence: float, count: int | None = None) -> Coded:
         """Round it without distilling, which takes longest, with a look at all inputs or the first `count`."""
         return self.rounded(self.inputs[:count], replace(self.learning, divergence=divergence), True)
+
+    def to_divergence(self, divergence: float) -> Coded:
+        """Round at the rate of `divergence`, and more finely until the file, looked at, has strayed no further.
+
+        The estimate that λ follows from is a second-order one, of a few inputs: what it says is tried.
+
+        Raises:
+            OptionError: it strays further at the finest rate that was tried.
+        """
+        rate, best = divergence, math.inf
+        for _ in range(LOOKS):
+            coded = self.settled(rate)
+            found = self.look(coded).divergence
+            if found <= LOOSE * divergence:
+                return coded
+            best = min(best, found)
+            rate = max(rate * max(AIM * divergence / found, FINEST_STEP), SMALLEST)
+        raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
+
+    def look(self, coded: Coded) -> Look:
+        """Return what a file still answers on the inputs held out, or learned from where none are."""
+        return look(self.module, to_tensors(self.write(coded)), self.held_out.inputs)
 
     def size(self, coded: Coded) -> int:
         """Return the bytes of the file."""

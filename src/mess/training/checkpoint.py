@@ -32,7 +32,7 @@ from typing import Any
 import torch
 
 from mess.errors import CheckpointError
-from mess.files import atomic_write, sync_folder
+from mess.files import atomic_write, destination, sync_folder
 from mess.weights_file import SEAL, SEAL_LENGTH, check_seal, read_bytes, read_plain
 
 FORMAT = 1
@@ -93,7 +93,8 @@ def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> Path:
         OSError: it could not be written.
         CheckpointError: what is read back is not what was written.
     """
-    fresh, last, link = folder / f".{LAST}{FRESH}", folder / LAST, folder / f".{PREVIOUS}{FRESH}"
+    last, link = destination(folder / LAST), folder / f".{PREVIOUS}{FRESH}"
+    fresh = last.with_name(f".{LAST}{FRESH}")
     save(fresh, checkpoint)
     if last.exists() and _is_whole(last):  # a damaged file must not push out the good one before it
         link.unlink(missing_ok=True)
@@ -103,8 +104,8 @@ def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> Path:
             shutil.copyfile(last, link)
         os.replace(link, folder / PREVIOUS)  # noqa: PTH105
     os.replace(fresh, last)  # noqa: PTH105
-    sync_folder(folder)
-    return last
+    sync_folder(last.parent)
+    return folder / LAST
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -220,7 +221,7 @@ def check_same_network(checkpoint: Mapping[str, Any], architecture: Mapping[str,
     if not saved or not architecture:
         return
     saved, architecture = (  # a folder of pictures may lie elsewhere now
-        {**a, "dataset": Path(str(a.get("dataset"))).name} for a in (saved, architecture)
+        {**a, "dataset": Path(str(a.get("dataset"))).resolve().name} for a in (saved, architecture)
     )
     if saved != architecture:
         names = [name for name in {**saved, **architecture} if saved.get(name) != architecture.get(name)]

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mess.devices import Devices
-from mess.errors import CheckpointError, MessError, OptionError
+from mess.errors import CheckpointError, MessError, OptionError, OutputError
 from mess.training import checkpoint as files
 from mess.training.ema import WeightAverage
 from mess.training.evaluation import BatchSource, Tally
@@ -226,7 +226,7 @@ class Run:
                 if self.hooks.saved is not None:
                     with self.averaged():
                         self.hooks.saved(self.folder / name, self.model)
-        except (OSError, CheckpointError) as error:
+        except (OSError, OutputError, CheckpointError) as error:
             self.reporter.message(f"could not save {self.folder / name}: {error}", "warning")
             return False
         return True

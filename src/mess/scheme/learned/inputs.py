@@ -74,7 +74,7 @@ def synthetic_inputs(
     Noise with the spectrum of natural images is changed by gradient descent until each BatchNorm layer sees the means
     and variances it has stored (Cai et al. 2020, arXiv 2001.00281). Without BatchNorm the noise is what is returned.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
+    model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if count is None:
         affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size))
@@ -103,6 +103,17 @@ def synthetic_inputs(
                 optimizer.step()
             made.append(batch.detach())
     return torch.cat(made)
+
+
+@torch.no_grad()
+def runs(model: nn.Module, inputs: Tensor) -> bool:
+    """Return whether a network takes such inputs."""
+    model = copy.deepcopy(model).cpu().float().eval()
+    try:
+        model(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError):  # what torch and modules say of shapes and arguments
+        return False
+    return True
 
 
 def natural_noise(count: int, size: int, *, seed: int = 0) -> Tensor:

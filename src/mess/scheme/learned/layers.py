@@ -60,7 +60,7 @@ def weight_layers(model: nn.Module, example: Tensor) -> list[WeightLayer]:
     Args:
         example: inputs to run the network on.
     """
-    weights = {name: p for name, p in model.named_parameters() if _is_matrix(p)}
+    weights = {name: p for name, p in model.named_parameters() if is_matrix(p)}
     used: dict[str, _Use] = {}
 
     def note(name: str, call: Call) -> None:
@@ -138,7 +138,7 @@ def _thinned(places_: Tensor, dimensions: int, every: int, first: int) -> Tensor
     return places_
 
 
-def _is_matrix(parameter: Tensor) -> bool:
+def is_matrix(parameter: Tensor) -> bool:
     """Say whether there are rows and columns: anything else is a vector, whatever shape it has."""
     return parameter.is_floating_point() and parameter.numel() > max(parameter.shape, default=0)
 

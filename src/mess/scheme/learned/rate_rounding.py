@@ -8,6 +8,7 @@ what makes the integers cheap.
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ DAMPING = 1e-3  # of the mean diagonal, so that inputs that never vary do not di
 # Step over the one that is best at high rates: at 1 to 3 bits a number a wider one, with dearer zeros, wins.
 COARSENESS = 2.0
 LARGEST = 16383
+TRIED_ROWS = 32  # to find a step with
+FARTHEST = 6  # half octaves from the usual step
 PASSES = 2
 BLOCK = 64
 STEPS_DOWN_4 = np.array([0, 1, 2, np.inf])[:, None, None]  # from the nearest integer: it, the next two, and zero
@@ -58,6 +61,36 @@ def layer_step(upper_Gnn: Tensor, sensitivity_GR: Tensor, lmbda: float) -> float
     """
     logs = 2 * upper_Gnn.diagonal(dim1=1, dim2=2).log().mean() - sensitivity_GR.log().mean()
     return COARSENESS * math.sqrt(12 * lmbda / math.log(2) * math.exp(float(logs)))
+
+
+def best_step(target_GRn: Tensor, upper_Gnn: Tensor, sensitivity_GR: Tensor, *, lmbda: float, terms: int) -> float:
+    """Return the step at which some of the rows, rounded, lose and cost the least.
+
+    Where columns differ much, or most of a layer is zeros, no formula knows it.
+    """
+    usual = layer_step(upper_Gnn, sensitivity_GR, lmbda)
+    every = max(1, target_GRn.shape[1] // TRIED_ROWS)
+    target_GRn, some_GR = target_GRn[:, ::every].contiguous(), sensitivity_GR[:, ::every].contiguous()
+    own_G1n = upper_Gnn.diagonal(dim1=1, dim2=2)[:, None]
+
+    @cache
+    def cost(half_octaves: int) -> float:
+        step = usual * 2 ** (half_octaves / 2)
+        integers, wanted = round_layer(target_GRn, upper_Gnn, some_GR, step=step, lmbda=lmbda, terms=terms)
+        lost = 0.5 * (some_GR[..., None] * ((wanted - integers) * step / own_G1n).square()).sum()
+        units = integers.reshape(-1, terms)
+        largest = int(integers.abs().max()) + 1
+        bits_TA = code_lengths(units, largest)
+        bits = bits_TA.gather(1, units.T.long() + largest).sum()
+        return float(lost + lmbda * bits)
+
+    best = 0
+    for direction in (-1, 1):
+        while abs(best) < FARTHEST and cost(best + direction) < cost(best):
+            best += direction
+        if best:
+            break
+    return usual * 2 ** (best / 2)
 
 
 def code_lengths(integers_GRIT: Tensor, largest: int) -> Tensor:

@@ -1,0 +1,211 @@
+"""How stored networks answer what they never saw, every method on the same networks: `make bench-answers`.
+
+    python benchmarks/answers.py --datapath ../data
+    python benchmarks/answers.py --datapath ../data --network ResNet-20 MobileNetV2 --methods "v4" "NNCodec|qp -24"
+    python benchmarks/answers.py --datapath ../data --again "v4"      # rows of another commit, once more
+    python benchmarks/answers.py --page                               # write the page and the figure, measure nothing
+
+The networks and their pictures are those of networks.py; v4 is called as everybody calls it. A row is written as soon
+as it is there, and rows that docs/results/answers.json has already are not measured again. Each row has a process of
+its own, which knows the unseen pictures only after the file is written. Writes answers.md and answers.png too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import math
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import mess
+import peers
+from answers_page import draw, page
+from common import read_rows, setting, write_page, write_rows
+from mess.errors import MessError
+from networks import FOLDER, SOURCES, Network, Source, answers, fetch
+from peak import peak_mb
+
+NAME = "answers"
+QPS = (-38, -35, -32, -30, -28, -26, -25, -24, -23, -22, -21, -20, -19, -18, -16)  # NNCodec's steps: larger is coarser
+BITS = (4, 8)
+RATES = (0.002, 0.005, 0.01, 0.02, 0.05)  # nats of divergence, or relative squared error where outputs are no scores
+DEFAULT = "as it comes"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One row to measure.
+
+    Attributes:
+        count: calibration pictures, 0 for none.
+        rate: v4's divergence, None for what it does when nothing is said; NNCodec's qp; bits of integers.
+    """
+
+    network: str
+    method: str
+    setting: str
+    count: int = 0
+    rate: float | None = None
+    seed: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.network}|{self.method}|{self.setting}" + (f", seed {self.seed}" if self.seed else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datapath", type=Path, default=Path("../data"))
+    parser.add_argument("--network", nargs="+", choices=list(SOURCES), default=list(SOURCES))
+    parser.add_argument("--methods", nargs="+", metavar="METHOD", default=[""], help="only rows that begin so")
+    parser.add_argument("--again", nargs="+", metavar="METHOD", default=[], help="rows that begin so, if not of HEAD")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of v4")
+    parser.add_argument("--page", action="store_true", help="measure nothing")
+    args = parser.parse_args()
+    rows = read_rows(NAME)
+    if not args.page:
+        fetch()
+        measure_all(rows, args)
+    write_page(NAME, page(rows))
+    draw(rows)
+
+
+def measure_all(rows: dict[str, Row], args: argparse.Namespace) -> None:
+    """Measure what is missing, each row in a fresh process, and write it at once."""
+    here = setting()
+    for job in (job for name in args.network for job in plan(SOURCES[name], args.seeds)):
+        named = job.key.partition("|")[2]
+        known = rows.get(job.key)
+        stale = known is not None and known["commit"] != here["commit"] and named.startswith(tuple(args.again))
+        if not named.startswith(tuple(args.methods)) or (known is not None and not stale):
+            continue
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found = pool.apply(measured, (job, args.datapath))
+        print(job.key, found, flush=True)
+        if "refused" in found:
+            continue
+        rows[job.key] = {
+            "network": job.network, "method": job.method, "setting": job.key.rpartition("|")[2], "images": job.count,
+            **found, **here, "seed": job.seed,
+        }  # fmt: skip
+        write_rows(NAME, rows)
+
+
+def plan(source: Source, seeds: list[int]) -> Iterator[Job]:
+    """Yield the rows of a network."""
+    yield Job(source.name, "float", "")
+    for qp in QPS:
+        yield Job(source.name, "NNCodec", f"qp {qp}", rate=qp)
+    for bits in BITS:
+        yield Job(source.name, "integers + zstd", f"{bits} bits", rate=bits)
+    for count in (0, *source.counts):
+        method = f"v4, {count:,} images" if count else "v4, no images"
+        for seed in seeds:
+            for rate in (None, *RATES):
+                yield Job(source.name, method, DEFAULT if rate is None else f"{rate:g}", count, rate, seed)
+
+
+def measured(job: Job, datapath: Path) -> Row:
+    """Store a network, then ask what comes back from the file; or say why it is refused."""
+    source = SOURCES[job.network]
+    network = source.load(datapath, job.count, unseen=False)
+    try:
+        stored, figures = METHODS[job.method.partition(",")[0]](job, network)
+    except MessError as error:
+        return {"refused": str(error)}
+    asked = source.load(datapath, 0)
+    return {**figures, **compared(reference(asked), answers(stored.eval(), asked.unseen), asked.labels_N)}
+
+
+def as_float(_job: Job, network: Network) -> tuple[nn.Module, Row]:
+    floats = [t for n, t in network.module.state_dict().items() if not n.endswith("num_batches_tracked")]
+    return network.module, {"bytes": sum(t.numel() * t.element_size() for t in floats)}
+
+
+def by_nncodec(job: Job, network: Network) -> tuple[nn.Module, Row]:
+    return _filled(network, peers.nncodec(network.module.state_dict(), int(job.rate or 0), rounds=1))
+
+
+def by_integers(job: Job, network: Network) -> tuple[nn.Module, Row]:
+    return _filled(network, peers.integers(network.module.state_dict(), int(job.rate or 0)))
+
+
+def _filled(network: Network, outcome: peers.Outcome) -> tuple[nn.Module, Row]:
+    network.module.load_state_dict(outcome.weights)
+    peak = peak_mb() if outcome.peak_mb is None else outcome.peak_mb
+    return network.module, {"bytes": outcome.bytes, "seconds": round(outcome.encode, 1), "peak_mb": round(peak)}
+
+
+def by_v4(job: Job, network: Network) -> tuple[nn.Module, Row]:
+    options: dict[str, Any] = {} if job.rate is None else {"divergence": job.rate}
+    if job.seed:
+        options["seed"] = job.seed
+    inputs = network.calibration if job.count else None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.mess"
+        start = time.process_time()
+        mess.compress(network.module, file, scheme="v4", calibration=inputs, **options)
+        seconds = time.process_time() - start
+        figures = {"bytes": file.stat().st_size, "seconds": round(seconds, 1), "peak_mb": round(peak_mb())}
+        return mess.load_into(copy.deepcopy(network.module), file), figures
+
+
+METHODS: dict[str, Callable[[Job, Network], tuple[nn.Module, Row]]] = {
+    "float": as_float,
+    "NNCodec": by_nncodec,
+    "integers + zstd": by_integers,
+    "v4": by_v4,
+}
+
+
+def reference(network: Network) -> list[Tensor]:
+    """Return the float network's answers to the unseen pictures, kept for the rows to come."""
+    digest = hashlib.sha256(network.unseen.permute(0, 2, 3, 1).numpy().tobytes())
+    for name, tensor in sorted(network.module.state_dict().items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    kept = FOLDER / "answers" / f"{digest.hexdigest()[:16]}.pt"
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(".part")
+        torch.save(answers(network.module, network.unseen), part)
+        part.replace(kept)
+    return torch.load(kept, weights_only=True)
+
+
+def compared(whole: list[Tensor], stored: list[Tensor], labels_N: Tensor | None) -> Row:
+    """Return what a stored network's answers are beside the float network's.
+
+    Class scores: accuracy and agreement in percent, and the mean divergence float‖stored in nats, None where scores
+    are not finite. Other outputs: the squared error over the variance across pictures, the mean of all outputs.
+    """
+    if labels_N is None:
+        shares = [
+            (a - b).double().square().sum() / (a - a.mean(0)).double().square().sum()
+            for a, b in zip(whole, stored, strict=True)
+        ]
+        return {"error": float(f"{torch.stack(shares).mean().item():.4g}")}
+    a, b = whole[0], stored[0]
+    p, q = F.log_softmax(a.double(), 1), F.log_softmax(b.double(), 1)
+    divergence = (p.exp() * (p - q)).sum(1).mean().item()
+    return {
+        "pictures": len(labels_N),
+        "top1": round(100 * (b.argmax(1) == labels_N).double().mean().item(), 2),
+        "agreement": round(100 * (a.argmax(1) == b.argmax(1)).double().mean().item(), 2),
+        "divergence": float(f"{divergence:.4g}") if math.isfinite(divergence) else None,
+    }
+
+
+if __name__ == "__main__":
+    main()

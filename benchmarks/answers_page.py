@@ -1,0 +1,284 @@
+"""What `answers.py` measured, for people: the goals, every network's smallest good files, curves, and all rows."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Any
+
+from common import RESULTS, all_described
+
+DROP = 0.3  # points of accuracy that may be lost, on test sets of thousands of pictures
+AGREEMENT = 96.5  # percent of answers that stay, on test sets of hundreds
+ERROR = 0.01  # relative squared error of outputs that are no class scores
+FEW = 1000  # pictures, below which accuracy is too coarse to be a measure
+DEFAULT = "as it comes"
+WHOLE_AGREEMENT = 99.0  # percent: what the default has to keep, or else lose no more than DROP
+ORDER = ("float", "integers + zstd", "NNCodec", "v4, no images", "v4, 128 images", "v4, 256 images", "v4, 1,024 images")
+OURS = ORDER[3:]
+GOALS = {  # (measure, method) → bytes over NNCodec's
+    ("drop", "v4, 1,024 images"): 0.50,
+    ("agreement", "v4, no images"): 0.70,
+    ("agreement", "v4, 128 images"): 0.60,
+    ("agreement", "v4, 256 images"): 0.60,
+}
+# Okabe and Ito's palette, which colour-blind readers can tell apart; ours are warm, the others cold or grey
+COLOURS = {
+    "integers + zstd": "#999999", "NNCodec": "#0072b2", "v4, no images": "#e69f00", "v4, 128 images": "#d55e00",
+    "v4, 256 images": "#cc3377", "v4, 1,024 images": "#d55e00",
+}  # fmt: skip
+ACROSS = 2  # panels of the figure beside each other
+Row = dict[str, Any]
+Rows = dict[str, Row]
+
+
+def networks(rows: Rows) -> list[str]:
+    """Return the networks that a float row is there of, the small test sets after the large ones."""
+    floats = [row for row in rows.values() if row["method"] == "float"]
+    kinds = ("drop", "agreement", "error")
+    return [row["network"] for row in sorted(floats, key=lambda row: (kinds.index(measure(row)), row["bytes"]))]
+
+
+def of(rows: Rows, network: str) -> list[Row]:
+    """Return a network's rows by method, then bytes; the float network's comes first."""
+    own = [row for row in rows.values() if row["network"] == network]
+    return sorted(own, key=lambda row: (ORDER.index(row["method"]), row["bytes"]))
+
+
+def measure(row: Row) -> str:
+    """Return what tells how good a row's network is: "drop", "agreement" or "error"."""
+    if "error" in row:
+        return "error"
+    return "drop" if row["pictures"] >= FEW else "agreement"
+
+
+def loss(row: Row, whole: Row) -> float:
+    """Return a row's loss by its measure: points, percent of answers that changed, or squared error."""
+    kind = measure(row)
+    if kind == "error":
+        return row["error"]
+    return round(whole["top1"] - row["top1"] if kind == "drop" else 100 - row["agreement"], 2)
+
+
+def allowed(kind: str) -> float:
+    """Return the loss up to which a file is good enough for the main table."""
+    return {"drop": DROP, "agreement": 100 - AGREEMENT, "error": ERROR}[kind]
+
+
+def smallest(own: list[Row], method: str, most: float) -> Row | None:
+    """Return the smallest file of a method that loses at most so much."""
+    good = [row for row in own if row["method"] == method and loss(row, own[0]) <= most + 1e-9]
+    return min(good, key=lambda row: row["bytes"], default=None)
+
+
+def pair(own: list[Row], method: str) -> tuple[Row | None, Row | None]:
+    """Return our smallest good file, and NNCodec's smallest that is as good.
+
+    As good is: at most `DROP` points lost, as ours; where a share of few hundred answers is counted, or an error
+    measured, no worse than ours is.
+    """
+    kind = measure(own[0])
+    ours = smallest(own, method, allowed(kind))
+    most = allowed(kind) if ours is None or kind == "drop" else loss(ours, own[0])
+    return ours, smallest(own, "NNCodec", most)
+
+
+def at_equal(own: list[Row], row: Row) -> float | None:
+    """Return a file's bytes over NNCodec's at the same divergence (or error), between its files on logarithmic axes."""
+    name = "error" if "error" in row else "divergence"
+    if not row[name]:
+        return None
+    curve = sorted((peer[name], peer["bytes"]) for peer in own if peer["method"] == "NNCodec" and peer[name])
+    for (x0, y0), (x1, y1) in pairwise(curve):
+        if x0 <= row[name] <= x1 and x0 < x1:
+            share = math.log(row[name] / x0) / math.log(x1 / x0)
+            return row["bytes"] / math.exp(math.log(y0) + share * math.log(y1 / y0))
+    return None
+
+
+def page(rows: Rows) -> list[str]:
+    """Return the results page."""
+    return [
+        "# Stored networks on pictures that nothing has looked at",
+        "",
+        "`make bench-answers`: every network is stored by every method, read back from its file, and asked beside the",
+        "float network. Bytes are those of real files. v4 is `mess.compress(network, file, scheme=\"v4\")`, with",
+        "`calibration=` so many training pictures without labels, or none; nothing is retrained. NNCodec 2.1.3 has its",
+        f"defaults, {len([1 for r in rows.values() if r['method'] == 'NNCodec'])} files in all; integers are symmetric",
+        "with a step an output channel, then zstd at 19.",
+        "",
+        "- ResNets and WRN: the 10,000 test pictures of true CIFAR-10.",
+        "- MobileNetV2 (torchvision's weights) and EfficientNet-Lite0 (its convolutions pad by themselves): 266 real",
+        "  ImageNet pictures; the pictures to calibrate on are another 266. Both networks score better on them than on",
+        "  ImageNet's test set, so only what changes counts: the share of answers that stay (*agreement*).",
+        "- P-, R- and O-Net, the three networks of MTCNN, put out tuples: crops of the same pictures, and the squared",
+        "  error over the variance of each output.",
+        "",
+        "*Divergence* is the mean of KL(float‖stored) in nats.",
+        "",
+        "![bytes against what is lost](answers.png)",
+        "",
+        *_main(rows),
+        *_defaults(rows),
+        *(line for network in networks(rows) for line in _everything(network, of(rows, network))),
+    ]  # fmt: skip
+
+
+def _main(rows: Rows) -> list[str]:
+    lines = [
+        "## The smallest good files",
+        "",
+        f"Good is: at most {DROP} points lost (CIFAR-10), at least {AGREEMENT} % agreement (ImageNet), at most {ERROR}",
+        "of squared error (MTCNN). NNCodec's is the smallest of its files that is good too, for ImageNet and MTCNN no",
+        "worse than ours. *At equal divergence*: over NNCodec's bytes at that divergence, read between its files.",
+        "Which setting is taken is chosen on the unseen pictures, for all alike.",
+        "",
+        "| network | method | setting | ours | loses | NNCodec | loses | ratio | goal | at equal divergence |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for network in networks(rows):
+        own = of(rows, network)
+        methods = [m for m in OURS if any(row["method"] == m for row in own)] or [""]
+        lines += [f"| {network} | {' | '.join(_compared(own, method))} |" for method in methods]
+    return [*lines, ""]
+
+
+def _compared(own: list[Row], method: str) -> list[str]:
+    """Return the cells of one line of the main table; without a method of ours, NNCodec's alone."""
+    ours, peer = pair(own, method)
+    goal = GOALS.get((measure(own[0]), method))
+    equal = at_equal(own, ours) if ours else None
+    return [
+        method or "–",
+        ours["setting"] if ours else "–",
+        *_file(ours, own),
+        *_file(peer, own),
+        f"{ours['bytes'] / peer['bytes']:.2f}" if ours and peer else "–",
+        f"≤ {goal:.2f}" if goal else "–",
+        f"{equal:.2f}" if equal else "–",
+    ]
+
+
+def _file(row: Row | None, own: list[Row]) -> list[str]:
+    return [f"{row['bytes']:,}", lost(row, own[0])] if row else ["–", "–"]
+
+
+def lost(row: Row, whole: Row) -> str:
+    """Return what a row's network loses, in words of its measure."""
+    number = loss(row, whole)
+    return {"drop": f"{number:.2f} points", "agreement": f"{number:.1f} % changed", "error": f"{number:.2g}"}[
+        measure(row)
+    ]
+
+
+def _defaults(rows: Rows) -> list[str]:
+    lines = [
+        "## As it comes",
+        "",
+        f"No rate is named. The goal: at least {WHOLE_AGREEMENT:g} % agreement, or at most {DROP} points lost.",
+        "",
+        "| network | method | bytes | top-1 % (float) | agreement % | divergence | processor s | peak MB | goal |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    found = [
+        (row, of(rows, network)[0])
+        for network in networks(rows)
+        for row in of(rows, network)
+        if row["method"] in OURS and row["setting"].startswith(DEFAULT)
+    ]
+    for row, whole in found:
+        cells = [row["network"], row["method"], f"{row['bytes']:,}", *_quality(row, whole), *_cost(row)]
+        lines.append(f"| {' | '.join(cells)} | {'kept' if keeps(row, whole) else '**missed**'} |")
+    return [*lines, ""] if found else []
+
+
+def keeps(row: Row, whole: Row) -> bool:
+    """Tell whether a network stored by default answers like the float one."""
+    if "error" in row:
+        return row["error"] <= ERROR
+    return row["agreement"] >= WHOLE_AGREEMENT or whole["top1"] - row["top1"] <= DROP + 1e-9
+
+
+def _quality(row: Row, whole: Row) -> list[str]:
+    if "error" in row:
+        return ["–", "–", f"error {row['error']:.2g}"]
+    divergence = "not finite" if row["divergence"] is None else f"{row['divergence']:.2g}"
+    return [f"{row['top1']:.2f} ({whole['top1']:.2f})", f"{row['agreement']:.2f}", divergence]
+
+
+def _cost(row: Row) -> list[str]:
+    return [f"{row['seconds']:.0f}" if "seconds" in row else "–", f"{row['peak_mb']:,}" if "peak_mb" in row else "–"]
+
+
+def _everything(network: str, own: list[Row]) -> list[str]:
+    lines = [
+        f"## {network}, every row",
+        "",
+        "| method | setting | bytes | top-1 % (float) | agreement % | divergence | processor s | peak MB |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in own:
+        cells = [row["method"], row["setting"], f"{row['bytes']:,}", *_quality(row, own[0]), *_cost(row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, "", *all_described(own), ""]
+
+
+def draw(rows: Rows) -> None:
+    """Draw a panel for each network into docs/results/answers.png, in letters that survive a width of 400 pixels."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    labels = [name for name in networks(rows) if any(row["method"] in COLOURS for row in of(rows, name))]
+    if not labels:
+        return
+    down = -(-len(labels) // ACROSS)
+    with pyplot.rc_context({"font.size": 15}):
+        figure, axes = pyplot.subplots(
+            down, ACROSS, figsize=(5.0 * ACROSS, 0.9 + 3.7 * down), layout="constrained", squeeze=False
+        )
+        for panel in axes.flat[len(labels) :]:
+            panel.remove()
+        for panel, network in zip(axes.flat, labels, strict=False):
+            _panel(panel, network, of(rows, network))
+        drawn = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in figure.axes]
+        legend = {name: handle for panel in drawn for handle, name in panel}
+        figure.legend(legend.values(), legend, loc="outside lower center", ncols=ACROSS, frameon=False)
+        figure.savefig(RESULTS / "answers.png", dpi=90)
+        pyplot.close(figure)
+
+
+SHOWN = {"drop": (-0.3, 3.0), "agreement": (0.0, 15.0), "error": (1e-4, 1.0)}  # losses that a panel shows
+TITLES = {"drop": "points lost", "agreement": "% of answers changed", "error": "squared error"}
+
+
+def _panel(panel: Any, network: str, own: list[Row]) -> None:
+    kind = measure(own[0])
+    low, high = SHOWN[kind]
+    panel.axhline(allowed(kind), color="#444444", linewidth=1, linestyle=":")
+    seen, hidden = [], []
+    for method, colour in COLOURS.items():
+        points = [(row["bytes"] / 1000, loss(row, own[0])) for row in own if row["method"] == method]
+        if points:
+            panel.plot(
+                *zip(*points, strict=True), label=method, color=colour, marker="o", markersize=6,
+                linewidth=2.5 if method in OURS else 1.5,
+            )  # fmt: skip
+        seen += [kb for kb, value in points if value <= high]
+        hidden += [kb for kb, value in points if value > high]
+    seen = seen or hidden
+    panel.set_xscale("log")
+    if kind == "error":
+        panel.set_yscale("log")
+    panel.set_ylim(high, low)  # the better the higher
+    ticks = [mantissa * 10**power for power in range(5) for mantissa in (1, 2, 3, 5)]
+    panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    panel.set_xlim(min(seen) * 0.85, max(seen) * 1.15)
+    panel.minorticks_off()
+    panel.set_xlabel("kB")
+    panel.set_ylabel(TITLES[kind])
+    panel.set_title(network, loc="left", fontsize=16)
+    panel.grid(color="#e4e4e4", linewidth=0.6)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,80 @@
+"""Which classes a folder of class folders has. Their numbers are those of its training pictures, in every split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from mess.errors import DataError
+
+TEST_FOLDERS = ("val", "validation", "test")
+MOST_SPELT_OUT = 128  # bytes of names that a `.mess` file takes; of more it keeps the hash
+
+
+def split_folder(root: Path, *, train: bool) -> tuple[Path, bool]:
+    """Return the folder of a split, and whether the split has it for itself.
+
+    Raises:
+        DataError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise DataError(root, "a folder with train and val, or with class folders", "none")
+    if not (root / "train").is_dir():
+        tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
+        if tests and not train:
+            return tests[0], True
+        if tests:
+            raise DataError(root / "train", "a folder of training pictures", "none")
+        return root, False
+    if train:
+        return root / "train", True
+    for name in TEST_FOLDERS:
+        if (root / name).is_dir():
+            return root / name, True
+    raise DataError(root, f"a folder {' or '.join(TEST_FOLDERS)} beside train", "none")
+
+
+def class_names(root: Path) -> tuple[str, ...]:
+    """Return the classes of a dataset, sorted: those of train/, or where there is none those of the only folder."""
+    return folders_in(split_folder(root, train=(root / "train").is_dir())[0])
+
+
+def folders_in(split: Path) -> tuple[str, ...]:
+    """Return the names of the class folders of one split, sorted; hidden ones are other programs'."""
+    return tuple(sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith(".")))
+
+
+def same_spelling(found: Sequence[str], names: Sequence[str]) -> dict[str, str]:
+    """Return which of `names` each folder is: `é` is one character on some systems and two on others (NFC, NFD)."""
+    by_form = {unicodedata.normalize("NFC", name): name for name in names}
+    return {name: name if name in names else by_form.get(unicodedata.normalize("NFC", name), name) for name in found}
+
+
+def compact(names: Sequence[str]) -> list[str] | str:
+    """Return class names as a small file keeps them: as they are while that is short, else as their hash."""
+    try:
+        short = len(json.dumps(list(names), ensure_ascii=False).encode()) <= MOST_SPELT_OUT
+    except UnicodeEncodeError:  # a file system allows names that no text can hold
+        short = False
+    return list(names) if short else digest(names)
+
+
+def digest(names: Sequence[str]) -> str:
+    """Return 64 bits of the SHA-256 of class names in their order."""
+    return hashlib.sha256(b"\0".join(map(os.fsencode, names))).hexdigest()[:16]
+
+
+def as_told(value: object) -> list[str] | str | None:
+    """Return what a file says of its classes if it has our form: names, or their hash; else None."""
+    if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
+        return value
+    return value if isinstance(value, str) and len(value) == 16 else None
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first few of several names."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

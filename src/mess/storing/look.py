@@ -1,0 +1,76 @@
+"""What a stored network still answers: the very weights that the file decodes to, run beside the float network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mess.scheme.learned import known_outputs, mixtures, split_batches, tensors
+
+MAX_INPUTS = 256  # looked at, and as many mixtures of two
+MIXTURE_SEED = 1  # others than those that sensitivities are weighed on
+NOISE = 90.0  # percent of agreement, below which a network is to be warned of
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a stored network answers on inputs and on mixtures of two of them, which no network knows by heart.
+
+    Attributes:
+        inputs: looked at, mixtures not counted.
+        divergence: of class scores the Kullback-Leibler divergence from the float network's, nats; of other outputs
+            the squared error over the variance. The mean over outputs.
+        agreement: percent of inputs for which the largest score is of the same class; None: no output is class scores.
+    """
+
+    inputs: int
+    divergence: float
+    agreement: float | None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the file says of it."""
+        told = {"inputs": self.inputs, "divergence": float(f"{self.divergence:.3g}")}
+        return told if self.agreement is None else {**told, "agreement": round(self.agreement, 2)}
+
+    def __str__(self) -> str:
+        what = "" if self.agreement is None else f"{self.agreement:.2f} % decided as the float network does, "
+        kind = "relative squared error" if self.agreement is None else "divergence"
+        unit = "" if self.agreement is None else " nats"
+        return f"{what}{kind} {self.divergence:.3g}{unit}, on {self.inputs:,} inputs and mixtures of them"
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether little is left of the network."""
+        return self.agreement < NOISE if self.agreement is not None else self.divergence > 1 - NOISE / 100
+
+
+@torch.no_grad()
+def look(module: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor) -> Look:
+    """Run `module` with its own weights and with those that are stored, in eval mode and float32; it stays as it is."""
+    before = copy.deepcopy(module).cpu().float().eval()
+    after = copy.deepcopy(before)
+    after.load_state_dict(dict(weights))
+    inputs = inputs[:MAX_INPUTS]
+    outputs = known_outputs(before, inputs)
+    both = torch.cat([inputs, mixtures(inputs, MIXTURE_SEED)])
+    strayed, agreeing = 0.0, 0.0
+    scored = next((place for place, output in enumerate(outputs) if output.scores), None)
+    for batch in split_batches(both):
+        pairs = list(zip(outputs, tensors(before(batch)), tensors(after(batch)), strict=True))
+        for output, wanted, found in pairs:
+            wanted, found = wanted.float(), found.float()
+            if output.scores:
+                log_p, log_q = wanted.log_softmax(1), found.log_softmax(1)
+                each = (log_p.exp() * (log_p - log_q)).sum() / len(outputs)
+            else:  # over the variance, as `nats` is of an output that is no scores
+                each = len(batch) * torch.as_tensor(output.strayed(found - wanted))
+            strayed += float(each)
+        if scored is not None:
+            _, wanted, found = pairs[scored]
+            agreeing += float((wanted.argmax(1) == found.argmax(1)).sum())
+    return Look(len(inputs), strayed / len(both), None if scored is None else 100 * agreeing / len(both))

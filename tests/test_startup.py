@@ -1,0 +1,73 @@
+"""Help and `inspect` come at once: no torch, and the tables of names that stand in for it are true."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import mess
+from make_layouts import FILE, entries, usual
+from mess.cli import VERBS
+from mess.data.info import KNOWN
+from mess.layouts import CIFAR_FORM, known_layout
+from mess.models import ARCHITECTURES, architecture, layout, resolve
+from mess.names import DATASETS, FAMILIES, VERSIONS
+from mess.scheme import SCHEMES
+
+GOLDEN = Path(__file__).parent / "golden"
+WITHOUT = "import sys; sys.modules['torch'] = None; sys.modules['matplotlib'] = None; from mess.cli import main; "
+
+
+def without_torch(*words: str) -> str:
+    code = f"{WITHOUT}sys.exit(main({list(words)!r}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize("words", [*([verb, "--help"] for verb in VERBS), ["completion", "bash"]])
+def test_help_and_completion_import_no_torch(words: list[str]) -> None:
+    assert len(without_torch(*words)) > 100
+
+
+def test_files_of_the_zoo_are_inspected_without_torch(in_folder: Path) -> None:
+    model = mess.create_model("resnet", layers=20, num_classes=7)
+    report = mess.compress(model, "net.mess", "v2")
+    assert json.loads(without_torch("inspect", "net.mess", "--json"))["bytes"] == report.bytes
+    for golden in GOLDEN.glob("*.mess"):
+        assert "CRC-32" in without_torch("inspect", str(golden))
+
+
+def test_another_width_is_inspected_with_the_zoo(in_folder: Path) -> None:
+    mess.compress(mess.create_model("resnet", layers=8, width_mult=0.5), "net.mess", "v2")
+    assert mess.inspect("net.mess").network == {**resolve("resnet", "cifar10", layers=8, width_mult=0.5).to_dict()}
+
+
+def test_names_are_those_of_the_tables() -> None:
+    assert tuple(KNOWN) == DATASETS
+    assert tuple(sorted(ARCHITECTURES)) == FAMILIES
+    assert tuple(SCHEMES) == VERSIONS
+    assert set(architecture.CIFAR_FORM) == set(CIFAR_FORM)
+
+
+def test_layouts_are_those_of_the_zoo() -> None:
+    """`python tests/make_layouts.py` writes them anew."""
+    made = {key: entries(network) for key, network in usual().items()}
+    assert json.loads(FILE.read_text(encoding="utf-8")) == made
+    network = replace(resolve("mobilenetv2", "imagenet"), num_classes=3)
+    assert known_layout(network.to_dict()) == layout(network)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"arch": ["resnet"]}, {"layers": True}, {"num_classes": 0}, {"num_classes": "10"}, {"width_mult": 10**400}],
+)
+def test_a_file_that_says_nonsense_of_its_network_gets_no_layout(wrong: dict) -> None:
+    network = resolve("resnet", "cifar10", layers=20).to_dict()
+    assert known_layout(network) is not None
+    assert known_layout({**network, **wrong}) is None
