@@ -37,7 +37,26 @@ from networks import FOLDER, SOURCES, Network, Source, answers, fetch
 from peak import peak_mb
 
 NAME = "answers"
-QPS = (-38, -35, -32, -30, -28, -26, -25, -24, -23, -22, -21, -20, -19, -18, -16)  # NNCodec's steps: larger is coarser
+QPS = (
+    -38,
+    -36,
+    -35,
+    -32,
+    -31,
+    -30,
+    -29,
+    -28,
+    -26,
+    -25,
+    -24,
+    -23,
+    -22,
+    -21,
+    -20,
+    -19,
+    -18,
+    -16,
+)  # NNCodec's steps: larger is coarser
 BITS = (4, 8)
 RATES = (0.002, 0.005, 0.01, 0.02, 0.05)  # nats of divergence, or relative squared error where outputs are no scores
 DEFAULT = "as it comes"

@@ -240,8 +240,8 @@ def test_the_command_takes_what_it_finds_and_needs_the_archives_but_once(
     archives: tuple[Path, Official], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, official = archives
-    monkeypatch.setattr("mess.cli.fetch.prepare_imagenet", partial(prepare_imagenet, official=official))
-    monkeypatch.setattr("mess.cli.fetch.count_imagenet", partial(count_imagenet, official=official))
+    monkeypatch.setattr("mess.fetch.prepare_imagenet", partial(prepare_imagenet, official=official))
+    monkeypatch.setattr("mess.fetch.imagenet.count_imagenet", lambda where, *_: count_imagenet(where, official))
     assert down_imagenet_main(["--datapath", str(folder)]) == 0
     assert "imagenet is in" in capsys.readouterr().out
     for name in (TRAIN, VAL, DEVKIT):

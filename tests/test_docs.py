@@ -131,8 +131,8 @@ def at_home(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = mess.create_model("resnet", layers=8)
     for name in WEIGHTS:
         torch.save(model.state_dict(), in_folder / name)
-    mess.compress(model, in_folder / "net.mess")
-    mess.compress(mess.create_model("resnet", dataset="digits", layers=8), in_folder / "digits.mess")
+    mess.compress(model, in_folder / "net.mess", "v2")
+    mess.compress(mess.create_model("resnet", dataset="digits", layers=8), in_folder / "digits.mess", "v2")
     few = {train: digits.load_digits(train=train) for train in (True, False)}
     few = {train: replace(s, images_NCHW=s.images_NCHW[::10], labels_N=s.labels_N[::10]) for train, s in few.items()}
     monkeypatch.setattr("mess.data.open.load_digits", lambda *, train: few[train])

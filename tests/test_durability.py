@@ -123,7 +123,7 @@ from mess.models import create_model
 torch.save(create_model("resnet", layers=8).state_dict(), sys.argv[1])
 """
         subprocess.run([sys.executable, "-c", code, str(weights)], check=True)
-        command = [sys.executable, "-m", "mess", "compress", str(weights), "-o", str(disk / "net.mess")]
+        command = [sys.executable, "-m", "mess", "compress", "-v", "v2", str(weights), "-o", str(disk / "net.mess")]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         assert run.returncode == 2
         assert run.stderr.splitlines()[-1].startswith(f"mess: {disk / 'net.mess'}: ")

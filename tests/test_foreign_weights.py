@@ -256,7 +256,10 @@ def test_the_command_checks_mean_and_std(
     flags: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     path = saved(STATE, tmp_path / "c.pth")
-    for command in (["compress", str(path)], ["test", "digits", "-a", "resnet", "--layers", "8", "--ckpt", str(path)]):
+    for command in (
+        ["compress", "-v", "v2", str(path)],
+        ["test", "digits", "-a", "resnet", "--layers", "8", "--ckpt", str(path)],
+    ):
         assert main([*command, *flags]) == 2
         assert said in capsys.readouterr().err
 

@@ -116,7 +116,7 @@ def test_public_weights_are_loaded_under_our_names(
     server.answers["/r20.th"] = serve(content.getvalue(), cut=400_000)
     digest = hashlib.sha256(content.getvalue()).hexdigest()
     here = {**row.__dict__, "url": server.url + "/r20.th", "hash": f"sha256:{digest[:8]}"}
-    for module in ("mess.fetch.weights", "mess.cli.fetch"):
+    for module in ("mess.fetch.weights", "mess.fetch"):
         monkeypatch.setattr(f"{module}.public_weights", lambda: [type(row)(**here)])
     monkeypatch.setenv("MESS_CACHE", str(tmp_path / "cache"))
     model = mess.create_model("resnet", layers=20, num_classes=classes)

@@ -27,7 +27,7 @@ CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unreco
 
 ARCHITECTURE = {"arch", "dataset", "num_classes", "layers", "width_mult", "groups"}  # how ours is described
 # not facts as they stand: these mean something else in checkpoints of others
-OWN = ("format", "resize", "crop", "mean", "std", "architecture", "classes", "scheme", "rounds", "key", "other_keys")
+OWN = ("format", "resize", "crop", "classes", "mean", "std", "architecture", "scheme", "rounds", "key", "other_keys")
 
 
 def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -146,9 +146,9 @@ def _facts(read: object, *, ours: bool) -> dict[str, Any]:
     named = read.get("architecture")
     if isinstance(named, dict) and (ours or named.keys() == ARCHITECTURE):
         about |= {name: read[name] for name in ("resize", "crop") if type(read.get(name)) is int}
+        about["architecture"] = named
         if (classes := as_told(read.get("classes"))) is not None:
             about["classes"] = classes
-        about["architecture"] = named
     return about
 
 

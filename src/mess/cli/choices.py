@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from mess import models
+from mess.data.info import check_normalisation
 from mess.recipes import DataChoice, DeviceChoice
 from mess.storing import StoreOptions
 
@@ -18,7 +19,8 @@ STORE_FIELDS = {
 
 
 def data_choice(args: argparse.Namespace) -> DataChoice:
-    """Return which images the flags ask for."""
+    """Return which images the flags ask for; raises OptionError for a mean or deviation that cannot be."""
+    check_normalisation(args.mean, args.std)
     numbers = (args.mean, args.std, args.resize, args.crop, args.jitter)
     return DataChoice(args.data, args.datapath, args.workers, *numbers)
 
