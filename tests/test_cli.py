@@ -244,7 +244,22 @@ def test_decompress_gives_ordinary_weights_and_inspect_adds_up(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored = tmp_path / "net.mess"
-    assert main(["compress", str(trained / "ckpt_best.pth"), "-o", str(stored), "-v", "v2", "--no-verify", "--rest-bits", "8"]) == 0
+    assert (
+        main(
+            [
+                "compress",
+                str(trained / "ckpt_best.pth"),
+                "-o",
+                str(stored),
+                "-v",
+                "v2",
+                "--no-verify",
+                "--rest-bits",
+                "8",
+            ]
+        )
+        == 0
+    )
     for ending in ("pth", "safetensors"):
         assert main(["decompress", str(stored), "-o", str(tmp_path / f"net.{ending}")]) == 0
     plain = torch.load(tmp_path / "net.pth", weights_only=True)

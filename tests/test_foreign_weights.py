@@ -249,14 +249,17 @@ def test_facts_of_others_in_our_form_are_taken(tmp_path: Path) -> None:
     [
         (["--mean", "nan", "0", "0"], "--mean: expected three finite numbers"),
         (["--std", "inf", "1", "1"], "--std: expected three finite numbers"),
-        (["--std", "0", "0", "0"], "--std: expected three numbers above 0"),
+        (["--std", "0", "0", "0"], "--std: expected three finite numbers above 0"),
     ],
 )
 def test_the_command_checks_mean_and_std(
     flags: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     path = saved(STATE, tmp_path / "c.pth")
-    for command in (["compress", "-v", "v2", str(path)], ["test", "digits", "-a", "resnet", "--layers", "8", "--ckpt", str(path)]):
+    for command in (
+        ["compress", "-v", "v2", str(path)],
+        ["test", "digits", "-a", "resnet", "--layers", "8", "--ckpt", str(path)],
+    ):
         assert main([*command, *flags]) == 2
         assert said in capsys.readouterr().err
 

@@ -25,6 +25,7 @@ from mess.scheme.learned import (
     gather_inputs,
     give_back,
     learn,
+    rebuild_layer,
     round_blind,
     runs,
     synthetic_inputs,
@@ -35,6 +36,7 @@ from mess.storing.entries import Coded
 from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, held_apart
+from mess.storing.runnable import check_runs, copy_to_run
 
 IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "digits": 32}
 IMAGENET_SIZE = 224
@@ -55,7 +57,7 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
     Raises:
         OptionError: a target that cannot be reached, or none that can be looked for without a network.
     """
-    options, module = request.options, network.module
+    options, module = request.options, None if network.module is None else copy_to_run(network.module)
     inputs, held_out = (None, None) if module is None else _inputs(network, module, request)
     if module is None or inputs is None or held_out is None:
         if options.target_size is not None or options.max_drop is not None:
@@ -83,6 +85,7 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
         images = _made_up(network, module, request)
         return images, HeldOut(images, None) if images is not None else None
     inputs, labels = gather_inputs(request.calibration)
+    check_runs(module, inputs)
     if request.validation is not None:
         return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation))
     if request.options.max_drop is None:
@@ -104,7 +107,8 @@ def coded(learned: Learned, network: Network) -> Coded:
     entries: dict[str, codec.Entry] = {}
     settled = dict(learned.model.state_dict())
     for name, layer in learned.layers.items():
-        if not bool(settled[name].to(network.weights[name].dtype).isfinite().all()):
+        decoded_to = settled[name] if name in settled else rebuild_layer(layer, learned.bases)
+        if not bool(decoded_to.to(network.weights[name].dtype).isfinite().all()):
             settled[name] = network.weights[name]  # its dtype cannot hold what it would become: it is kept
             continue
         dtype = str(network.weights[name].dtype).removeprefix("torch.")

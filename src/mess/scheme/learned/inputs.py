@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mess.errors import DataError
 from mess.scheme.learned.calls import Watch, work
-from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
+from mess.scheme.learned.layerwise import StageProgress, in_fast_layout, no_progress, split_batches
 
 MAX_INPUTS = 1024  # inputs learned from
 MAX_SMALL_INPUTS = (
@@ -74,8 +74,7 @@ def synthetic_inputs(
     Noise with the spectrum of natural images is changed by gradient descent until each BatchNorm layer sees the means
     and variances it has stored (Cai et al. 2020, arXiv 2001.00281). Without BatchNorm the noise is what is returned.
     """
-    model = copy.deepcopy(model).cpu().float().eval().requires_grad_(False)
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = in_fast_layout(copy.deepcopy(model).cpu().float().eval().requires_grad_(False))
     if count is None:
         affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size))
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)

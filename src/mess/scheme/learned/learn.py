@@ -16,7 +16,7 @@ from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.inputs import NORMS
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
-from mess.scheme.learned.layerwise import LayerwiseForward, StageProgress, no_progress, split_batches
+from mess.scheme.learned.layerwise import LayerwiseForward, StageProgress, in_fast_layout, no_progress, split_batches
 from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_
 from mess.scheme.learned.outputs import known_outputs
@@ -113,8 +113,7 @@ def learn(
     Raises:
         OptionError: a network without a convolution or linear layer that runs.
     """
-    original = copy.deepcopy(model).float().cpu().eval().requires_grad_(False)
-    original = original.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
+    original = in_fast_layout(copy.deepcopy(model).float().cpu().eval().requires_grad_(False))
     stored = copy.deepcopy(original).requires_grad_(True)
     # given images may come class by class; some layers look at the first of them only
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]

@@ -1,0 +1,131 @@
+"""Modules that v4 is given: whatever is around them, whatever they answer with, and inputs they do not take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.utils.prune
+from torch import Tensor, nn
+
+import mess
+from mess.errors import OptionError
+
+IMAGES = torch.randn(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+QUICK = {"scheme": "v4", "divergence": 0.5, "steps": 0}
+
+
+def plain() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(512, 4))
+
+
+def pruned() -> nn.Module:
+    net = plain()
+    nn.utils.prune.l1_unstructured(net[1], "weight", 0.5)
+    net(IMAGES)
+    return net
+
+
+def normed() -> nn.Module:
+    net = plain()
+    nn.utils.spectral_norm(net[0])
+    net(IMAGES)
+    return net
+
+
+class Answers(nn.Module):
+    """Answers with more than one tensor."""
+
+    def __init__(self, kind: type) -> None:
+        super().__init__()
+        self.kind, self.body, self.head = kind, plain(), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor] | dict[str, Tensor]:
+        first = self.body(x)
+        second = self.head(first)
+        return (first, second) if self.kind is tuple else {"out": first, "aux": second}
+
+
+class Pairs(nn.Module):
+    """Takes two inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = plain()
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.body(x + y)
+
+
+class Tokens(nn.Module):
+    """Answers with integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = plain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x).argmax(1)
+
+
+WRAPPED = {
+    "DataParallel": nn.DataParallel(plain()),
+    "averaged": torch.optim.swa_utils.AveragedModel(plain()),
+    "compiled": torch.compile(plain(), backend="eager"),
+    "both": torch.compile(nn.DataParallel(plain()), backend="eager"),
+}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+@pytest.mark.parametrize("version", ["v2", "v4"])
+def test_a_wrapped_network_is_stored_under_plain_names(kind: str, version: str, tmp_path: Path) -> None:
+    options = {**QUICK, "calibration": IMAGES} if version == "v4" else {"scheme": "v2"}
+    mess.compress(WRAPPED[kind], tmp_path / "net.mess", **options)
+    assert mess.load_state_dict(tmp_path / "net.mess").keys() == plain().state_dict().keys()
+    assert mess.load_into(WRAPPED[kind], tmp_path / "net.mess") is WRAPPED[kind]
+    mess.compress(plain(), tmp_path / "plain.mess", **options)
+    assert mess.load_into(plain(), tmp_path / "net.mess")
+    if version == "v2":
+        assert (tmp_path / "plain.mess").stat().st_size == (tmp_path / "net.mess").stat().st_size
+
+
+def test_a_wrapped_network_of_the_zoo_is_still_one(tmp_path: Path) -> None:
+    mess.compress(nn.DataParallel(mess.create_model("resnet", layers=8)), tmp_path / "net.mess", scheme="v2")
+    assert mess.load(tmp_path / "net.mess").architecture.layers == 8
+
+
+@pytest.mark.filterwarnings("ignore:.*spectral_norm")
+@pytest.mark.parametrize("make", [pruned, normed, lambda: Answers(tuple), lambda: Answers(dict)])
+def test_hooks_that_compute_weights_and_answers_of_several_tensors(make, tmp_path: Path) -> None:
+    net = make()
+    mess.compress(net, tmp_path / "net.mess", **{**QUICK, "divergence": 5.0}, calibration=IMAGES)
+    back = mess.load_state_dict(tmp_path / "net.mess")
+    assert {n: t.shape for n, t in back.items()} == {n: t.shape for n, t in net.state_dict().items()}
+    assert all(bool(t.isfinite().all()) for t in back.values())
+
+
+def test_three_dimensions(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv3d(3, 8, 3), nn.Conv3d(8, 8, 3), nn.Flatten(), nn.Linear(64, 4))
+    mess.compress(net, tmp_path / "net.mess", **{**QUICK, "divergence": 5.0}, calibration=torch.randn(6, 3, 6, 6, 6))
+    mess.load_into(net, tmp_path / "net.mess")
+
+
+@pytest.mark.parametrize(
+    ("net", "inputs", "said"),
+    [
+        (plain(), torch.randn(4, 3, 5, 5), r"calibration: expected inputs that the network runs on.*\(3, 5, 5\)"),
+        (plain(), torch.randn(4, 1, 12, 12), r"calibration: expected inputs .*channels"),
+        (Pairs(), IMAGES, "calibration: expected inputs .*one tensor a batch.*missing 1 required positional argument"),
+        (Tokens(), IMAGES, "expected a network that answers with float tensors"),
+    ],
+    ids=["size", "channels", "two inputs", "integers"],
+)
+def test_what_cannot_be_run_is_refused_before_any_work(
+    net: nn.Module, inputs: Tensor, said: str, tmp_path: Path
+) -> None:
+    told: list[object] = []
+    with pytest.raises(OptionError, match=said):
+        mess.compress(net, tmp_path / "net.mess", **QUICK, calibration=inputs, progress=lambda *x: told.append(x))
+    assert told == []
