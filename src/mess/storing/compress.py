@@ -33,6 +33,7 @@ from mess.storing.look import Look
 from mess.storing.network import Network, identify
 from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
 from mess.storing.sources import Source, read_source
+from mess.storing.surroundings import usual_torch
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ def to_stored(network: Network, request: Request) -> codec.StoredModel:
     return whole(network, code(network, request), request)
 
 
+@usual_torch()
 def code(network: Network, request: Request) -> Coded:
     """Let the scheme stand for what it can."""
     if request.options.scheme().fit == "learned":

@@ -135,5 +135,6 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a tensor as another dtype, infinite nowhere."""
     if dtype.is_floating_point and tensor.is_floating_point():
-        tensor = tensor.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
+        largest = min(torch.finfo(dtype).max, torch.finfo(tensor.dtype).max)
+        tensor = tensor.clamp(-largest, largest)
     return tensor.to(dtype)
