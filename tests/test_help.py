@@ -67,7 +67,9 @@ def test_help_says_first_what_has_to_be_typed_and_keeps_brackets(capsys: pytest.
 
 def test_help_says_how_many_bits_the_rest_has_in_v4() -> None:
     for verb in ("train", "compress"):
-        assert "(default: 32; v4: 8)" in " ".join(make_parser(verb).format_help().split())
+        assert "(default: 32; v4: what each vector is worth, 8 in training)" in " ".join(
+            make_parser(verb).format_help().split()
+        )
 
 
 def on_a_terminal(command: list[str], **environment: str) -> str:

@@ -12,8 +12,8 @@ from mess.scheme.learned.layers import is_matrix
 from mess.scheme.learned.learn import LearnedLayer
 from mess.scheme.learned.rate_rounding import round_alone
 
-# squared error over the squared weights: about that of 8 bits with one step a tensor, which networks bear
-RELATIVE_ERROR = 1e-4
+# squared error over the squared weights: finer than 8 bits with one step a tensor, since nothing is looked at
+RELATIVE_ERROR = 1e-5
 
 
 def round_blind(weights: Mapping[str, Tensor], relative_error: float = RELATIVE_ERROR) -> dict[str, LearnedLayer]:

@@ -43,12 +43,13 @@ class LearnOptions:
         divergence: nats by which the stored network's predictions on unseen inputs may stray from the float network's
             (of answers that are no class scores: squared error over variance), about, since it is estimated:
             λ = 2·ln 2·divergence / (`STRAYS`·weights). Smaller: more bytes.
-        steps: of distilling; 0 leaves it out, as do few or large inputs.
+        steps: of distilling; few or large inputs leave it out. None by default: 200 of them changed neither the bytes
+            nor the divergence of a ResNet-20.
         seed: of sampled predictions and of the order of inputs.
     """
 
     divergence: float = DIVERGENCE
-    steps: int = 200
+    steps: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
