@@ -118,9 +118,14 @@ def test_three_dimensions(tmp_path: Path) -> None:
         (plain(), torch.randn(4, 3, 5, 5), r"calibration: expected inputs that the network runs on.*\(3, 5, 5\)"),
         (plain(), torch.randn(4, 1, 12, 12), r"calibration: expected inputs .*channels"),
         (Pairs(), IMAGES, "calibration: expected inputs .*one tensor a batch.*missing 1 required positional argument"),
+        (
+            nn.Sequential(plain(), nn.Threshold(100.0, float("nan"))),
+            IMAGES,
+            "answers are finite, found NaN or infinity",
+        ),
         (Tokens(), IMAGES, "expected a network that answers with float tensors"),
     ],
-    ids=["size", "channels", "two inputs", "integers"],
+    ids=["size", "channels", "two inputs", "NaN", "integers"],
 )
 def test_what_cannot_be_run_is_refused_before_any_work(
     net: nn.Module, inputs: Tensor, said: str, tmp_path: Path

@@ -109,8 +109,6 @@ def fold_batch_norm(
     weight, bias, mean, var = (
         weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
-    if var.numel() and float(var.min()) + layer.eps <= 0:
-        raise WeightsError(joined(prefix, "running_var"), "variances of at least 0", f"{float(var.min()):.3g}")
     scale = weight / torch.sqrt(var + layer.eps)
     if scale_bits in STEPPED_BITS:
         scale = torch.where(var < DEAD, 0.0, scale)
