@@ -74,3 +74,13 @@ def test_the_largest_float_is_rounded_to_something_finite(bits: int) -> None:
     values = np.array([np.finfo(np.float32).max, -1.0], dtype=np.float32)
     step = choose_step(values, bits)
     assert np.isfinite(dequantize(quantize(values, step), step)).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_v4_gives_every_dtype_back(dtype: torch.dtype, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(128, 3))
+    net = net.to(dtype).eval()
+    mess.compress(net, tmp_path / "net.mess", scheme="v4", calibration=torch.randn(8, 3, 8, 8), divergence=2.0, steps=0)
+    back = mess.load_state_dict(tmp_path / "net.mess")
+    assert {n: t.dtype for n, t in back.items()} == {n: t.dtype for n, t in net.state_dict().items()}

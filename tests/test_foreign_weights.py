@@ -209,6 +209,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "lfs": ("c.pth", lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"), "a pointer of Git LFS"),
     "html": ("c.pth", lambda p: p.write_text("<!DOCTYPE html><html></html>"), "a web page"),
     "npz": ("c.npz", lambda p: np.savez(p, a=np.zeros(2)), "an archive of other files"),
+    "index": ("c.bin.index.json", lambda p: p.write_text('{"metadata": {}, "weight_map": {}}'), "a JSON file"),
     "folder": ("c", lambda p: p.mkdir(), "a folder"),
 }
 
@@ -295,8 +296,9 @@ def test_a_lazy_module_and_a_negative_variance_are_named(tmp_path: Path) -> None
         mess.compress(nn.Sequential(nn.LazyConv2d(8, 3), nn.Conv2d(8, 8, 3)), tmp_path / "c.mess", scheme="v2")
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3))
     net[1].running_var.fill_(-1e-3)
-    with pytest.raises(WeightsError, match=r"1\.running_var: expected variances of at least 0, found -0\.001"):
-        mess.compress(net, tmp_path / "c.mess", scheme="v2")
+    for version in ("v2", "v4"):
+        with pytest.raises(WeightsError, match=r"1\.running_var: expected variances of at least 0, found -0\.001"):
+            mess.compress(net, tmp_path / "c.mess", scheme=version)
 
 
 @pytest.mark.parametrize(

@@ -118,9 +118,14 @@ def test_three_dimensions(tmp_path: Path) -> None:
         (plain(), torch.randn(4, 3, 5, 5), r"calibration: expected inputs that the network runs on.*\(3, 5, 5\)"),
         (plain(), torch.randn(4, 1, 12, 12), r"calibration: expected inputs .*channels"),
         (Pairs(), IMAGES, "calibration: expected inputs .*one tensor a batch.*missing 1 required positional argument"),
+        (
+            nn.Sequential(plain(), nn.Threshold(100.0, float("nan"))),
+            IMAGES,
+            "answers are finite, found NaN or infinity",
+        ),
         (Tokens(), IMAGES, "expected a network that answers with float tensors"),
     ],
-    ids=["size", "channels", "two inputs", "integers"],
+    ids=["size", "channels", "two inputs", "NaN", "integers"],
 )
 def test_what_cannot_be_run_is_refused_before_any_work(
     net: nn.Module, inputs: Tensor, said: str, tmp_path: Path
@@ -129,3 +134,66 @@ def test_what_cannot_be_run_is_refused_before_any_work(
     with pytest.raises(OptionError, match=said):
         mess.compress(net, tmp_path / "net.mess", **QUICK, calibration=inputs, progress=lambda *x: told.append(x))
     assert told == []
+
+
+SURROUNDINGS = {
+    "inference": torch.inference_mode,
+    "no grad": torch.no_grad,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "meta": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("kind", SURROUNDINGS)
+@pytest.mark.parametrize("version", ["v2", "v4"])
+def test_what_torch_is_told_around_it_changes_no_byte(kind: str, version: str, tmp_path: Path) -> None:
+    net, options = plain(), {**QUICK, "calibration": IMAGES} if version == "v4" else {"scheme": "v2"}
+    mess.compress(net, tmp_path / "usual.mess", verify=False, **options)
+    with SURROUNDINGS[kind]():
+        mess.compress(net, tmp_path / "other.mess", **options)
+    assert (tmp_path / "other.mess").read_bytes() == (tmp_path / "usual.mess").read_bytes()
+
+
+@pytest.mark.parametrize("version", ["v2", "v4"])
+def test_another_default_dtype_changes_no_byte(version: str, tmp_path: Path) -> None:
+    net, options = plain(), {**QUICK, "calibration": IMAGES} if version == "v4" else {"scheme": "v2"}
+    mess.compress(net, tmp_path / "usual.mess", verify=False, **options)
+    torch.set_default_dtype(torch.float64)
+    try:
+        mess.compress(net, tmp_path / "other.mess", verify=False, **options)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (tmp_path / "other.mess").read_bytes() == (tmp_path / "usual.mess").read_bytes()
+
+
+def test_a_network_made_in_inference_mode_is_stored(tmp_path: Path) -> None:
+    with torch.inference_mode():
+        mess.compress(plain(), tmp_path / "net.mess", **QUICK, calibration=IMAGES.clone())
+    assert mess.load_into(plain(), tmp_path / "net.mess")
+
+
+@pytest.mark.parametrize("version", ["v2", "v4"])
+def test_the_network_and_the_callers_random_numbers_stay_as_they_are(version: str, tmp_path: Path) -> None:
+    net = plain().train()
+    net[1].eval()
+    net[0].weight.requires_grad_(False)
+    net(IMAGES).sum().backward()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    modes, grad, state = [m.training for m in net.modules()], net[1].weight.grad.clone(), torch.get_rng_state()
+    mess.compress(
+        net, tmp_path / "net.mess", **({**QUICK, "calibration": IMAGES} if version == "v4" else {"scheme": "v2"})
+    )
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert modes == [m.training for m in net.modules()]
+    assert not net[0].weight.requires_grad
+    assert torch.equal(net[1].weight.grad, grad)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_channels_last_is_stored_as_any_other_layout(tmp_path: Path) -> None:
+    made = []
+    for net in (plain(), plain().to(memory_format=torch.channels_last)):
+        mess.compress(net, tmp_path / "net.mess", scheme="v2", verify=False)
+        made.append((tmp_path / "net.mess").read_bytes())
+    assert made[0] == made[1]

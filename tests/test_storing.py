@@ -183,6 +183,6 @@ def test_networks_without_enough_kernels_are_refused_with_the_number_needed(tmp_
     two = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
     with pytest.raises(OptionError, match="at least 3 layers"):
         mess.compress(two, tmp_path / "net.mess", scheme="v2a")
-    with pytest.raises(OptionError, match=r"--bind-size: expected at most 12"):
+    with pytest.raises(OptionError, match=r"^bind: expected at most 12"):
         mess.compress(two, tmp_path / "net.mess", "v3", bind=13)
     assert not (tmp_path / "net.mess").exists()

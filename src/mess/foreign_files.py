@@ -40,6 +40,8 @@ def kind_of(content: bytes, name: str) -> tuple[str, str] | None:
     for start, told in STARTS.items():
         if content[: len(start)].lower() == start.lower():
             return told
+    if content[:1] == b"{" and content.rstrip().endswith(b"}"):
+        return "a JSON file", "It may list others, which hold the weights: give one of them"
     if content[4:8] == b"TFL3":
         return "a TensorFlow Lite model", "Save the weights from PyTorch"
     if content.startswith(b"PK") and (names := _names(content)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from mess import models
+from mess.python_names import keywords_for_flags
 
 
 def create_model(
@@ -27,9 +28,10 @@ def create_model(
         OptionError: an impossible combination; the message says what is possible.
         DownloadError: there are no public weights of this network, or they could not be fetched.
     """
-    model = models.create_model(
-        arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups
-    )
+    with keywords_for_flags():
+        model = models.create_model(
+            arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups
+        )
     if pretrained:
         from mess.fetch import load_pretrained  # what fetches is imported only where something is fetched
 

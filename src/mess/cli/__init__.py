@@ -119,7 +119,7 @@ def _mess(argv: list[str]) -> int:
         print(f"mess {__version__}")
         return 0
     if argv[0] not in VERBS:
-        raise OptionError("mess", one_of(VERBS, argv[0]), argv[0], "`mess` alone shows what to do first")
+        raise OptionError("verb", one_of(VERBS, argv[0]), argv[0], "`mess` alone shows what to do first")
     return _run(argv[0], argv[1:])
 
 

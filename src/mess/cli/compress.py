@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
 from mess.errors import OptionError
 from mess.files import check_output
 from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
+from mess.sizes import parse_size
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,6 @@ EXAMPLES = """Examples:
   mess compress weights.safetensors -v v3 -d 4 --pointwise 8
   mess compress weights.pth -v v4 --calibration cifar10 --datapath ../data
   mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB"""
-UNITS = {"": 1, "B": 1, "KB": 1000, "KIB": 1024, "MB": 1000**2, "MIB": 1024**2}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +80,12 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Store, read back, report."""
-    from mess.class_folders import compact
     from mess.cli.choices import store_options
     from mess.data.info import check_normalisation
     from mess.models import Architecture
-    from mess.models.described import INPUT_FACTS
     from mess.nested_weights import told_of
     from mess.storing import Request, store
+    from mess.storing.sources import input_facts
     from mess.weights_file import load_weights
 
     check_normalisation(args.mean, args.std)
@@ -100,9 +98,7 @@ def run(args: argparse.Namespace) -> int:
     weights, about = load_weights(args.ckpt, args.key)
     described = about.get("architecture")
     given = {"mean": args.mean, "std": args.std}
-    facts: dict[str, Any] = {n: value for n in INPUT_FACTS if (value := given.get(n) or about.get(n)) is not None}
-    if isinstance(facts.get("classes"), list):
-        facts["classes"] = compact(facts["classes"])
+    facts = input_facts(about | {name: value for name, value in given.items() if value is not None})
     console = Console(highlight=False)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
@@ -120,20 +116,6 @@ def run(args: argparse.Namespace) -> int:
         report = store(weights, output, request)
     show(console, report, verified=not args.no_verify)
     return 0
-
-
-def parse_size(text: str | None) -> int | None:
-    """Return bytes: 90000, 90KB (of 1,000), 90KiB (of 1,024), 1.5MB.
-
-    Raises:
-        OptionError: no size.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip())
-    if not found or found[2].upper() not in UNITS or float(found[1]) <= 0:
-        raise OptionError("--target-size", "a size such as 90000, 90KB or 1.5MB", text)
-    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 def calibration_images(args: argparse.Namespace, about: Mapping[str, Any]) -> Batches | None:

@@ -67,7 +67,8 @@ RUN = (
     Flag("-R --resume", "resume the run of --ckpt, or the newest"),
     Flag("-E --evaluate", "test the network of --ckpt"),
     Flag("-C --cuda", "use CUDA"),
-    Flag("-T --retrain", "retrain: a .mess file with -v, or with -Q a plain checkpoint whose kernels are rounded"),
+    Flag("-T --retrain", "retrain: with -v a .mess file (a plain checkpoint is stored first), with -Q a plain "
+         "checkpoint whose kernels are rounded"),
     Flag("-g --gpuids", "GPU ids, one process each (default: 0)", "GPUIDS", int, [0], nargs="+"),
     Flag("--datapath", "where the datasets are (default: ../data)", "PATH", Path, Path("../data")),
 )  # fmt: skip

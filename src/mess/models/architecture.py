@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -125,7 +126,7 @@ def resolve(
         OptionError: names the flag at fault and what is possible.
     """
     if arch not in FAMILIES:
-        raise OptionError("--arch", one_of(FAMILIES, arch), arch)
+        raise OptionError("--arch", one_of(FAMILIES, _family(arch) or arch), arch, _meant(arch))
     if num_classes is None:
         num_classes = CIFAR_FORM.get(dataset, IMAGENET_CLASSES if dataset == "imagenet" else None)
     if num_classes is None:
@@ -143,6 +144,20 @@ def resolve(
         _width(arch, width_mult),
         _groups(arch, groups, cifar),
     )
+
+
+def _family(name: str) -> str | None:
+    """Return the family that a name of other libraries begins with: ``wide_resnet50_2``, ``ResNet-18``."""
+    plain = re.sub("[^a-z0-9]", "", name.lower())
+    return max((family for family in FAMILIES if plain.startswith(family)), key=len, default=None)
+
+
+def _meant(name: str) -> str:
+    """Say how a network is named here whose depth stands in its name elsewhere."""
+    family, depth = _family(name), re.search(r"(?<![vx_0-9])[0-9]{2,3}", name.lower())
+    if family not in ("resnet", "resnext", "wideresnet") or depth is None:
+        return ""
+    return f"Its depth is told apart: {family} with --layers {depth[0]}"
 
 
 def _layers(arch: str, layers: int | None, cifar: bool) -> int | None:

@@ -27,7 +27,7 @@ from mess.recipes.resuming import (
     resumed_options,
     saved_recipe,
 )
-from mess.recipes.sources import Tell, check_version, log, open_batches, open_network, start_network
+from mess.recipes.sources import Tell, check_version, log, open_batches, open_network, start_network, store_first
 from mess.recipes.teacher import rate_start, rate_teacher
 from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find
@@ -118,9 +118,6 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
         report_changes(job, saved_recipe(resumed), reporter)
     else:
         refuse_others_folder(job)
-        if (job.folder / BEST).exists():
-            text = f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both"
-            reporter.message(text, "warning")
     if job.data.name in DATASETS and Path(job.data.name).is_dir():
         reporter.message(
             f"{job.data.name} is the dataset of that name; the folder here is ./{job.data.name}", "warning"
@@ -129,6 +126,10 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     rounds = saved_recipe(resumed).get(ROUNDS, 0)
     if job.mode == "retrain" and path is not None:
         rounds = check_version(path, about, job) + 1
+        if path.suffix != ".mess" and not job.scheme.rounding_bits:
+            reporter.message(f"{path} is no .mess file: stored as {job.scheme.version} first, then retrained")
+            if job.scheme.rate is None:
+                store_first(model, job)
     choice = data_of(job.data, about if resumed is None else resumed)
     if resumed is not None or job.mode == "retrain":  # else the labels of the new images are what is learned
         choice = replace(choice, classes=(about if resumed is None else resumed).get("classes"))
@@ -144,7 +145,8 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
         )
         for part in (True, False)
     )
-    if path is not None and path.suffix == ".mess":
+    stored_first = job.mode == "retrain" and not job.scheme.rounding_bits and job.scheme.rate is None
+    if path is not None and (path.suffix == ".mess" or stored_first):
         refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
     written: list[Path] = []
     names = [] if choice.name in DATASETS else list(train.dataset.info.class_names)
@@ -156,6 +158,9 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     hooks = scheme_hooks(model, job, **settings)
     kept = {DATA: data_path(choice.name), **facts, **choice.sizes, **({"classes": names} if names else {})}
     hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts=kept)
+    if resumed is None and (job.folder / BEST).exists():  # now that nothing else can be refused
+        text = f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both"
+        reporter.message(text, "warning")
     result = fit(
         model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,

@@ -177,22 +177,29 @@ class _DownloadLines:
 
 
 def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
-    """Return how many rounds of retraining a `.mess` file has behind it.
+    """Return how many rounds of retraining a file has behind it; a plain checkpoint has none.
 
     Raises:
         OptionError: what is asked for and what the file is do not go together; both are named.
     """
     wanted = job.scheme.version
     if path.suffix != ".mess":
-        if job.scheme.rounding_bits:
-            return int(about.get("rounds", 0))
-        raise OptionError("--retrain", "a .mess file, or -Q beside a plain checkpoint", path)
+        return int(about.get("rounds", 0))
     if job.scheme.rounding_bits and wanted is None:
         raise OptionError("--quant", "a plain checkpoint, whose kernels are then rounded", path)
     found = about.get("scheme", {}).get("version")
     if wanted is not None and found != wanted:
         raise OptionError("--version", f"{found}, the version of {path}", wanted)
     return int(about.get("scheme", {}).get("rounds", 0))
+
+
+def store_first(model: nn.Module, job: Job) -> None:
+    """Give a network the weights that it would have if it were stored and read back."""
+    if job.scheme.store is None:
+        return
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    request = storing.Request(job.scheme.store, architecture=job.architecture)
+    model.load_state_dict(storing.to_tensors(storing.to_stored(storing.identify(weights, job.architecture), request)))
 
 
 def _read(path: Path, key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,15 +20,20 @@ from torch import Tensor, nn
 
 from mess import codec
 from mess.codec.verification import write_verified
+from mess.files import check_output
 from mess.models import Architecture
 from mess.models.described import layout_of
+from mess.python_names import keywords_for_flags
 from mess.scheme.learned import StageProgress, no_progress
+from mess.sizes import parse_size
 from mess.storing import learned, matched
 from mess.storing.entries import Coded, complete
 from mess.storing.load import to_tensors
 from mess.storing.look import Look
 from mess.storing.network import Network, identify
 from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
+from mess.storing.sources import Source, read_source
+from mess.storing.surroundings import usual_torch
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,11 @@ class SizeReport:
 
 
 def compress(
-    model_or_state_dict: nn.Module | Mapping[str, Tensor],
+    model_or_state_dict: Source,
     path: str | os.PathLike[str],
     scheme: str = DEFAULT_VERSION,
     calibration: Iterable[Any] | Tensor | None = None,
-    target_size: int | None = None,
+    target_size: int | str | None = None,
     *,
     validation: Iterable[Any] | Tensor | None = None,
     max_drop: float | None = None,
@@ -75,6 +81,7 @@ def compress(
     offset_bits: int = 32,
     rest_bits: int | None = None,
     self_contained: bool = False,
+    key: str | None = None,
     architecture: Architecture | None = None,
     about: Mapping[str, Any] | None = None,
     overwrite: bool = True,
@@ -84,13 +91,16 @@ def compress(
     """Store a network in one `.mess` file.
 
     Args:
-        model_or_state_dict: any module, or any mapping of names to tensors; it stays as it is.
+        model_or_state_dict: any module, or any mapping of names to tensors, which stay as they are; or the path of a
+            file of weights, as `mess compress` takes it.
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
         calibration: v4 only: inputs as the network takes them (normalised): a tensor, or batches of inputs or of
             (inputs, labels). The first 1,024 are learned from. None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost.
-        target_size, max_drop, divergence, steps, seed, bind, quant_bits, quant, pointwise, linear, scale_bits,
+        target_size: v4 only: bytes, or a size such as ``"20KB"``.
+        key: where in the file of weights they are, if it has several; see `mess.nested_weights`.
+        max_drop, divergence, steps, seed, bind, quant_bits, quant, pointwise, linear, scale_bits,
             offset_bits, rest_bits, self_contained: how weights are stored, see `StoreOptions`.
         architecture, about, overwrite, verify, progress: see `Request`; without `overwrite` an existing file raises
             FileExistsError.
@@ -100,16 +110,20 @@ def compress(
             reached (with the smallest size), no inputs.
         WeightsError: a tensor that cannot be stored, by name: NaN, Inf, complex, sparse, quantised.
     """
-    options = StoreOptions(
-        version=scheme, bind=bind, quant_bits=quant_bits, quant=quant, pointwise=pointwise, linear=linear,
-        scale_bits=scale_bits, offset_bits=offset_bits, rest_bits=rest_bits, self_contained=self_contained,
-        divergence=divergence, steps=steps, target_size=target_size, max_drop=max_drop, seed=seed,
-    )  # fmt: skip
-    request = Request(
-        options, calibration, validation, architecture, about or {},
-        overwrite=overwrite, verify=verify, progress=progress,
-    )  # fmt: skip
-    return store(model_or_state_dict, path, request)
+    with keywords_for_flags():
+        options = StoreOptions(
+            version=scheme, bind=bind, quant_bits=quant_bits, quant=quant, pointwise=pointwise, linear=linear,
+            scale_bits=scale_bits, offset_bits=offset_bits, rest_bits=rest_bits, self_contained=self_contained,
+            divergence=divergence, steps=steps, target_size=parse_size(target_size), max_drop=max_drop, seed=seed,
+        )  # fmt: skip
+        read = Path(model_or_state_dict) if isinstance(model_or_state_dict, str | os.PathLike) else None
+        check_output(Path(path), overwrite=True, source=read)
+        network, architecture, facts = read_source(model_or_state_dict, key, architecture, about)
+        request = Request(
+            options, calibration, validation, architecture, facts,
+            overwrite=overwrite, verify=verify, progress=progress,
+        )  # fmt: skip
+        return store(network, path, request)
 
 
 def dumps(
@@ -126,6 +140,9 @@ def dumps(
 
 def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
     """Store a network as `compress` does, with all that is asked for as one record."""
+    if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
+    check_output(Path(path), overwrite=True)
     found = identify(network, request.architecture)
     coded = code(found, request)
     stored = whole(found, coded, request)
@@ -142,6 +159,7 @@ def to_stored(network: Network, request: Request) -> codec.StoredModel:
     return whole(network, code(network, request), request)
 
 
+@usual_torch()
 def code(network: Network, request: Request) -> Coded:
     """Let the scheme stand for what it can."""
     if request.options.scheme().fit == "learned":

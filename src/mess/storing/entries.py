@@ -109,8 +109,6 @@ def fold_batch_norm(
     weight, bias, mean, var = (
         weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
-    if var.numel() and float(var.min()) + layer.eps <= 0:
-        raise WeightsError(joined(prefix, "running_var"), "variances of at least 0", f"{float(var.min()):.3g}")
     scale = weight / torch.sqrt(var + layer.eps)
     if scale_bits in STEPPED_BITS:
         scale = torch.where(var < DEAD, 0.0, scale)
@@ -135,5 +133,6 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Return a tensor as another dtype, infinite nowhere."""
     if dtype.is_floating_point and tensor.is_floating_point():
-        tensor = tensor.clamp(torch.finfo(dtype).min, torch.finfo(dtype).max)
+        largest = min(torch.finfo(dtype).max, torch.finfo(tensor.dtype).max)
+        tensor = tensor.clamp(-largest, largest)
     return tensor.to(dtype)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import models
+from mess.codec.model import joined
 from mess.errors import WeightsError
 from mess.models import Architecture
 from mess.nested_weights import DEEPEST, common_prefix
@@ -56,7 +58,18 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
         weights = _in_order(weights, architecture)
         module = models.build(architecture, initialised=False)
         module.load_state_dict(weights)
+    _check_variances(weights, module)
     return Network(weights, module, architecture, find_ties(weights))
+
+
+def _check_variances(weights: Mapping[str, Tensor], module: nn.Module | None) -> None:
+    """Refuse BatchNorm layers whose answers are no numbers."""
+    for prefix, layer in () if module is None else module.named_modules():
+        name = joined(prefix, "running_var")
+        if isinstance(layer, _BatchNorm) and name in weights and weights[name].numel():
+            lowest = float(weights[name].min())
+            if lowest + layer.eps <= 0:
+                raise WeightsError(name, "variances of at least 0", f"{lowest:.3g}")
 
 
 def _recognised(

@@ -45,8 +45,11 @@ def check_runs(module: nn.Module, inputs: Tensor) -> None:
     except Exception as error:
         expected = "inputs that the network runs on, one tensor a batch (and labels)"
         raise OptionError("calibration", expected, f"{shape}, on which it says {_said(error)}") from error
-    if not tensors(answer):
+    found = tensors(answer)
+    if not found:
         raise OptionError("version v4", "a network that answers with float tensors", type(answer).__name__)
+    if not all(bool(tensor.isfinite().all()) for tensor in found):
+        raise OptionError("version v4", "a network whose answers are finite", f"NaN or infinity on {shape}")
 
 
 def _said(error: Exception) -> str:

@@ -1,0 +1,46 @@
+"""What `compress` is given to store: a module, a mapping of names to tensors, or a file that holds weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from mess.class_folders import compact
+from mess.errors import OptionError
+from mess.models import Architecture
+from mess.models.described import INPUT_FACTS
+from mess.weights_file import load_weights
+
+Source = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
+
+
+def read_source(
+    source: Source, key: str | None, architecture: Architecture | None, about: Mapping[str, Any] | None
+) -> tuple[nn.Module | Mapping[str, Tensor], Architecture | None, dict[str, Any]]:
+    """Return the weights, which network they are, and facts for the file, as a file of weights says where it is one.
+
+    Args:
+        key, architecture, about: what is given beside; the latter two come before what the file says.
+
+    Raises:
+        CheckpointError: a file that is not there, damaged, or holds no weights.
+    """
+    if not isinstance(source, str | os.PathLike):
+        if key is not None:
+            raise OptionError("--key", "a file of weights beside it", type(source).__name__)
+        return source, architecture, dict(about or {})
+    weights, found = load_weights(source, key)
+    if architecture is None and (described := found.get("architecture")):
+        architecture = Architecture.from_dict(described)
+    return weights, architecture, {**input_facts(found), **(about or {})}
+
+
+def input_facts(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says of the input it was trained on, as a `.mess` file keeps it."""
+    facts = {name: found[name] for name in INPUT_FACTS if found.get(name) is not None}
+    if isinstance(facts.get("classes"), list):
+        facts["classes"] = compact(facts["classes"])
+    return facts

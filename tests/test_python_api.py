@@ -1,0 +1,119 @@
+"""What people type in Python: names, sizes, paths, and messages in Python's own words."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import mess
+from mess.errors import OptionError, WeightsError
+from mess.scheme import SCHEMES
+from mess.sizes import parse_size
+
+NET = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(512, 4))
+IMAGES = torch.randn(16, 3, 12, 12)
+
+
+def test_a_scheme_that_is_none_is_told_of_in_the_words_of_python(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"^scheme: expected one of") as caught:
+        mess.compress(NET, tmp_path / "net.mess", scheme="v5")
+    assert all(name in str(caught.value) for name in SCHEMES)
+    for options, said in (
+        ({"scheme": "v3", "bind": 9999}, "^bind: "),
+        ({"scheme": "v2", "scale_bits": 1}, "^scale_bits: "),
+        ({"scheme": "v2", "linear": True}, "^linear: expected pointwise"),
+        ({"scheme": "v2", "target_size": 10}, "^target_size: "),
+        ({"scheme": "v4", "target_size": "much"}, "^target_size: expected a size such as"),
+        ({"scheme": "v4", "target_size": 1e5}, "^target_size: expected a size such as"),
+        ({"key": "ema"}, "^key: expected a file of weights beside it, found Sequential"),
+    ):
+        with pytest.raises(OptionError, match=said) as caught:
+            mess.compress(NET, tmp_path / "net.mess", **options)
+        assert "--" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("90000", 90000), (90000, 90000), ("90KB", 90000), ("90 kib", 92160), ("1.5MB", 1500000), (".5MB", 500000),
+     (None, None)],
+)  # fmt: skip
+def test_sizes(text: str | int | None, size: int | None) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "KB", "0", 0, -5, "-5", "5TB", True, 1.5, "1e5"])
+def test_what_is_no_size(text: object) -> None:
+    with pytest.raises(OptionError, match="a size such as"):
+        parse_size(text)  # type: ignore[arg-type]
+
+
+def test_a_target_size_may_be_written_with_its_unit(tmp_path: Path) -> None:
+    report = mess.compress(NET, tmp_path / "net.mess", scheme="v4", calibration=IMAGES, target_size="3KB", steps=0)
+    assert report.bytes <= 3000
+
+
+def test_a_path_is_stored_as_the_command_stores_it(tmp_path: Path) -> None:
+    state = mess.create_model("resnet", layers=8).state_dict()
+    path = tmp_path / "weights.pth"
+    torch.save(
+        {"state_dict": state, "ema": {"state_dict": {n: t + 1 for n, t in state.items()}}, "std": [1, 2, 3.0]}, path
+    )
+    for given in (path, str(path)):
+        mess.compress(given, tmp_path / "net.mess", scheme="v2", key="state_dict")
+        assert torch.equal(mess.load(tmp_path / "net.mess").state_dict()["conv1.weight"], state["conv1.weight"])
+    assert mess.inspect(tmp_path / "net.mess").network["std"] == [1.0, 2.0, 3.0]
+    mess.compress(path, tmp_path / "net.mess", scheme="v2", about={"std": [4.0, 4.0, 4.0]})
+    assert torch.equal(mess.load(tmp_path / "net.mess").state_dict()["conv1.weight"], state["conv1.weight"] + 1)
+    assert mess.inspect(tmp_path / "net.mess").network["std"] == [4.0, 4.0, 4.0]
+    with pytest.raises(OptionError, match="the very file that is read"):
+        mess.compress(path, path, scheme="v2")
+    with pytest.raises(mess.MessError, match="found a \\.mess file"):
+        mess.compress(tmp_path / "net.mess", tmp_path / "again.mess")
+    with pytest.raises(mess.MessError, match="nothing of that name"):
+        mess.compress(tmp_path / "none.pth", tmp_path / "again.mess")
+    with pytest.raises(WeightsError, match="a module, or a mapping of names to tensors, found int"):
+        mess.compress(3, tmp_path / "again.mess")  # type: ignore[arg-type]
+
+
+def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
+    told: list[object] = []
+    (tmp_path / "net.mess").write_bytes(b"x")
+    quick = {"scheme": "v4", "calibration": IMAGES, "steps": 0, "progress": lambda *x: told.append(x)}
+    with pytest.raises(FileExistsError, match=r"net\.mess"):
+        mess.compress(NET, tmp_path / "net.mess", overwrite=False, **quick)
+    with pytest.raises(mess.MessError, match="a folder that is there"):
+        mess.compress(NET, tmp_path / "nowhere" / "net.mess", **quick)
+    assert told == []
+    assert (tmp_path / "net.mess").read_bytes() == b"x"
+
+
+def test_every_option_is_in_the_signature() -> None:
+    kinds = {parameter.kind for parameter in inspect.signature(mess.compress).parameters.values()}
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+    assert set(dir(mess)) == set(mess.__all__)
+
+
+def test_a_report_is_one_short_line(tmp_path: Path) -> None:
+    report = mess.compress(mess.create_model("resnet", layers=20), tmp_path / "net.mess", scheme="v2")
+    assert len(repr(report)) < 200 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet50", "did you mean resnet.*resnet with layers 50"),
+        ("ResNet-18", "did you mean resnet.*resnet with layers 18"),
+        ("wide_resnet50_2", "did you mean wideresnet.*wideresnet with layers 50"),
+        ("resnext50_32x4d", "did you mean resnext.*resnext with layers 50"),
+        ("mobilenet_v2", "did you mean mobilenetv2.*found mobilenet_v2$"),
+        ("shufflenet_v2_x1_0", "did you mean shufflenetv2.*found shufflenet_v2_x1_0$"),
+        ("vgg16", "^arch: expected one of .*found vgg16$"),
+    ],
+)
+def test_names_of_other_libraries_are_understood_well_enough_to_help(name: str, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        mess.create_model(name)
