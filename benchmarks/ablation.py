@@ -17,6 +17,7 @@ import copy
 import math
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -31,6 +32,8 @@ from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
 from mess.devices import open_devices
 from mess.recipes import DataChoice, calibration_inputs
 from mess.recipes.sources import open_batches
+from mess.scheme.learned.moments import shrink_
+from mess.scheme.learned.sensitivity import output_sensitivity
 from mess.storing import compress
 from mess.weights_file import load_weights
 
@@ -38,6 +41,7 @@ RATES = (0.004, 0.008, 0.016)  # nats
 DEFAULT = RATES[1]
 WHOLE, BASE = "everything", "no distilling"
 LEARNED = "mess.scheme.learned.learn"
+DISTILLING = 200  # steps
 
 
 def main() -> None:
@@ -49,12 +53,12 @@ def main() -> None:
     data = DataChoice("cifar10", args.datapath, 0, IMAGENET_MEAN, IMAGENET_STD)
     weights = load_weights(args.weights)[0]
     rows = read_rows("ablation")
-    inputs, predict = calibration_inputs(data), Answers(data)
+    inputs, answers = calibration_inputs(data), Answers(data)
     for variant in args.variants:
         for nats in RATES:
             key = f"{variant}|{nats:g}"
             if key not in rows:
-                rows[key] = {**measured(weights, inputs, predict, variant, nats), **setting()}
+                rows[key] = {**measured(weights, inputs, answers, variant, nats), **setting()}
                 write_rows("ablation", rows)
                 print(key, rows[key], flush=True)
     write_page("ablation", page(rows))
@@ -75,23 +79,23 @@ class Answers:
             self.wanted = [original.eval()(images).log_softmax(1) for images, _ in self.batches]
         far = right = 0.0
         for (images, labels), wanted in zip(self.batches, self.wanted, strict=True):
-            predict = stored(images).log_softmax(1)
-            far += float((wanted.exp() * (wanted - predict)).sum())
-            right += float((predict.argmax(1) == labels).sum())
+            said = stored(images).log_softmax(1)
+            far += float((wanted.exp() * (wanted - said)).sum())
+            right += float((said.argmax(1) == labels).sum())
         count = sum(len(labels) for _, labels in self.batches)
         return far / count, 100 * right / count
 
 
-def measured(weights: dict[str, Tensor], inputs: Tensor, predict: Answers, variant: str, nats: float) -> dict[str, Any]:
+def measured(weights: dict[str, Tensor], inputs: Tensor, answers: Answers, variant: str, nats: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.mess"
-        steps = {} if variant == WHOLE else {"steps": 0}
+        steps = DISTILLING if variant == WHOLE else 0
         with VARIANTS[variant]:
-            compress(weights, file, "v4", inputs, divergence=nats, **steps)
+            compress(weights, file, "v4", inputs, divergence=nats, steps=steps)
             stored = mess.load(file).eval()
         original = copy.deepcopy(stored)
         original.load_state_dict(weights, strict=False)
-        far, top1 = predict.compared(original, stored)
+        far, top1 = answers.compared(original, stored)
         return {"bytes": file.stat().st_size, "nats": far, "top1": top1}
 
 
@@ -107,12 +111,16 @@ def no_feedback(second_moment_Gnn: Tensor) -> Tensor:
     return torch.diag_embed((diagonal + floor).rsqrt())
 
 
-def equal_channels(model: nn.Module, layers: list[Any], inputs: Tensor, **more: Any) -> Any:
-    """Each layer's output channels count alike."""
-    from mess.scheme.learned.sensitivity import output_sensitivity
+def unmoved_target(moments: Any, share: float, weight_GRn: Tensor) -> None:
+    """What a layer is to answer follows from its own inputs: the target is its float weights."""
+    shrink_(moments, share, weight_GRn)
+    moments.cross_GnR = moments.own_Gnn @ weight_GRn.mT
 
-    each, calls = output_sensitivity(model, layers, inputs, **more)
-    return {name: torch.full_like(g, float(g.mean())) for name, g in each.items()}, calls
+
+def equal_channels(*given: Any, **more: Any) -> Any:
+    """Each layer's output channels count alike."""
+    found = output_sensitivity(*given, **more)
+    return replace(found, channels={n: torch.full_like(g, float(g.mean())) for n, g in found.channels.items()})
 
 
 def free_bits(integers_GRIT: Tensor, largest: int) -> Tensor:
@@ -131,11 +139,11 @@ VARIANTS: dict[str, AbstractContextManager[Any]] = {  # in which one function of
     WHOLE: nullcontext(),
     BASE: nullcontext(),
     "no basis: pixels as references": mock.patch(f"{LEARNED}.shared_bases", identity_bases),
-    "no error feedback": mock.patch(f"{LEARNED}.feedback_", no_feedback),
-    "no target beside the float network": mock.patch(f"{LEARNED}.asymmetric_target", lambda weight, *_: weight),
+    "no error feedback": mock.patch(f"{LEARNED}.inverse_cholesky_", no_feedback),
+    "no target beside the float network": mock.patch(f"{LEARNED}.shrink_", unmoved_target),
     "channels count alike": mock.patch(f"{LEARNED}.output_sensitivity", equal_channels),
-    "no price on bits in rounding": mock.patch("mess.scheme.learned.rounding.code_lengths", free_bits),
-    "no contexts: one table a level of terms": mock.patch("mess.codec.contexts.Seen._octaves", one_size),
+    "no price on bits in rounding": mock.patch("mess.scheme.learned.rate_rounding.code_lengths", free_bits),
+    "no contexts: one table a level of terms": mock.patch("mess.codec.contexts.ContextState._octaves", one_size),
 }
 
 

@@ -31,7 +31,7 @@ from common import ROOT
 from mess.data import Batches, ImageFolder, open_dataset
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
 from mess.models import build, recognise, resolve
-from mess.training import load_weights
+from mess.weights_file import load_weights
 
 FOLDER = ROOT / "benchmarks" / ".networks"
 CIFAR_WEIGHTS = Path(os.environ.get("CIFAR_WEIGHTS", ROOT.parent / "shared" / "weights"))

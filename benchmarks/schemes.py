@@ -22,7 +22,7 @@ from mess import models
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD
 from mess.recipes import DataChoice, Job, SchemeChoice, run_job, score_network
 from mess.storing import Request, StoreOptions, store
-from mess.training import Silent, TrainOptions
+from mess.training import Reporter, TrainOptions
 from mess.weights_file import load_weights
 
 PRECISIONS = {"32": (32, 32, 32), "8": (8, 8, 16)}  # bits of α, of β, of the rest
@@ -108,7 +108,7 @@ def retrained_row(
         options = TrainOptions(epochs=args.retrain, lr=0.02, precision=args.precision, save_epoch=1, print_freq=10**6)
         scheme = SchemeChoice(store_options(version, "8"), project=way == "project")
         job = Job(data, architecture, options, scheme=scheme, ckpt=file, checkpoints=Path(folder))
-        target = run_job(job, Silent()).files[-1]
+        target = run_job(job, Reporter()).files[-1]
         tested = score_network(data, architecture, str(target))
         return {"bytes": target.stat().st_size, "top1": tested.scores.top1, "epochs": args.retrain}
 
@@ -120,7 +120,7 @@ def scratch_row(data: DataChoice, args: argparse.Namespace, scheme: SchemeChoice
             epochs=args.scratch, lr=0.2, schedule="onecycle", precision=args.precision, save_epoch=1,
             print_freq=10**6,
         )  # fmt: skip
-        result = run_job(Job(data, architecture, options, scheme=scheme, checkpoints=Path(folder)), Silent())
+        result = run_job(Job(data, architecture, options, scheme=scheme, checkpoints=Path(folder)), Reporter())
         target = str(result.files[-1] if result.files else Path(folder) / "resnet" / "cifar10" / "ckpt_best.pth")
         if scheme.store is None:
             return float_row(architecture, target, data)

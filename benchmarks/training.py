@@ -34,7 +34,7 @@ from mess.models import Architecture
 from mess.recipes import DataChoice, Job, RateChoice, SchemeChoice, run_job
 from mess.scheme.learned.inputs import natural_noise
 from mess.storing import StoreOptions, compress
-from mess.training import Silent, StepReport, TrainOptions
+from mess.training import Reporter, StepReport, TrainOptions
 from turns import Timed, Window, take_turns
 
 NAME = "speed_training"
@@ -159,7 +159,7 @@ def job_of(
     )  # fmt: skip
 
 
-class Turn(Silent):
+class Turn(Reporter):
     """The reporter that ends a window at each report."""
 
     def __init__(self, window: Window) -> None:
