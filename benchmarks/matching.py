@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from common import alternating, described, median, setting, write_page, write_rows
-from mess.models import create_model
+from mess import create_model
 from mess.scheme import get_scheme, match, match_tensor, plan
 from mess.weights_file import load_weights
 

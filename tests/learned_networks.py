@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mess import models
+import mess
 from mess.scheme.learned.inputs import natural_noise
 
 
@@ -33,7 +33,7 @@ def pictures(count: int = 48, seed: int = 1) -> Tensor:
 
 def zoo_network() -> nn.Module:
     torch.manual_seed(0)
-    return models.create_model("resnet", dataset="cifar10", layers=20, width_mult=0.5).eval()
+    return mess.create_model("resnet", dataset="cifar10", layers=20, width_mult=0.5).eval()
 
 
 def deciding_network() -> nn.Module:

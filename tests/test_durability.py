@@ -119,7 +119,7 @@ def test_a_full_disk_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
         code = """
 import sys
 import torch
-from mess.models import create_model
+from mess import create_model
 torch.save(create_model("resnet", layers=8).state_dict(), sys.argv[1])
 """
         subprocess.run([sys.executable, "-c", code, str(weights)], check=True)

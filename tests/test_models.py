@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from mess import create_model
 from mess.errors import OptionError
-from mess.models import ARCHITECTURES, Architecture, build, create_model, layout, recognise, resolve
+from mess.models import ARCHITECTURES, Architecture, build, layout, recognise, resolve
 from mess.models.layers import channel_shuffle
 
 DEPTHWISE = {

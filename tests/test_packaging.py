@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 import mess
-from mess.models import create_model
+from mess import create_model
 
 ROOT = Path(__file__).parents[1]
 NOT_SOURCE = shutil.ignore_patterns("*.egg-info", "__pycache__", ".*")

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from brute_force import best
+from mess import create_model
 from mess.errors import OptionError, WeightsError
-from mess.models import ARCHITECTURES, create_model
+from mess.models import ARCHITECTURES
 from mess.scheme import (
     REFERENCE_VERSIONS,
     Geometry,

@@ -40,9 +40,9 @@ def test_a_whole_network_of_ones_own(tmp_path) -> None:
     assert found.keys() == before.keys()
     again = small_network(1)
     again.load_state_dict(found)
-    predict = pictures(40, 5)
+    unseen = pictures(40, 5)
     with torch.no_grad():
-        assert float(divergence(again.eval()(predict), net(predict))) < 0.2
+        assert float(divergence(again.eval()(unseen), net(unseen))) < 0.2
     assert (tmp_path / "net.mess").stat().st_size < sum(t.numel() for t in before.values()) * 4 / 4
 
 
@@ -211,9 +211,9 @@ def test_labels_stay_with_inputs_that_are_cut_off(monkeypatch: pytest.MonkeyPatc
     assert labels.tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0, 1]
 
 
-def test_without_inputs_the_defaults_are_others() -> None:
-    assert StoreOptions("v4").learning(calibrated=False).steps == 0
-    assert StoreOptions("v4", steps=7).learning(calibrated=True) == LearnOptions(steps=7)
+def test_what_is_not_said_has_defaults() -> None:
+    assert StoreOptions("v4").learning().steps == 0
+    assert StoreOptions("v4", steps=7).learning() == LearnOptions(steps=7)
     assert StoreOptions("v4", rest_bits=10).rest == 10
     assert StoreOptions("v4").rest is None  # each vector what it is worth
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from mess.errors import DataError
 
 TEST_FOLDERS = ("val", "validation", "test")
-MOST_SPELT_OUT = 128  # bytes of names that a `.mess` file takes; of more it keeps the hash
+MAX_SPELT_OUT = 128  # bytes of names that a `.mess` file takes; of more it keeps the hash
 
 
 def split_folder(root: Path, *, train: bool) -> tuple[Path, bool]:
@@ -57,7 +57,7 @@ def same_spelling(found: Sequence[str], names: Sequence[str]) -> dict[str, str]:
 def compact(names: Sequence[str]) -> list[str] | str:
     """Return class names as a small file keeps them: as they are while that is short, else as their hash."""
     try:
-        short = len(json.dumps(list(names), ensure_ascii=False).encode()) <= MOST_SPELT_OUT
+        short = len(json.dumps(list(names), ensure_ascii=False).encode()) <= MAX_SPELT_OUT
     except UnicodeEncodeError:  # a file system allows names that no text can hold
         short = False
     return list(names) if short else digest(names)

@@ -29,7 +29,7 @@ DANGEROUS = frozenset({
 HARMLESS = frozenset({
     "list", "dict", "tuple", "int", "float", "str", "bool", "frozenset", "object", "bytes", "range", "slice",
 })  # fmt: skip
-MOST_CLASSES = 256
+MAX_CLASSES = 256
 SAVE_AGAIN = "Where it was made: torch.save(model.state_dict(), 'weights.pth')"
 # what torch.load raises on damaged files, as it has no error of its own
 DAMAGE = (
@@ -68,7 +68,7 @@ def read_foreign(content: bytes, path: str | os.PathLike[str]) -> Any:
             name = _unknown_class(error)
             if name in HARMLESS:  # torch's words leave the module out
                 name = f"builtins.{name}"
-            if name is None or name in stand_ins or len(stand_ins) >= MOST_CLASSES:
+            if name is None or name in stand_ins or len(stand_ins) >= MAX_CLASSES:
                 raise _refusal(path, error, list(stand_ins)) from error
             harmless = name.startswith("builtins.") and name.removeprefix("builtins.") in HARMLESS
             if not harmless and (BLOCKED in str(error) or "." not in name or name.partition(".")[0] in DANGEROUS):

@@ -18,9 +18,15 @@ def create_model(
     groups: int | None = None,
     pretrained: bool = False,
 ) -> nn.Module:
-    """Build a network of the zoo as `mess.models.create_model` does, whose arguments these are.
+    """Build a network of the zoo.
 
     Args:
+        arch: one of `mess.models.ARCHITECTURES`.
+        dataset: ``cifar10``, ``cifar100``, ``digits``, ``imagenet`` or a folder of class folders.
+        num_classes: where the dataset does not say it.
+        layers: depth of ResNet, ResNeXt, WideResNet; None takes the family's default.
+        width_mult: factor on all widths; the widening factor of WideResNet.
+        groups: of ShuffleNet (default 2); the cardinality of ResNeXt (default 32).
         pretrained: load public weights, fetched where they are not in the cache; the last layer stays random where
             the number of classes differs.
 
@@ -29,9 +35,10 @@ def create_model(
         DownloadError: there are no public weights of this network, or they could not be fetched.
     """
     with keywords_for_flags():
-        model = models.create_model(
+        architecture = models.resolve(
             arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups
         )
+    model = models.build(architecture)
     if pretrained:
         from mess.fetch import load_pretrained  # what fetches is imported only where something is fetched
 

@@ -2,7 +2,7 @@
 
 ::
 
-    StoredModel ─ listing, manifest ─► JSON, zstd ─┐
+    StoredModel ─ contents, manifest ► JSON, zstd ─┐
                 └ streams ─ tables, ans ─► words ──┴─ container ─► X.mess
 
 `numbers` and `quantize` are what goes in, `model` the form in memory, `reconstruct` what comes out, `info` what it

@@ -6,6 +6,6 @@ names and shapes of its weights: what a `.mess` file of a network of the zoo nee
 
 from mess.models.architecture import Architecture, networks, resolve
 from mess.models.recognise import recognise
-from mess.models.zoo import ARCHITECTURES, build, create_model, layout
+from mess.models.zoo import ARCHITECTURES, build, layout
 
-__all__ = ["ARCHITECTURES", "Architecture", "build", "create_model", "layout", "networks", "recognise", "resolve"]
+__all__ = ["ARCHITECTURES", "Architecture", "build", "layout", "networks", "recognise", "resolve"]

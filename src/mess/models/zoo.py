@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from mess.models.architecture import Architecture, resolve
+from mess.models.architecture import Architecture
 from mess.models.mobilenet import MobileNet
 from mess.models.mobilenetv2 import MobileNetV2
 from mess.models.resnet import resnet
@@ -31,31 +31,6 @@ ARCHITECTURES: dict[str, Callable[[Architecture], nn.Module]] = {
 }
 # what initialises a tensor in place: methods of tensors, and functions of torch.nn.init that are made of them
 FILLING = frozenset({"normal_", "uniform_", "fill_", "zero_", "constant_", "kaiming_normal_", "kaiming_uniform_"})
-
-
-def create_model(
-    arch: str,
-    dataset: str = "cifar10",
-    *,
-    num_classes: int | None = None,
-    layers: int | None = None,
-    width_mult: float = 1.0,
-    groups: int | None = None,
-) -> nn.Module:
-    """Build a network of the zoo.
-
-    Args:
-        arch: one of `ARCHITECTURES`.
-        dataset: ``cifar10``, ``cifar100``, ``digits``, ``imagenet`` or a folder of class folders.
-        num_classes: where the dataset does not say it.
-        layers: depth of ResNet, ResNeXt, WideResNet; None takes the family's default.
-        width_mult: factor on all widths; the widening factor of WideResNet.
-        groups: of ShuffleNet (default 2); the cardinality of ResNeXt (default 32).
-
-    Raises:
-        OptionError: an impossible combination; the message says what is possible.
-    """
-    return build(resolve(arch, dataset, num_classes=num_classes, layers=layers, width_mult=width_mult, groups=groups))
 
 
 def build(architecture: Architecture, *, initialised: bool = True) -> nn.Module:

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from mess import codec, models
 from mess.errors import OptionError
 from mess.models import Architecture
-from mess.models.described import layout_of
 from mess.names import TRAINED_REST_BITS
 from mess.recipes.job import Job, SchemeChoice
 from mess.recipes.teacher import Teacher
@@ -75,7 +74,7 @@ class Stored:
         rounds = self.about.get("rounds")
         suffix = f"_{self.options.tag}_r{rounds}" if rounds else f"_{self.options.tag}"
         target = path.with_name(f"{path.stem}{suffix}.mess")
-        codec.write_model(target, self.form(model), layout=None if self.options.self_contained else layout_of)
+        codec.write_model(target, self.form(model), layout=self.options.layout)
         if target not in self.written:
             self.written.append(target)
 

@@ -14,7 +14,7 @@ STORABLE = (
     torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,
     torch.uint8, torch.bool,
 )  # fmt: skip
-LONGEST_NAME = 1024  # as the format has it
+MAX_NAME = 1024  # as the format has it
 CONVERT = "Convert it first: tensor.float()"
 
 
@@ -51,9 +51,9 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
     if not weights:
         raise WeightsError("weights", "a state dict with tensors", "an empty one")
     for name, tensor in weights.items():
-        if not isinstance(name, str) or not name.isprintable() or len(name) > LONGEST_NAME:
+        if not isinstance(name, str) or not name.isprintable() or len(name) > MAX_NAME:
             found = repr(name)[:60] if isinstance(name, str) else f"{name!r:.60}, {type(name).__name__}"
-            raise WeightsError("weights", f"names of at most {LONGEST_NAME} printable characters", found)
+            raise WeightsError("weights", f"names of at most {MAX_NAME} printable characters", found)
         if not isinstance(tensor, Tensor):
             raise WeightsError(name, "a tensor", type(tensor).__name__)
         if (what := _odd_kind(tensor)) is not None:

@@ -135,7 +135,7 @@ def dumps(
     """Return the bytes of the file that `compress` would write; `options` say more than `scheme` does."""
     request = Request(options or StoreOptions(scheme), calibration)
     stored = to_stored(identify(model_or_state_dict), request)
-    return codec.encode_model(stored, layout_for(request.options, stored))
+    return codec.encode_model(stored, request.options.layout)
 
 
 def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
@@ -146,9 +146,8 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     found = identify(network, request.architecture)
     coded = code(found, request)
     stored = whole(found, coded, request)
-    layout = layout_for(request.options, stored)
     write = write_verified if request.verify else codec.write_model
-    write(Path(path), stored, layout=layout, overwrite=request.overwrite)
+    write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
     info = codec.inspect_file(path, layout=layout_of)
     as_is = tuple((tensor.name, tensor.reason) for tensor in info.tensors if tensor.reason and tensor.stored != "tied")
     return SizeReport(Path(path), info.bytes, info.float_bytes, as_is, _errors(found, stored), coded.look)
@@ -170,11 +169,6 @@ def code(network: Network, request: Request) -> Coded:
 def whole(network: Network, coded: Coded, request: Request) -> codec.StoredModel:
     """Add all that the scheme does not stand for."""
     return complete(network, coded, request.options.rest, request.about)
-
-
-def layout_for(options: StoreOptions, stored: codec.StoredModel) -> codec.Layout | None:
-    """Return what says names and shapes in the file's place, where it need not say them itself."""
-    return None if options.self_contained or stored.network is None else layout_of
 
 
 def _errors(network: Network, stored: codec.StoredModel) -> dict[str, float]:

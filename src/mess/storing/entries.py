@@ -18,13 +18,13 @@ from mess.codec.model import joined
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
 from mess.models.described import describe
+from mess.scheme.learned.learn import DEAD
 from mess.scheme.ties import STORABLE
 from mess.storing.look import Look
 from mess.storing.network import Network
 
 DTYPES = {str(d).removeprefix("torch."): d for d in STORABLE}
 UNKNOWN_BITS = 12  # of vectors of which nothing is known
-DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
 
 
 @dataclass(frozen=True)

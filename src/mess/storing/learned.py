@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +26,6 @@ from mess.scheme.learned import (
     learn,
     rebuild_layer,
     round_blind,
-    runs,
     synthetic_inputs,
 )
 from mess.scheme.learned.inputs import MAX_INPUTS
@@ -36,7 +34,7 @@ from mess.storing.entries import Coded
 from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, held_apart
-from mess.storing.runnable import check_runs, copy_to_run
+from mess.storing.runnable import check_runs, copy_to_run, runs
 
 IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "digits": 32}
 IMAGENET_SIZE = 224
@@ -64,19 +62,17 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
             alone = "weights alone" if module is None else "no inputs to look at it with"
             raise OptionError("--target-size, --max-drop", "a network that can be run", alone)
         return _blind(network)
-    learning = options.learning(calibrated=request.calibration is not None)
+    learning = options.learning()
 
     def rounded(inputs: Tensor, learning: LearnOptions, draft: bool) -> Coded:
         return coded(learn(module, inputs, learning, progress=request.progress, draft=draft), network)
 
-    search = Search(module, inputs, held_out, learning, rounded, write, options.self_contained)
+    search = Search(module, inputs, held_out, learning, rounded, write, options.layout)
     if options.target_size is not None:
-        found = search.to_size(options.target_size - LOOK_BYTES)
-    elif options.max_drop is not None:
-        found = search.to_drop(options.max_drop)
-    else:
-        found = search.to_divergence(learning.divergence)
-    return replace(found, look=search.look(found))
+        return search.to_size(options.target_size - LOOK_BYTES)
+    if options.max_drop is not None:
+        return search.to_drop(options.max_drop)
+    return search.to_divergence(learning.divergence)
 
 
 def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tensor | None, HeldOut | None]:

@@ -49,28 +49,35 @@ class Look:
         return self.agreement < NOISE if self.agreement is not None else self.divergence > 1 - NOISE / 100
 
 
-@torch.no_grad()
-def look(module: nn.Module, weights: Mapping[str, Tensor], inputs: Tensor) -> Look:
-    """Run `module` with its own weights and with those that are stored, in eval mode and float32; it stays as it is."""
-    before = copy.deepcopy(module).cpu().float().eval()
-    after = copy.deepcopy(before)
-    after.load_state_dict(dict(weights))
-    inputs = inputs[:MAX_INPUTS]
-    outputs = known_outputs(before, inputs)
-    both = torch.cat([inputs, mixtures(inputs, MIXTURE_SEED)])
-    strayed, agreeing = 0.0, 0.0
-    scored = next((place for place, output in enumerate(outputs) if output.scores), None)
-    for batch in split_batches(both):
-        pairs = list(zip(outputs, tensors(before(batch)), tensors(after(batch)), strict=True))
-        for output, wanted, found in pairs:
-            wanted, found = wanted.float(), found.float()
-            if output.scores:
-                log_p, log_q = wanted.log_softmax(1), found.log_softmax(1)
-                each = (log_p.exp() * (log_p - log_q)).sum() / len(outputs)
-            else:  # over the variance, as `nats` is of an output that is no scores
-                each = len(batch) * torch.as_tensor(output.strayed(found - wanted))
-            strayed += float(each)
-        if scored is not None:
-            _, wanted, found = pairs[scored]
-            agreeing += float((wanted.argmax(1) == found.argmax(1)).sum())
-    return Look(len(inputs), strayed / len(both), None if scored is None else 100 * agreeing / len(both))
+class FloatNetwork:
+    """A float network in eval mode and float32, to look at stored ones beside it; what is given stays as it is."""
+
+    @torch.no_grad()
+    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+        self._module = copy.deepcopy(module).cpu().float().eval()
+        self.inputs = inputs[:MAX_INPUTS]
+        self._outputs = known_outputs(self._module, self.inputs)
+
+    @torch.no_grad()
+    def look(self, weights: Mapping[str, Tensor]) -> Look:
+        """Run the network with its own weights and with those that are stored, on the inputs and mixtures of them."""
+        stored = copy.deepcopy(self._module)
+        stored.load_state_dict(dict(weights))
+        both = torch.cat([self.inputs, mixtures(self.inputs, MIXTURE_SEED)])
+        strayed, agreeing = 0.0, 0.0
+        scored = next((place for place, output in enumerate(self._outputs) if output.scores), None)
+        for batch in split_batches(both):
+            pairs = list(zip(self._outputs, tensors(self._module(batch)), tensors(stored(batch)), strict=True))
+            for output, wanted, found in pairs:
+                wanted, found = wanted.float(), found.float()
+                if output.scores:
+                    log_p, log_q = wanted.log_softmax(1), found.log_softmax(1)
+                    each = (log_p.exp() * (log_p - log_q)).sum() / len(self._outputs)
+                else:  # over the variance, as `nats` is of an output that is no scores
+                    each = len(batch) * torch.as_tensor(output.strayed(found - wanted))
+                strayed += float(each)
+            if scored is not None:
+                _, wanted, found = pairs[scored]
+                agreeing += float((wanted.argmax(1) == found.argmax(1)).sum())
+        agreement = None if scored is None else 100 * agreeing / len(both)
+        return Look(len(self.inputs), strayed / len(both), agreement)

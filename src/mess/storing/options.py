@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from mess.codec import Layout
 from mess.codec.quantize import BITS
 from mess.errors import OptionError
 from mess.models import Architecture
+from mess.models.described import layout_of
 from mess.names import DEFAULT_VERSION, REST_BITS
 from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
@@ -76,7 +78,7 @@ class StoreOptions:
             raise OptionError("--target-size", "one target", "--max-drop as well")
         if self.max_drop is not None and not self.max_drop > 0:
             raise OptionError("--max-drop", "points above 0", self.max_drop)
-        self.learning(calibrated=True)
+        self.learning()
 
     def scheme(self) -> Scheme:
         """Return the row of the table; raises OptionError for an unknown version or an impossible number."""
@@ -92,12 +94,15 @@ class StoreOptions:
         """What a file's name says of the scheme: ``v2``, ``v3_d2``, ``v2q_q8``."""
         return file_tag(self.scheme())
 
-    def learning(self, *, calibrated: bool) -> LearnOptions:
-        """Return rate and effort of v4, for a network with or without inputs to look at."""
+    @property
+    def layout(self) -> Layout | None:
+        """What says names and shapes of a network of the zoo, where the file need not say them itself."""
+        return None if self.self_contained else layout_of
+
+    def learning(self) -> LearnOptions:
+        """Return rate and effort of v4."""
         given: dict[str, Any] = {"divergence": self.divergence, "steps": self.steps, "seed": self.seed}
-        # made-up images say less about the network: training on them gains nothing
-        steps = {} if calibrated else {"steps": 0}
-        return LearnOptions(**{**steps, **{name: value for name, value in given.items() if value is not None}})
+        return LearnOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)

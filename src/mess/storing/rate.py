@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from mess import codec
 from mess.codec import StoredModel
 from mess.errors import OptionError
-from mess.models.described import layout_of
 from mess.scheme.learned import LearnOptions, split_batches
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.storing.entries import Coded
 from mess.storing.load import to_tensors
-from mess.storing.look import Look, look
+from mess.storing.look import FloatNetwork, Look
 
 BELOW = 0.99  # of the target size: a file lands between this and the target
 AIMED_AT = 0.995  # of the target size
@@ -72,7 +71,7 @@ def held_apart(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, HeldOut]:
 
 @dataclass(frozen=True)
 class Search:
-    """What is known of a network to be stored, and how to store it.
+    """What is known of a network to be stored, and how to store it; what it finds has been looked at.
 
     Attributes:
         inputs: what it is looked at with.
@@ -80,7 +79,7 @@ class Search:
         learning: all but the rate.
         rounded: (inputs, learning, draft) → the network in the codec's form.
         write: makes of that the whole of what is written.
-        self_contained: names and shapes count, too.
+        layout: says names and shapes that the file need not say.
     """
 
     module: nn.Module
@@ -89,7 +88,7 @@ class Search:
     learning: LearnOptions
     rounded: Callable[[Tensor, LearnOptions, bool], Coded]
     write: Callable[[Coded], StoredModel]
-    self_contained: bool
+    layout: codec.Layout | None
 
     def settled(self, divergence: float) -> Coded:
         """Round the network at a rate, and distil."""
@@ -110,21 +109,24 @@ class Search:
         rate, best = divergence, math.inf
         for _ in range(LOOKS):
             coded = self.settled(rate)
-            found = self.look(coded).divergence
-            if found <= LOOSE * divergence:
-                return coded
-            best = min(best, found)
-            rate = max(rate * max(AIM * divergence / found, FINEST_STEP), SMALLEST)
+            found = self.look(coded)
+            if found.divergence <= LOOSE * divergence:
+                return replace(coded, look=found)
+            best = min(best, found.divergence)
+            rate = max(rate * max(AIM * divergence / found.divergence, FINEST_STEP), SMALLEST)
         raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
 
     def look(self, coded: Coded) -> Look:
         """Return what a file still answers on the inputs held out, or learned from where none are."""
-        return look(self.module, to_tensors(self.write(coded)), self.held_out.inputs)
+        return self._float_network.look(to_tensors(self.write(coded)))
+
+    @cached_property
+    def _float_network(self) -> FloatNetwork:
+        return FloatNetwork(self.module, self.held_out.inputs)
 
     def size(self, coded: Coded) -> int:
         """Return the bytes of the file."""
-        stored = self.write(coded)
-        return len(codec.encode_model(stored, None if self.self_contained or stored.network is None else layout_of))
+        return len(codec.encode_model(self.write(coded), self.layout))
 
     def to_size(self, target: int) -> Coded:
         """Find a rate on quick drafts, and change it until a whole run takes 99 to 100 % of the target.
@@ -156,7 +158,7 @@ class Search:
             divergence = following
         if best is None:
             raise _unreachable(min(size for _, size in runs), target)
-        return best[1]
+        return replace(best[1], look=self.look(best[1]))
 
     def to_drop(self, drop: float) -> Coded:
         """Find a rate on quick drafts, and change it until rounding loses no more than `drop` points, nor much less.
@@ -190,7 +192,7 @@ class Search:
         if self.learning.steps:
             distilled = self.settled(fine)
             best = min(best, (self.lost(distilled), distilled), key=lambda pair: pair[0])
-        return best[1]
+        return replace(best[1], look=self.look(best[1]))
 
     def lost(self, coded: Coded, count: int | None = None) -> float:
         """Return points of accuracy that a file loses on the inputs held apart, or the first `count` of them."""

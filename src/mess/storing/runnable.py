@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from mess.errors import OptionError
 from mess.scheme.learned import tensors
 
-LONGEST = 200  # characters of what somebody else's code says
+MAX_SAID = 200  # characters of what somebody else's code says
 
 
 def copy_to_run(module: nn.Module) -> nn.Module:
@@ -37,11 +38,10 @@ def check_runs(module: nn.Module, inputs: Tensor) -> None:
     Raises:
         OptionError: inputs that it does not take, or no float tensor among its answers.
     """
-    probe = copy_to_run(module).cpu().float().eval()
+    probe = copy_to_run(module)
     shape = f"batches of {tuple(inputs.shape[1:])}"
     try:
-        with torch.inference_mode():
-            answer = probe(inputs[:2])
+        answer = _answer(probe, inputs[:2])
     except Exception as error:
         expected = "inputs that the network runs on, one tensor a batch (and labels)"
         raise OptionError("calibration", expected, f"{shape}, on which it says {_said(error)}") from error
@@ -52,7 +52,22 @@ def check_runs(module: nn.Module, inputs: Tensor) -> None:
         raise OptionError("version v4", "a network whose answers are finite", f"NaN or infinity on {shape}")
 
 
+def runs(module: nn.Module, inputs: Tensor) -> bool:
+    """Return whether a network takes such inputs."""
+    probe = copy_to_run(module)
+    try:
+        _answer(probe, inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError):  # what torch and modules say of shapes and arguments
+        return False
+    return True
+
+
+@torch.inference_mode()
+def _answer(probe: nn.Module, inputs: Tensor) -> Any:
+    return probe.cpu().float().eval()(inputs)
+
+
 def _said(error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     text = f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
-    return text[:LONGEST]
+    return text[:MAX_SAID]

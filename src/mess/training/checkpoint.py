@@ -54,7 +54,7 @@ REQUIRED = {
     "seconds": float,
     "epoch_seconds": float,
 }
-MOST_SHOWN = 8  # names in a message
+MAX_SHOWN = 8  # names in a message
 
 
 def encode(checkpoint: Mapping[str, Any]) -> bytes:
@@ -161,7 +161,7 @@ def _files_with_weights(folder: Path) -> list[str]:
 
 
 def _there(names: list[str]) -> str:
-    shown = ", ".join(names[:MOST_SHOWN]) + (f" and {len(names) - MOST_SHOWN} more" if len(names) > MOST_SHOWN else "")
+    shown = ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
     return f"There: {shown}" if names else ""
 
 

@@ -14,7 +14,7 @@ coder's; `learn` joins these, `inputs` makes images where none are given. `train
 
 from mess.scheme.learned.basis import basis_step
 from mess.scheme.learned.blind import round_blind
-from mess.scheme.learned.inputs import gather_inputs, runs, synthetic_inputs
+from mess.scheme.learned.inputs import gather_inputs, synthetic_inputs
 from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
 from mess.scheme.learned.learn import Learned, LearnedLayer, LearnOptions, learn, rebuild_layer
 from mess.scheme.learned.memory import give_back
@@ -37,7 +37,6 @@ __all__ = [
     "rebuild_layer",
     "resumed_start",
     "round_blind",
-    "runs",
     "split_batches",
     "synthetic_inputs",
     "tensors",

@@ -42,7 +42,7 @@ class Call:
         """Size of the window."""
         return tuple(self.weight.shape[2:]) if self.dimensions else ()
 
-    def split_batches(self) -> Tensor:
+    def padded_input(self) -> Tensor:
         """Return the input with a dimension for the batch and the padding around it; (B, C, …) of a convolution."""
         x = self.input
         if x.dim() == self.dimensions + 1:  # a convolution of one input alone
@@ -111,7 +111,7 @@ def multiplied(call: Call, weight: Tensor) -> Tensor:
     if not call.dimensions:
         return F.linear(call.input, weight)
     convolve = (F.conv1d, F.conv2d, F.conv3d)[call.dimensions - 1]
-    return convolve(call.split_batches(), weight, None, call.stride, 0, call.dilation, call.groups)
+    return convolve(call.padded_input(), weight, None, call.stride, 0, call.dilation, call.groups)
 
 
 def work(call: Call, output: Tensor) -> int:

@@ -34,7 +34,7 @@ def distil(
     steps: int,
     lmbda: float,
     batch_size: int = 128,
-    rate: float = 5e-3,
+    lr: float = 5e-3,
     seed: int = 0,
     progress: StageProgress = no_progress,
 ) -> None:
@@ -43,8 +43,8 @@ def distil(
     Args:
         latents: by name of the weight in the state dict of `stored`.
         inputs: images or other inputs; images are mirrored and moved a little.
-        price: of one bit, in nats of divergence.
-        rate: Adam's learning rate for latents, in steps; vectors and log-steps get a tenth.
+        lmbda: λ, the price of one bit in nats of divergence.
+        lr: Adam's learning rate for latents, in steps; vectors and log-steps get a tenth.
     """
     draw = torch.Generator().manual_seed(seed)
     vectors = [p for name, p in stored.named_parameters() if name not in latents and p.dim() <= 1]
@@ -53,8 +53,8 @@ def distil(
         parameter.requires_grad_(False)
     optimizer = torch.optim.Adam(
         [
-            {"params": [x.values_OCT for x in latents.values()], "lr": rate},
-            {"params": [x.log_step for x in latents.values()] + vectors, "lr": rate / 10},
+            {"params": [x.values_OCT for x in latents.values()], "lr": lr},
+            {"params": [x.log_step for x in latents.values()] + vectors, "lr": lr / 10},
         ],
         betas=(0.9, 0.99),
     )

@@ -104,17 +104,6 @@ def synthetic_inputs(
     return torch.cat(made)
 
 
-@torch.no_grad()
-def runs(model: nn.Module, inputs: Tensor) -> bool:
-    """Return whether a network takes such inputs."""
-    model = copy.deepcopy(model).cpu().float().eval()
-    try:
-        model(inputs)
-    except (RuntimeError, ValueError, TypeError, IndexError):  # what torch and modules say of shapes and arguments
-        return False
-    return True
-
-
 def natural_noise(count: int, size: int, *, seed: int = 0) -> Tensor:
     """Return noise whose amplitude falls with frequency, as natural images' does; (count, 3, S, S), variance 1."""
     draw = torch.Generator().manual_seed(seed)

@@ -6,7 +6,6 @@ Roundings pass gradients straight through (Bengio et al. 2013, arXiv 1308.3432).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,30 +15,36 @@ from mess.scheme.learned.rate_rounding import rounded
 INSIDE = 0.45  # of a step: how near its edge a number may start in the bin that rounding chose for it
 
 
-@dataclass
-class Latent:
-    """A layer of its own.
+class Latent(nn.Module):
+    """Latent numbers of a layer → the weight they stand for; a parametrization of it, too.
 
     Attributes:
-        values_OCT: multiples of the step; their nearest integers are what is stored.
+        values_OCT: multiples of the step; their nearest integers are what is stored. As a parametrization what training
+            starts with, the numbers themselves are then the parameter of the layer.
         log_step: () logarithm of the step.
         basis_TT: rows are references; None: the numbers are the weights.
         shape: of the weight.
     """
 
-    values_OCT: Tensor
-    log_step: Tensor
     basis_TT: Tensor | None
-    shape: torch.Size
+
+    def __init__(self, values_OCT: Tensor, step: float, basis_TT: Tensor | None, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.values_OCT, self.shape = values_OCT, shape
+        self.log_step = nn.Parameter(torch.tensor(math.log(step)))
+        self.register_buffer("basis_TT", basis_TT.float() if basis_TT is not None else None, persistent=False)
 
     @classmethod
     def start(
-        cls, integers_OCT: Tensor, unrounded_OCT: Tensor, step: float, basis_TT: Tensor | None, shape: torch.Size
+        cls,
+        integers_OCT: Tensor,
+        unrounded_OCT: Tensor,
+        step: float,
+        basis_TT: Tensor | None,
+        shape: tuple[int, ...],
     ) -> Latent:
         """Begin where rounding ended: in the bin that it chose, on the side where the number came from."""
-        values = within(integers_OCT, unrounded_OCT).requires_grad_(True)
-        log_step = torch.tensor(math.log(step)).requires_grad_(True)
-        return cls(values, log_step, basis_TT.float() if basis_TT is not None else None, shape)
+        return cls(within(integers_OCT, unrounded_OCT).requires_grad_(True), step, basis_TT, shape)
 
     def integers(self) -> Tensor:
         """Return what is stored, (O, C, T)."""
@@ -47,33 +52,15 @@ class Latent:
 
     def weight(self) -> Tensor:
         """Return the weight that is decoded, differentiable as if nothing had been rounded."""
-        return decoded(self.values_OCT, self.log_step, self.basis_TT).reshape(self.shape)
-
-
-class Coded(nn.Module):
-    """The same as a parametrization: latent numbers → the weight they stand for.
-
-    Args:
-        values_OCT: to start with.
-        step, basis_TT, shape: as in `Latent`.
-    """
-
-    basis_TT: Tensor | None
-
-    def __init__(self, values_OCT: Tensor, step: float, basis_TT: Tensor | None, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.shape = shape
-        self.log_step = nn.Parameter(torch.tensor(math.log(step)))
-        self.register_buffer("basis_TT", basis_TT.float() if basis_TT is not None else None, persistent=False)
-        self._start_OCT = values_OCT
+        return self(self.values_OCT)
 
     def forward(self, values_OCT: Tensor) -> Tensor:
-        """Return the weight."""
+        """Return the weight that these numbers stand for."""
         return decoded(values_OCT, self.log_step, self.basis_TT).reshape(self.shape)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """Return what training starts with, in place of the weight that was there."""
-        return self._start_OCT.to(weight.device)
+        return self.values_OCT.detach().to(weight.device)
 
 
 def within(integers_OCT: Tensor, unrounded_OCT: Tensor) -> Tensor:

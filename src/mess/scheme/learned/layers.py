@@ -97,7 +97,7 @@ def patches(call: Call, every: int = 1, first: int = 0) -> Iterator[Tensor]:
     if not call.dimensions:
         yield call.input.reshape(1, -1, call.input.shape[-1])
         return
-    windows = call.split_batches().movedim(1, -1).contiguous()
+    windows = call.padded_input().movedim(1, -1).contiguous()
     for axis, (k, d, s) in enumerate(zip(call.kernel, call.dilation, call.stride, strict=True), start=1):
         windows = windows.unfold(axis, d * (k - 1) + 1, s)[..., ::d]  # a view: (B, H, W, C, kernel rows, columns)
     windows = _thinned(windows, call.dimensions, every, first)
@@ -119,7 +119,7 @@ def products(call: Call, weight: Tensor, every: int = 1, first: int = 0) -> Tens
 
 def places(call: Call) -> int:
     """Return how many places a window takes in each dimension at least, 1 for a linear layer."""
-    sizes = call.split_batches().shape[2:] if call.dimensions else ()
+    sizes = call.padded_input().shape[2:] if call.dimensions else ()
     each = zip(sizes, call.kernel, call.dilation, call.stride, strict=True)
     return min(((size - d * (k - 1) - 1) // s + 1 for size, k, d, s in each), default=1)
 

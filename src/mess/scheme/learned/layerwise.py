@@ -129,8 +129,8 @@ class LayerwiseForward:
         return _Pass(self._pool, self._model, self.batches[place], Watch(self._names, before=self._before))
 
     def _keep(self, place: int, going: _Pass) -> None:
-        held_out = sum(_bytes(waiting) for waiting in self._waiting.values())
-        if KEPT_A_BYTE * (held_out + _bytes(going)) <= WAITING_BYTES:
+        kept = sum(_bytes(waiting) for waiting in self._waiting.values())
+        if KEPT_A_BYTE * (kept + _bytes(going)) <= WAITING_BYTES:
             self._waiting[place] = going
         else:
             going.leave()

@@ -28,12 +28,12 @@ from mess.scheme.learned.sensitivity import Sensitivity, output_sensitivity
 # EfficientNet-Lite0 from 128 pictures.
 STRAYS = 2.0
 DISTILLED_NUMBERS = 3 * 64 * 64  # an input: of larger ones a step takes minutes
-FEWEST_DISTILLED = 256  # inputs: fewer would be learned by heart
+MIN_DISTILLED = 256  # inputs: fewer would be learned by heart
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
 PLENTY = 256  # patches for each number of a row in half of the inputs, from which on H is taken as it is
 MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
 MIN_BITS, MAX_BITS = 6, 12  # of vectors with a step; beyond: float16
-DEAD = 1e-12  # variance of a channel whose input never varies
+DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
 WIDE = 2048  # numbers a row, from which on a layer's moments are the most there is in memory
 
 
@@ -150,7 +150,7 @@ def learn(
             layer.weight.data = latent.weight().detach()
             stored_passes.settle(layer.name)
             original_passes.settle(layer.name)
-    distilled = len(inputs) >= FEWEST_DISTILLED and inputs[0].numel() <= DISTILLED_NUMBERS
+    distilled = len(inputs) >= MIN_DISTILLED and inputs[0].numel() <= DISTILLED_NUMBERS
     if options.steps and distilled and not draft:
         distil(
             stored, original, latents, inputs, outputs,

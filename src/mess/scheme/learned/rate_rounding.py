@@ -57,7 +57,7 @@ def layer_step(upper_Gnn: Tensor, sensitivity_GR: Tensor, lmbda: float) -> float
     """Return the step of a layer: for uniform errors, D = g·s²/24u² and dD/dR = −λ give s² = 12λu²/(ln 2·g).
 
     Args:
-        price: λ, distortion that one bit is worth.
+        lmbda: λ, distortion that one bit is worth.
     """
     logs = 2 * upper_Gnn.diagonal(dim1=1, dim2=2).log().mean() - sensitivity_GR.log().mean()
     return COARSENESS * math.sqrt(12 * lmbda / math.log(2) * math.exp(float(logs)))
@@ -115,7 +115,7 @@ def round_layer(
 
     Args:
         target_GRn: weights in the coordinates of the basis.
-        feedback_Gnn: from `inverse_cholesky_`, in the same coordinates.
+        upper_Gnn: from `inverse_cholesky_`, in the same coordinates.
         terms: T; number j of a row belongs to term j mod T.
     """
     integers = torch.round(target_GRn / step).clamp(-LARGEST, LARGEST)

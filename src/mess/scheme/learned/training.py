@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import CheckpointError
-from mess.scheme.learned.latent import Coded, within
+from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.learn import Learned, LearnedLayer, rebuild_layer
 from mess.scheme.learned.rate_model import RateModel
 from mess.scheme.learned.rate_rounding import rounded
@@ -41,12 +41,11 @@ class RateTraining(Parametrized):
         ties = find_ties(model.state_dict())
         for name, layer in learned.layers.items():
             basis_TT = learned.bases[layer.basis] if layer.basis is not None else None
-            values_OCT = within(layer.integers_OCT, layer.unrounded_OCT)
-            coded = Coded(values_OCT, layer.step, basis_TT, layer.shape)
+            latent = Latent.start(layer.integers_OCT, layer.unrounded_OCT, layer.step, basis_TT, layer.shape)
             first = ties.get(name, name)
             # layers that share the weight go on sharing it: the same latent tensor, the same step
             for same in dict.fromkeys((name, first, *(n for n, to in ties.items() if to == first))):
-                self.attach(same, coded)
+                self.attach(same, latent)
         self.rate_model = RateModel(self.latents())
         self.numbers = sum(values_OCT.numel() for values_OCT in self.latents().values())
 

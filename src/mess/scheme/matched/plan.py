@@ -134,9 +134,9 @@ def _layers(network: nn.Module | Mapping[str, Tensor], weights: Mapping[str, Ten
                 yield _Layer(name, shape, (), False)
         return
     shapes = {
-        name: tuple(weights[name].shape)
-        for name in in_natural_order(weights)
-        if (tensor := weights[name]).dtype in REAL and name.endswith("weight") and 2 <= tensor.dim() <= 5
+        name: tuple(tensor.shape)
+        for name, tensor in weights.items()
+        if tensor.dtype in REAL and name.endswith("weight") and 2 <= tensor.dim() <= 5
         and tensor.numel() and not (tensor.dim() > 2 and is_transposed(name, weights))
     }  # fmt: skip
     channelwise, others = find_depthwise(shapes)
