@@ -73,8 +73,3 @@ def as_told(value: object) -> list[str] | str | None:
     if isinstance(value, list) and value and all(isinstance(name, str) for name in value):
         return value
     return value if isinstance(value, str) and len(value) == 16 else None
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first few of several names."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

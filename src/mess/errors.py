@@ -6,7 +6,7 @@ The command line prints the message and exits with code 2; libraries' own except
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class MessError(Exception):
@@ -65,3 +65,8 @@ def one_of(names: Iterable[str], found: str) -> str:
     names = list(names)
     close = difflib.get_close_matches(found, names, n=1, cutoff=0.5)
     return f"one of {', '.join(names)}" + (f" (did you mean {close[0]}?)" if close else "")
+
+
+def first_few(names: Sequence[str], most: int = 3) -> str:
+    """Return the first few of several names, and how many more there are: "a, b, c and 2 more"."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from mess.errors import CheckpointError
+from mess.errors import CheckpointError, first_few
 
 # a class that torch's reader does not know, in the words of torch 2.4 and later
 UNKNOWN = re.compile(r"GLOBAL (\S+?) (?:was not|whose module)|(?:Unsupported class|unsupported GLOBAL) (\S+)")
@@ -101,7 +101,7 @@ def _stand_in(name: str) -> type[Inert]:
 
 def _refusal(path: str | os.PathLike[str], error: Exception, classes: list[str]) -> CheckpointError:
     if classes:
-        named = ", ".join(classes[:3]) + (f" and {len(classes) - 3} more" if len(classes) > 3 else "")
+        named = first_few(classes)
         return CheckpointError(path, "tensors beside plain data", f"objects of {named}", SAVE_AGAIN)
     if re.search("[Rr]educe|[Gg]lobal|torch.nested|DTensor", str(error)):
         return CheckpointError(path, "plain tensors", "objects that could run code; it was not loaded", SAVE_AGAIN)

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
-from mess.errors import OptionError
+from mess.errors import OptionError, first_few
 from mess.files import check_output
 from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
 from mess.sizes import parse_size
@@ -157,5 +157,4 @@ def show(console: Console, report: SizeReport, *, verified: bool) -> None:
     for name, reason in report.as_is:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
-        shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
-        console.print(f"[dim]as it is ({escape(reason)}): {escape(shown)}[/]")
+        console.print(f"[dim]as it is ({escape(reason)}): {escape(first_few(names, 4))}[/]")

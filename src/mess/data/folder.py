@@ -14,9 +14,9 @@ from typing import overload
 
 import numpy as np
 
-from mess.class_folders import class_names, digest, folders_in, same_spelling, some, split_folder
+from mess.class_folders import class_names, digest, folders_in, same_spelling, split_folder
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
-from mess.errors import DataError
+from mess.errors import DataError, first_few
 
 ENDINGS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".bmp", ".gif", ".webp", ".avif", ".jp2",
@@ -110,11 +110,13 @@ def open_folder(
     listed = {name: list_pictures(split / folder) for folder, name in folders.items()}
     for name, pictures in listed.items():
         if name not in names and pictures.paths:
-            raise DataError(split / name, f"one of the {len(names)} classes trained on: {some(names)}", "another")
+            raise DataError(
+                split / name, f"one of the {len(names)} classes trained on: {first_few(names, 5)}", "another"
+            )
         if train and known is None and not pictures.paths:
             raise DataError(split / name, "pictures", f"none that end in {', '.join(sorted(ENDINGS))}")
     if train and known is None and (lost := [name for name in names if name not in listed]):
-        raise DataError(split, f"the {len(names)} classes that the network is trained on", f"no {some(lost)}")
+        raise DataError(split, f"the {len(names)} classes that the network is trained on", f"no {first_few(lost, 5)}")
     paths: list[str] = []
     counts = []
     for name in names:
@@ -144,7 +146,7 @@ def _numbered(root: Path, classes: Sequence[str] | str | None) -> Sequence[str]:
     names = class_names(root)
     if classes is not None and digest(names) != classes:
         hint = "Their numbers come from train/: put it beside, empty folders will do" if names else ""
-        raise DataError(root, "the classes that the network was trained on", f"others: {some(names)}", hint)
+        raise DataError(root, "the classes that the network was trained on", f"others: {first_few(names, 5)}", hint)
     return names
 
 
@@ -192,7 +194,7 @@ def _notes(split: Path, listed: Mapping[str, Listed], empty: list[str], classes:
     if stray:
         notes.append(f"{split}: left out {stray:,} pictures that lie in no class folder")
     if empty:
-        notes.append(f"{split}: no pictures of {len(empty):,} of {classes:,} classes: {some(empty)}")
+        notes.append(f"{split}: no pictures of {len(empty):,} of {classes:,} classes: {first_few(empty, 5)}")
     return tuple(notes)
 
 

@@ -79,6 +79,13 @@ class Stored:
             self.written.append(target)
 
 
+def store_first(model: nn.Module, job: Job) -> None:
+    """Give a network the weights that it would have if it were stored and read back."""
+    if job.scheme.store is not None:
+        stored = Stored(job.scheme.store, job.architecture, trained=None, about={})
+        model.load_state_dict(to_tensors(stored.form(model)))
+
+
 def scheme_hooks(
     model: nn.Module,
     job: Job,

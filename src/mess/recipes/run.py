@@ -13,7 +13,7 @@ from mess.devices import Devices, open_devices
 from mess.models import Architecture
 from mess.names import DATASETS
 from mess.nested_weights import told_of
-from mess.recipes.hooks import scheme_hooks
+from mess.recipes.hooks import scheme_hooks, store_first
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.resuming import (
     DATA,
@@ -27,7 +27,7 @@ from mess.recipes.resuming import (
     resumed_options,
     saved_recipe,
 )
-from mess.recipes.sources import Tell, check_version, log, open_batches, open_network, start_network, store_first
+from mess.recipes.sources import Tell, check_version, log, open_batches, open_network, start_network
 from mess.recipes.teacher import rate_start, rate_teacher
 from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find

@@ -193,15 +193,6 @@ def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
     return int(about.get("scheme", {}).get("rounds", 0))
 
 
-def store_first(model: nn.Module, job: Job) -> None:
-    """Give a network the weights that it would have if it were stored and read back."""
-    if job.scheme.store is None:
-        return
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    request = storing.Request(job.scheme.store, architecture=job.architecture)
-    model.load_state_dict(storing.to_tensors(storing.to_stored(storing.identify(weights, job.architecture), request)))
-
-
 def _read(path: Path, key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix != ".mess":
         return load_weights(path, key)

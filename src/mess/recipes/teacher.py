@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,11 @@ from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
 from mess.recipes.sources import calibration_inputs, open_teacher
-from mess.scheme.learned import Learned, LearnOptions, learn, resumed_start
+from mess.scheme.learned import Learned, LearnOptions, divergence_at, learn, resumed_start
 from mess.storing import decoded
 from mess.training.checkpoint import find
 
-FINER = 3.0  # how much less divergence a float network is rounded with, to begin with, than its price asks for
+FINER = 6.0  # how much cheaper a bit is when a float network is rounded to begin with than while it trains
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,13 @@ def rate_start(
     """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
 
     A float network is first rounded more finely than the price asks for: training lets the last bytes go one by one,
-    where a network that was rounded as coarsely as it will end would have to be learned again. For one bit λ is
-    2·ln 2·divergence / weights there (`LearnOptions`) and rate weight / weights here.
+    where a network that was rounded as coarsely as it will end would have to be learned again.
     """
     if resumed is not None:
         return resumed_start(resumed["extra"], model)
     if path is not None and path.suffix == ".mess":
         return decoded(codec.read_model(path, layout=layout_of), model)
-    options = LearnOptions(rate.weight / (2 * math.log(2) * FINER), seed=seed)
+    options = LearnOptions(divergence_at(rate.weight / FINER), seed=seed)
     return learn(model, calibration_inputs(data), options, draft=True)
 
 

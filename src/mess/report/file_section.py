@@ -8,6 +8,7 @@ import numpy as np
 
 from mess.codec import bits_per_weight
 from mess.codec.rows import NAME_OF_SECTION, Row, by_reason, is_weight, network_name, precision_of, rows_of, scheme_name
+from mess.errors import first_few
 from mess.report.colours import OF_SECTION
 from mess.report.drawn import of_file
 from mess.report.facts import Book, FileFacts, Loss
@@ -144,7 +145,7 @@ def _by_themselves(facts: FileFacts) -> Html | None:
         return None
     rows = []
     for reason, tensors in sorted(reasons.items(), key=lambda pair: -sum(t.bytes for t in pair[1])):
-        names = ", ".join(t.name for t in tensors[:2]) + (f" and {len(tensors) - 2} more" if len(tensors) > 2 else "")
+        names = first_few([tensor.name for tensor in tensors], 2)
         count = sum(tensor.bytes for tensor in tensors)
         rows.append(
             tag(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mess import codec, models
 from mess.class_folders import as_told
-from mess.errors import WeightsError
+from mess.errors import WeightsError, first_few
 from mess.models.described import INPUT_FACTS, architecture_of, layout_of
 from mess.scheme.order import in_natural_order
 from mess.storing.entries import DTYPES
@@ -109,12 +109,9 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source, *, assi
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
-        raise WeightsError(where, "the model's names", f"missing {_some(missing)}; not expected {_some(unexpected)}")
+        lacking, odd = (first_few(names) or "none" for names in (missing, unexpected))
+        raise WeightsError(where, "the model's names", f"missing {lacking}; not expected {odd}")
     for name, tensor in own.items():
         if tensor.shape != weights[name].shape:
             raise WeightsError(f"{where}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
     model.load_state_dict(dict(weights), assign=assign)
-
-
-def _some(names: list[str]) -> str:
-    return (", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")) or "none"

@@ -31,7 +31,7 @@ from typing import Any
 
 import torch
 
-from mess.errors import CheckpointError
+from mess.errors import CheckpointError, first_few
 from mess.files import atomic_write, destination, sync_folder
 from mess.weights_file import SEAL, SEAL_LENGTH, check_seal, read_bytes, read_plain
 
@@ -161,8 +161,7 @@ def _files_with_weights(folder: Path) -> list[str]:
 
 
 def _there(names: list[str]) -> str:
-    shown = ", ".join(names[:MAX_SHOWN]) + (f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else "")
-    return f"There: {shown}" if names else ""
+    return f"There: {first_few(names, MAX_SHOWN)}" if names else ""
 
 
 def epoch_checkpoints(folder: Path) -> dict[int, Path]:

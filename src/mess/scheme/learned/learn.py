@@ -159,6 +159,11 @@ def learn(
     return _finished(stored, layers, latents, bases, vector_bits(stored, sensitivity, lmbda))
 
 
+def divergence_at(price: float) -> float:
+    """Return the divergence at which one bit a weight is worth `price` nats: the inverse of `lambda_for`."""
+    return STRAYS * price / (2 * math.log(2))
+
+
 def lambda_for(layers: list[WeightLayer], options: LearnOptions) -> float:
     """Return λ, the divergence that one bit is worth: at high rates D falls by the factor 2^(−2/weights) a bit."""
     return 2 * math.log(2) * options.divergence / (STRAYS * sum(layer.weight.numel() for layer in layers))
