@@ -88,7 +88,7 @@ typedef struct {                 /* all of it is the decoder's own; `count`, `ne
   uint8_t *steps, *axes;         /* of each sum of references: float32; what it has exponents for */
   int8_t *levels, *exponents;    /* of all of them, one after the other */
   uint64_t mask;
-  struct { uint32_t at; int32_t low; const uint32_t *sums; const uint16_t *jump; } table[48];
+  struct { uint32_t at; int32_t low; const uint32_t *sums; const uint32_t *jump; } table[48];
 } mess_file;
 
 /* Checks a file and finds all that is in it. `bytes` and `memory` must stay as they are while it is read.
@@ -147,7 +147,7 @@ typedef float mess_i_float;
 #define MESS_I_BYTE(k, size) (k)
 #endif
 #define MESS_I_TOTAL ((uint32_t)1 << 24)
-#define MESS_I_JUMPS 1024              /* entries of what leads from a quantile to about its symbol */
+#define MESS_I_JUMPS 512               /* parts of the 2^24 quantiles, for each of which a table says its symbol */
 #define MESS_I_JUMP_FROM 4096          /* numbers of a stream that make such a list worth its while */
 #define MESS_I_END 0xFFFFFFFFu
 
@@ -171,7 +171,7 @@ typedef struct mess_i_book {
   const float *ready;                  /* the numbers, if they are kept */
 } mess_i_book;
 
-typedef struct { uint32_t size; const uint32_t *sums; const uint16_t *jump; } mess_i_table;
+typedef struct { uint32_t size; const uint32_t *sums; const uint32_t *jump; } mess_i_table;
 typedef struct { const uint8_t *bytes; uint32_t at, end, table; int bad; } mess_i_reader;
 typedef struct { uint64_t x; const uint8_t *words; uint32_t left; } mess_i_coder;
 typedef struct { uint8_t *at, *end; } mess_i_arena;
@@ -214,26 +214,32 @@ static void mess_i_sha_block(uint32_t *h, const uint8_t *p) {
     0xd6990624, 0xf40e3585, 0x106aa070, 0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a,
     0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
     0xc67178f2};
-  uint32_t w[16], s[8], i;
-  memcpy(s, h, sizeof s);
-  for (i = 0; i < 64; i++) {
-    uint32_t x, y, t;
-    if (i < 16) {
-      x = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
-    } else {
-      x = w[(i + 1) & 15], y = w[(i + 14) & 15];
-      x = w[i & 15] + w[(i + 9) & 15] + (mess_i_turn(x, 7) ^ mess_i_turn(x, 18) ^ x >> 3)
-          + (mess_i_turn(y, 17) ^ mess_i_turn(y, 19) ^ y >> 10);
-    }
-    w[i & 15] = x;
-    t = s[7] + (mess_i_turn(s[4], 6) ^ mess_i_turn(s[4], 11) ^ mess_i_turn(s[4], 25)) + (s[6] ^ (s[4] & (s[5] ^ s[6])))
-        + k[i] + x;
-    y = (mess_i_turn(s[0], 2) ^ mess_i_turn(s[0], 13) ^ mess_i_turn(s[0], 22)) + ((s[0] & s[1]) | (s[2] & (s[0] | s[1])));
-    memmove(s + 1, s, 7 * sizeof *s);
-    s[4] += t;
-    s[0] = t + y;
+  uint32_t w[16], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], f = h[5], g = h[6], o = h[7], i, t;
+#define MESS_I_ROUND(a, b, c, d, e, f, g, o, n)                                                          \
+  t = w[(i + n) & 15] + k[i + n] + o + ((e & f) ^ (~e & g))                                              \
+      + (mess_i_turn(e, 6) ^ mess_i_turn(e, 11) ^ mess_i_turn(e, 25));                                   \
+  d += t;                                                                                                \
+  o = t + ((a & b) | (c & (a | b))) + (mess_i_turn(a, 2) ^ mess_i_turn(a, 13) ^ mess_i_turn(a, 22));
+  for (i = 0; i < 16; i++)
+    w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
+  for (i = 0; i < 64; i += 8) {
+    if (i >= 16)
+      for (t = i; t < i + 8; t++) {
+        uint32_t x = w[(t + 1) & 15], y = w[(t + 14) & 15];
+        w[t & 15] += w[(t + 9) & 15] + (mess_i_turn(x, 7) ^ mess_i_turn(x, 18) ^ x >> 3)
+                     + (mess_i_turn(y, 17) ^ mess_i_turn(y, 19) ^ y >> 10);
+      }
+    MESS_I_ROUND(a, b, c, d, e, f, g, o, 0)
+    MESS_I_ROUND(o, a, b, c, d, e, f, g, 1)
+    MESS_I_ROUND(g, o, a, b, c, d, e, f, 2)
+    MESS_I_ROUND(f, g, o, a, b, c, d, e, 3)
+    MESS_I_ROUND(e, f, g, o, a, b, c, d, 4)
+    MESS_I_ROUND(d, e, f, g, o, a, b, c, 5)
+    MESS_I_ROUND(c, d, e, f, g, o, a, b, 6)
+    MESS_I_ROUND(b, c, d, e, f, g, o, a, 7)
   }
-  for (i = 0; i < 8; i++) h[i] += s[i];
+  h[0] += a, h[1] += b, h[2] += c, h[3] += d, h[4] += e, h[5] += f, h[6] += g, h[7] += o;
+#undef MESS_I_ROUND
 }
 
 /* Clause 2: whether the header's SHA-256 is the file's, its own 32 bytes taken as 0. */
@@ -533,8 +539,9 @@ static uint32_t mess_i_pass_table(mess_i_reader *r) {
   return size;
 }
 
-/* Clauses 7.2 to 7.5: sums[s] is the sum of the frequencies before symbol s; `jump` (or null) leads there faster. */
-static void mess_i_build(const uint8_t *bytes, uint32_t at, uint32_t end, mess_i_table *table, uint32_t *sums, uint16_t *jump) {
+/* Clauses 7.2 to 7.5: sums[s] is the sum of the frequencies before symbol s. `jump` (or null) has, for each part of the
+ * quantiles, the first symbol's frequency (0 if it is not alone in this part), and its sum (24 bits) and itself (8 bits). */
+static void mess_i_build(const uint8_t *bytes, uint32_t at, uint32_t end, mess_i_table *table, uint32_t *sums, uint32_t *jump) {
   mess_i_reader r = {0};
   uint32_t size, kind, i, s, most = 0, sum, m = 0, v = 0;
   uint64_t total = 0, peak = 0, left;
@@ -574,10 +581,13 @@ static void mess_i_build(const uint8_t *bytes, uint32_t at, uint32_t end, mess_i
   sums[most] += MESS_I_TOTAL - sum;
   for (sum = 0, i = 0; i < size; i++) { uint32_t x = sums[i]; sums[i] = sum; sum += x; }
   sums[size] = sum;
+  if (size > 256) jump = 0;
   table->size = size, table->sums = sums, table->jump = jump;
   for (s = 0, i = 0; jump && i < MESS_I_JUMPS; i++) {
-    while (sums[s + 1] <= i * (MESS_I_TOTAL / MESS_I_JUMPS)) s++;
-    jump[i] = (uint16_t)s;
+    uint32_t from = i * (MESS_I_TOTAL / MESS_I_JUMPS), to = from + MESS_I_TOTAL / MESS_I_JUMPS;
+    while (sums[s + 1] <= from) s++;
+    jump[2 * i] = sums[s + 1] >= to ? sums[s + 1] - sums[s] : 0;
+    jump[2 * i + 1] = sums[s] << 8 | s;
   }
 }
 
@@ -591,19 +601,25 @@ static void mess_i_start(mess_i_coder *c, const uint8_t *words, uint32_t size) {
   for (i = rest ? 1 : 0; i < 2 && c->left; i++) c->x = c->x << 32 | mess_i_le32(words + 4 * --c->left);
 }
 
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
+__attribute__((always_inline)) inline
+#endif
 static uint32_t mess_i_symbol(mess_i_coder *c, const mess_i_table *t) {  /* clause 6.3 */
-  uint32_t q = (uint32_t)c->x & (MESS_I_TOTAL - 1), s;
+  uint32_t q = (uint32_t)c->x & (MESS_I_TOTAL - 1), s = 0, sum = 0, frequency = 0;
   uint64_t x;
   if (t->jump) {
-    for (s = t->jump[q / (MESS_I_TOTAL / MESS_I_JUMPS)]; t->sums[s + 1] <= q; s++) {}
+    const uint32_t *entry = t->jump + q / (MESS_I_TOTAL / MESS_I_JUMPS) * 2;
+    frequency = entry[0], s = entry[1] & 255, sum = entry[1] >> 8;
+    if (!frequency) while (t->sums[s + 1] <= q) s++;
   } else {
     uint32_t high = t->size;
-    for (s = 0; high - s > 1;) {
+    while (high - s > 1) {
       uint32_t middle = (s + high) / 2;
       if (t->sums[middle] <= q) s = middle; else high = middle;
     }
   }
-  x = (c->x >> 24) * (t->sums[s + 1] - t->sums[s]) + (q - t->sums[s]);
+  if (!frequency) sum = t->sums[s], frequency = t->sums[s + 1] - sum;
+  x = (c->x >> 24) * frequency + (q - sum);
   if (!(x >> 32) && c->left) x = x << 32 | mess_i_le32(c->words + 4 * --c->left);
   c->x = x;
   return s;
@@ -675,7 +691,7 @@ static int mess_i_integers(mess_i_reader *r, uint32_t count, int64_t low, int64_
   if (!sink) return MESS_OK;
   if (size > 1)
     mess_i_build(r->bytes, r->table, r->end, &table, sink->work,
-                 count >= MESS_I_JUMP_FROM && largest ? (uint16_t *)(sink->work + *largest + 1) : 0);
+                 count >= MESS_I_JUMP_FROM && largest ? sink->work + *largest + 1 : 0);
   room = (uint64_t)high - (uint64_t)first;
   again.at = lengths;
   for (lane = 0; lane < lanes; lane++) {
@@ -1092,7 +1108,7 @@ static int mess_i_small(mess_file *f, mess_i_reader *r, uint32_t count, int low,
   mess_i_sink sink = {0};
   int error = mess_i_integers(&first, count, low, high, 0, &f->largest_table);
   sink.at = (uint8_t *)out, sink.stride = sink.width = 1;
-  sink.work = (uint32_t *)mess_i_take(&arena, 4 * ((uint64_t)f->largest_table + 1) + 2 * MESS_I_JUMPS, &need);
+  sink.work = (uint32_t *)mess_i_take(&arena, 4 * ((uint64_t)f->largest_table + 1) + 8 * MESS_I_JUMPS, &need);
   if (need > f->need) f->need = (size_t)need;
   return error ? error : sink.work ? mess_i_integers(r, count, low, high, &sink, &f->largest_table) : MESS_MEMORY;
 }
@@ -1121,7 +1137,7 @@ static int mess_i_sums_head(mess_file *f, mess_i_arena *arena, uint64_t *need) {
   first = r;
   if ((error = mess_i_stream(&first, n, 0, 0, 4, 0, 0, &f->largest_table)) != 0) return error;
   rest = *arena, room = *need;
-  work = (uint32_t *)mess_i_take(&rest, 4 * ((uint64_t)f->largest_table + 1) + 2 * MESS_I_JUMPS, &room);
+  work = (uint32_t *)mess_i_take(&rest, 4 * ((uint64_t)f->largest_table + 1) + 8 * MESS_I_JUMPS, &room);
   if (room > f->need) f->need = (size_t)room;
   if (!work) return MESS_MEMORY;
   if ((error = mess_i_stream(&r, n, 0, f->steps, 4, work, 0, &f->largest_table)) != 0) return error;
@@ -1225,7 +1241,7 @@ static uint64_t mess_i_wide(const mess_file *f, uint32_t stream, uint32_t count)
   return f->bytes[stream] == (MESS_FLOAT64 << 2 | 2) ? 8 * (uint64_t)count : 0;
 }
 static uint64_t mess_i_work(const mess_file *f) {
-  return 4 * ((uint64_t)f->largest_table + 1) + (f->flags & MESS_FAST ? 2 * MESS_I_JUMPS : 0);
+  return 4 * ((uint64_t)f->largest_table + 1) + (f->flags & MESS_FAST ? 8 * MESS_I_JUMPS : 0);
 }
 
 /* A stream of section `type` as float32. */
@@ -1258,15 +1274,15 @@ static int mess_i_prepare(mess_file *f, mess_i_arena *arena, uint64_t *need) {
     mess_i_reader r = {0};
     mess_i_table table;
     uint32_t size, *sums;
-    uint16_t *jump;
+    uint32_t *jump;
     if (!(f->mask >> i & 1)) continue;
     r.bytes = f->bytes, r.at = f->table[i].at, r.end = f->end[MESS_I_SUMS];
     size = mess_i_pass_table(&r);
     sums = (uint32_t *)mess_i_take(arena, 4 * ((uint64_t)size + 1), need);
-    jump = (uint16_t *)mess_i_take(arena, 2 * MESS_I_JUMPS, need);
+    jump = (uint32_t *)mess_i_take(arena, 8 * MESS_I_JUMPS, need);
     if (!arena->at) continue;
     mess_i_build(f->bytes, f->table[i].at, f->end[MESS_I_SUMS], &table, sums, jump);
-    f->table[i].sums = sums, f->table[i].jump = jump;
+    f->table[i].sums = sums, f->table[i].jump = table.jump;
   }
   return arena->at ? MESS_OK : MESS_MEMORY;
 }
@@ -1371,7 +1387,7 @@ typedef struct {                 /* what lies in the scratch of a tensor */
   uint32_t *work;
   uint8_t *wide, *octaves;
   float *book, *floats, *refs, *coefs, *steps;
-  uint8_t *units;
+  uint8_t *units, *planes;
   uint64_t *sums;
 } mess_i_plan;
 
@@ -1401,7 +1417,8 @@ static uint64_t mess_i_plan_of(const mess_file *f, const mess_tensor *t, mess_i_
   if (b && !b->ready) p->book = (float *)mess_i_take(&arena, 4 * (uint64_t)b->numbers, &need);
   if (x->kind == 'E') {
     uint32_t columns = mess_i_columns(x, b);
-    if (floats || b->count > b->unit) floats = 4 * (uint64_t)x->rows * columns * (b->count > b->unit ? b->count : b->unit);
+    if (f->flags & MESS_FAST) p->planes = (uint8_t *)mess_i_take(&arena, 4 * (uint64_t)x->rows * columns * b->count, &need);
+    else if (floats || b->count > b->unit) floats = 4 * (uint64_t)x->rows * columns * (b->count > b->unit ? b->count : b->unit);
     p->sums = (uint64_t *)mess_i_take(&arena, 8 * ((uint64_t)x->rows + columns), &need);
     p->octaves = (uint8_t *)mess_i_take(&arena, (uint64_t)x->rows + columns, &need);
     p->refs = (float *)mess_i_take(&arena, 4 * (uint64_t)b->count * ((b->unit + 3) & ~3u), &need);
@@ -1425,21 +1442,21 @@ static uint32_t mess_i_octave(uint64_t sum, uint32_t n, uint64_t total) {  /* cl
   return low;
 }
 
-/* Clauses 10.3 to 10.7. Integer k of unit i, an int32, goes to slots + i * stride + 4 * k. Until it is decoded, that is
+/* Clauses 10.3 to 10.7. Integer k of unit i, an int32, goes to all + i * stride + k * apart. Until it is decoded, that is
  * where the place of the next unit stands whose integer has the same table: lists that need no memory. */
 static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_plan *p, uint32_t columns, uint32_t terms,
-                               uint8_t *slots, size_t stride) {
+                               uint8_t *all, size_t stride, size_t apart) {
   const int8_t *levels = f->levels + x->stream[1];
   uint32_t rows = x->rows, stage, i, r, c;
   uint64_t total = 0;
-  mess_i_coder coder;
+  mess_i_coder coder, now;
   const uint8_t *lane = f->bytes + x->stream[0];
   if (x->table[0] && !lane[x->table[0] - 1]) return MESS_STREAM;
   mess_i_start(&coder, lane, x->table[0]);
   memset(p->sums, 0, 8 * ((size_t)rows + columns));
   for (stage = 0; stage <= terms && rows && columns; stage++) {
     uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = from * columns;
-    uint8_t of_sum[69], *tail[48];
+    uint8_t of_sum[69], *tail[48], *slots = all + k * apart;
     uint32_t heads[48], lowest = 0;
     while (!(f->mask >> lowest & 1)) lowest++;
     for (i = 0; i < 69; i++) {                                             /* clauses 10.4 and 10.5 */
@@ -1456,7 +1473,7 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
       for (c = 0; c < columns; c++, cell++) {
         uint32_t j = table[octaves[c]];
         mess_i_store(tail[j], cell);
-        tail[j] = slots + cell * stride + 4 * k;
+        tail[j] = slots + cell * stride;
       }
     }
     for (i = 0; i < 48; i++) mess_i_store(tail[i], MESS_I_END);
@@ -1471,16 +1488,18 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
       } else {
         mess_i_build(f->bytes, f->table[i].at, f->end[MESS_I_SUMS], &table, p->work, 0);
       }
+      now = coder;                      /* a copy, for registers */
       for (cell = heads[i]; cell != MESS_I_END;) {
-        uint8_t *slot = slots + cell * stride + 4 * k;
+        uint8_t *slot = slots + cell * stride;
         cell = mess_i_load(slot);
-        mess_i_store(slot, (uint32_t)(low + (table.size > 1 ? (int32_t)mess_i_symbol(&coder, &table) : 0)));
+        mess_i_store(slot, (uint32_t)(low + (table.size > 1 ? (int32_t)mess_i_symbol(&now, &table) : 0)));
       }
+      coder = now;
     }
-    for (r = from, cell = from * columns; r < to; r++) {
+    for (r = from, cell = from * columns; r < to && stage < terms; r++) {
       uint64_t sum = 0;
       for (c = 0; c < columns; c++, cell++) {
-        int32_t q = (int32_t)mess_i_load(slots + cell * stride + 4 * k);
+        int32_t q = (int32_t)mess_i_load(slots + cell * stride);
         uint32_t magnitude = (uint32_t)(q < 0 ? -q : q);
         sum += magnitude;
         p->sums[rows + c] += magnitude;
@@ -1503,36 +1522,44 @@ static float mess_i_step(float step, int e) {
   return bits < 0x800000 || bits >= 0x7F800000 ? 0.0f : s;
 }
 
-/* Clause 10.8, for N numbers of a unit at once. */
+/* Clause 10.8: numbers u to u + 4 N - 1 of a unit. */
+#if defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__) && (!defined(__FLT_EVAL_METHOD__) || __FLT_EVAL_METHOD__ == 0)
+typedef float mess_i_four __attribute__((vector_size(16)));
 #define MESS_I_ADD(N)                                                        \
   {                                                                          \
-    mess_i_float sum[N];                                                     \
-    for (j = 0; j < N; j++) sum[j] = 0;                                      \
-    for (k = 0; k < terms; k++) {                                            \
-      float coef = p->coefs[k];                                              \
-      const float *ref = p->refs + (size_t)k * padded + u;                   \
+    mess_i_four sum[N] = {{0}}, ref, product;                                \
+    const float *refs = p->refs + u;                                         \
+    for (k = 0; k < terms; k++, refs += padded)                              \
       for (j = 0; j < N; j++) {                                              \
-        mess_i_float product = coef * ref[j];                                \
+        memcpy(&ref, refs + 4 * j, 16);                                      \
+        product = p->coefs[k] * ref;                                         \
         sum[j] = sum[j] + product;                                           \
       }                                                                      \
-    }                                                                        \
-    for (j = 0; j < N && u + j < unit; j++) {                                \
-      uint32_t bits = mess_i_bits(sum[j]);                                   \
-      finite &= mess_i_finite(bits);                                         \
-      mess_i_store(out + 4 * (size_t)(u + j), bits);                         \
-    }                                                                        \
-    u += N;                                                                  \
+    memcpy(told, sum, 16 * N);                                               \
   }
+#else
+#define MESS_I_ADD(N)                                                        \
+  for (j = 0; j < 4 * N; j++) {                                              \
+    mess_i_float sum = 0;                                                    \
+    for (k = 0; k < terms; k++) {                                            \
+      mess_i_float product = p->coefs[k] * p->refs[(size_t)k * padded + u + j]; \
+      sum = sum + product;                                                   \
+    }                                                                        \
+    told[j] = sum;                                                           \
+  }
+#endif
 
 static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, const float *numbers, uint8_t *floats) {
   const mess_i_book *b = &f->books[x->book];
   uint32_t columns = mess_i_columns(x, b), terms = b->count, unit = b->unit, padded = (unit + 3) & ~3u, k, r, c, u, j;
-  size_t wide = 4 * (size_t)(terms > unit ? terms : unit), cell = 0;
+  size_t stride = p->planes ? 4 : 4 * (size_t)(terms > unit ? terms : unit), cell = 0;
+  size_t apart = p->planes ? 4 * (size_t)x->rows * columns : 4;
+  uint8_t *integers = p->planes ? p->planes : floats;
   uint32_t axes = f->axes[x->table[1]];
   const int8_t *of_row = axes ? f->exponents + x->stream[2] : f->levels, *of_column = of_row + (axes & 1 ? x->rows : 0);
   const int8_t *of_term = of_column + (axes & 2 ? columns : 0);
   float step = mess_i_from_bits(mess_i_load(f->steps + 4 * x->table[1]));
-  int error = mess_i_sum_integers(f, x, p, columns, terms, floats, wide), finite = 1;
+  int error = mess_i_sum_integers(f, x, p, columns, terms, integers, stride, apart), finite = 1;
   if (error) return error;
   for (k = 0; k < terms; k++)
     for (u = 0; u < padded; u++)
@@ -1540,7 +1567,7 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
   for (j = 0; axes && j < 382; j++) p->steps[j] = mess_i_step(step, (int)j - 192);
   for (r = 0; r < x->rows; r++) {
     for (c = 0; c < columns; c++, cell++) {
-      const uint8_t *in = floats + cell * wide;
+      const uint8_t *in = integers + cell * stride;
       uint8_t *out = floats + cell * 4 * unit;
       int base = 192;
       if (axes & 1) base += of_row[r];
@@ -1548,10 +1575,16 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
       for (k = 0; k < terms; k++) {
         float own = axes ? p->steps[base + (axes & 4 ? of_term[k] : 0)] : step;
         finite &= own != 0;
-        p->coefs[k] = (float)(int32_t)mess_i_load(in + 4 * k) * own;
+        p->coefs[k] = (float)(int32_t)mess_i_load(in + k * apart) * own;
       }
-      for (u = 0; u + 8 < unit;) MESS_I_ADD(12)
-      for (; u < unit;) MESS_I_ADD(4)
+      for (u = 0; u < unit; u += j) {
+        float told[12];
+        uint32_t n = unit - u;
+        if (n > 8) MESS_I_ADD(3) else MESS_I_ADD(1)
+        n = n > 8 && n < 12 ? n : n > 8 ? 12 : n < 4 ? n : 4;
+        for (j = 0; j < n; j++) finite &= mess_i_finite(mess_i_bits(told[j]));
+        memcpy(out + 4 * (size_t)u, told, 4 * (size_t)n);
+      }
     }
   }
   return finite ? MESS_OK : MESS_STREAM;
