@@ -172,7 +172,7 @@ typedef struct mess_i_book {
 } mess_i_book;
 
 typedef struct { uint32_t size; const uint32_t *sums; const uint32_t *jump; } mess_i_table;
-typedef struct { const uint8_t *bytes; uint32_t at, end, table; int bad; } mess_i_reader;
+typedef struct { const uint8_t *bytes; uint32_t at, end, table, largest, jumps; int bad; } mess_i_reader;  /* see 8.5 */
 typedef struct { uint64_t x; const uint8_t *words; uint32_t left; } mess_i_coder;
 typedef struct { uint8_t *at, *end; } mess_i_arena;
 
@@ -659,7 +659,7 @@ static int mess_i_put(const mess_i_sink *sink, uint32_t i, int64_t value) {
 }
 
 /* Clause 8.5: integers from low to high, put into the sink; with none only passed over. */
-static int mess_i_integers(mess_i_reader *r, uint32_t count, int64_t low, int64_t high, const mess_i_sink *sink, uint32_t *largest) {
+static int mess_i_integers(mess_i_reader *r, uint32_t count, int64_t low, int64_t high, const mess_i_sink *sink) {
   uint32_t coding = mess_i_byte(r), bits, size, lanes = 1, lane, i = 0, lengths, words, rest;
   int64_t first = mess_i_zigzag(mess_i_varint(r, ~(uint64_t)0));
   uint64_t total = 0, packed, room;
@@ -678,7 +678,7 @@ static int mess_i_integers(mess_i_reader *r, uint32_t count, int64_t low, int64_
   again.at = r->table;
   size = mess_i_pass_table(coding == 1 ? r : &again);
   if (r->bad || again.bad) return MESS_STREAM;
-  if (largest && size > *largest) *largest = size;
+  if (size > r->largest) r->largest = size;
   if (count / 16384 > 1) lanes = (uint32_t)mess_i_varint(r, count / 16384);
   if (!lanes) return MESS_STREAM;
   lengths = r->at;
@@ -691,7 +691,7 @@ static int mess_i_integers(mess_i_reader *r, uint32_t count, int64_t low, int64_
   if (!sink) return MESS_OK;
   if (size > 1)
     mess_i_build(r->bytes, r->table, r->end, &table, sink->work,
-                 count >= MESS_I_JUMP_FROM && largest ? sink->work + *largest + 1 : 0);
+                 count >= MESS_I_JUMP_FROM && r->jumps ? sink->work + r->jumps : 0);
   room = (uint64_t)high - (uint64_t)first;
   again.at = lengths;
   for (lane = 0; lane < lanes; lane++) {
@@ -786,7 +786,7 @@ static uint32_t mess_i_from_half(uint32_t h) {
 /* Clauses 8.1 to 8.4 and 9.1. A stream of `count` numbers, each put `stride` bytes after the one before: as float32
  * (`as_float`, with `wide` for 8 bytes a number where it is float64), or as they are; with no `out` passed over. */
 static int mess_i_stream(mess_i_reader *r, uint32_t count, int as_float, uint8_t *out, uint32_t stride, uint32_t *work,
-                         uint8_t *wide, uint32_t *largest) {
+                         uint8_t *wide) {
   uint32_t head = mess_i_byte(r), form = head & 3, dtype = head >> 2, width, plane, i, kept = r->table;
   int64_t low, high;
   mess_i_sink sink = {0};
@@ -800,19 +800,19 @@ static int mess_i_stream(mess_i_reader *r, uint32_t count, int as_float, uint8_t
     if (!sink.step || sink.step >= 0x7F800000u) return MESS_STREAM;
     sink.how = MESS_I_TO_STEPPED;
     mess_i_range(MESS_INT32, &low, &high);
-    return mess_i_integers(r, count, low, high, out ? &sink : 0, largest);
+    return mess_i_integers(r, count, low, high, out ? &sink : 0);
   }
   width = sink.width = mess_i_width(dtype);
   if (form == 1) {
     sink.how = as_float ? MESS_I_TO_FLOAT : MESS_I_TO_INTEGER;
     mess_i_range(dtype, &low, &high);
-    return mess_i_integers(r, count, low, high, out ? &sink : 0, largest);
+    return mess_i_integers(r, count, low, high, out ? &sink : 0);
   }
   if (!as_float || dtype != MESS_FLOAT64) wide = 0;
   sink.width = 1, sink.stride = wide ? 8 : stride, r->table = 0;
   for (plane = 0; plane < width; plane++) {
     sink.at = out ? (wide ? wide : out) + MESS_I_BYTE(plane, width) : 0;
-    error = mess_i_integers(r, count, 0, 255, out ? &sink : 0, largest);
+    error = mess_i_integers(r, count, 0, 255, out ? &sink : 0);
     if (error) return error;
   }
   r->table = kept;
@@ -1102,24 +1102,38 @@ static int mess_i_contents(mess_file *f, mess_i_arena *arena, uint64_t *need) {
 
 /* ---- clause 10: the head of the sums of references ---- */
 
+/* Bytes that a table takes, and, with MESS_FAST, its jumps behind where one of the largest would end. */
+static uint64_t mess_i_work(const mess_file *f) {
+  return 4 * ((uint64_t)f->largest_table + 1) + (f->flags & MESS_FAST ? 8 * MESS_I_JUMPS : 0);
+}
+
+/* Reads from `at`; streams decode with a table that stands at `table` before any of their own. */
+static mess_i_reader mess_i_read(const mess_file *f, uint32_t at, uint32_t end, uint32_t table) {
+  mess_i_reader r;
+  r.bytes = f->bytes, r.at = at, r.end = end, r.table = table, r.largest = 0, r.bad = 0;
+  r.jumps = f->flags & MESS_FAST ? f->largest_table + 1 : 0;
+  return r;
+}
+
 /* Small integers, one byte each. */
 static int mess_i_small(mess_file *f, mess_i_reader *r, uint32_t count, int low, int high, void *out, mess_i_arena arena, uint64_t need) {
   mess_i_reader first = *r;
   mess_i_sink sink = {0};
-  int error = mess_i_integers(&first, count, low, high, 0, &f->largest_table);
+  int error = mess_i_integers(&first, count, low, high, 0);
+  if (first.largest > f->largest_table) f->largest_table = first.largest;
+  *r = mess_i_read(f, r->at, r->end, 0);
   sink.at = (uint8_t *)out, sink.stride = sink.width = 1;
-  sink.work = (uint32_t *)mess_i_take(&arena, 4 * ((uint64_t)f->largest_table + 1) + 8 * MESS_I_JUMPS, &need);
+  sink.work = (uint32_t *)mess_i_take(&arena, mess_i_work(f), &need);
   if (need > f->need) f->need = (size_t)need;
-  return error ? error : sink.work ? mess_i_integers(r, count, low, high, &sink, &f->largest_table) : MESS_MEMORY;
+  return error ? error : sink.work ? mess_i_integers(r, count, low, high, &sink) : MESS_MEMORY;
 }
 
 static int mess_i_sums_head(mess_file *f, mess_i_arena *arena, uint64_t *need) {
-  mess_i_reader r = {0}, first;
+  mess_i_reader r = mess_i_read(f, f->start[MESS_I_SUMS], f->end[MESS_I_SUMS], 0), first = r;
   mess_i_arena rest;
   uint64_t terms = 0, exponents = 0, room = 0, integers = 0;
   uint32_t i, j, k, n = 0, *work;
   int error;
-  r.bytes = f->bytes, r.at = f->start[MESS_I_SUMS], r.end = f->end[MESS_I_SUMS];
   if (!f->sums_count) return r.at == r.end ? MESS_OK : MESS_STREAM;
   if (r.at == r.end || f->bytes[r.at] != 2) return MESS_STREAM;           /* planes of float32 */
   for (i = 0; i < f->count; i++) {
@@ -1134,32 +1148,31 @@ static int mess_i_sums_head(mess_file *f, mess_i_arena *arena, uint64_t *need) {
   f->steps = (uint8_t *)mess_i_take(arena, 4 * (uint64_t)n, need);
   f->axes = (uint8_t *)mess_i_take(arena, n, need);
   f->levels = (int8_t *)mess_i_take(arena, terms, need);
-  first = r;
-  if ((error = mess_i_stream(&first, n, 0, 0, 4, 0, 0, &f->largest_table)) != 0) return error;
+  if ((error = mess_i_stream(&first, n, 0, 0, 4, 0, 0)) != 0) return error;
+  if (first.largest > f->largest_table) f->largest_table = first.largest;
+  r = mess_i_read(f, r.at, r.end, 0);
   rest = *arena, room = *need;
-  work = (uint32_t *)mess_i_take(&rest, 4 * ((uint64_t)f->largest_table + 1) + 8 * MESS_I_JUMPS, &room);
+  work = (uint32_t *)mess_i_take(&rest, mess_i_work(f), &room);
   if (room > f->need) f->need = (size_t)room;
   if (!work) return MESS_MEMORY;
-  if ((error = mess_i_stream(&r, n, 0, f->steps, 4, work, 0, &f->largest_table)) != 0) return error;
+  if ((error = mess_i_stream(&r, n, 0, f->steps, 4, work, 0)) != 0) return error;
   for (i = 0; i < n; i++) if (mess_i_load(f->steps + 4 * i) - 1 >= 0x7F7FFFFFu) return MESS_STREAM;
   memset(f->axes, 0, n);
   if (f->coder[MESS_I_SUMS] == 2) {
-    r.table = 0;
     if ((error = mess_i_small(f, &r, n, 0, 7, f->axes, *arena, *need)) != 0) return error;
     for (i = 0; i < f->count; i++) {
       mess_i_item *x = &f->items[i];
       if (x->kind != 'E') continue;
       x->stream[2] = (uint32_t)exponents;
       j = f->axes[x->table[1]];
+      if (j && !(x->rows && mess_i_columns(x, &f->books[x->book]))) return MESS_STREAM;
       exponents += (j & 1 ? x->rows : 0) + (uint64_t)(j & 2 ? mess_i_columns(x, &f->books[x->book]) : 0) + (j & 4 ? f->books[x->book].count : 0);
       if (exponents > MESS_MAX_BYTES) return MESS_TOO_LARGE;
     }
     f->exponents = (int8_t *)mess_i_take(arena, exponents, need);
     if (!arena->at) { f->need = (size_t)(*need > f->need ? *need : f->need); return MESS_MEMORY; }
-    r.table = 0;
     if ((error = mess_i_small(f, &r, (uint32_t)exponents, -64, 63, f->exponents, *arena, *need)) != 0) return error;
   }
-  r.table = 0;
   if ((error = mess_i_small(f, &r, (uint32_t)terms, -96, 96, f->levels, *arena, *need)) != 0) return error;
   for (i = 0; i < f->count; i++) {                                         /* changes become levels */
     const mess_i_item *x = &f->items[i];
@@ -1200,13 +1213,12 @@ static int mess_i_streams(mess_file *f) {
   mess_i_reader readers[9];
   uint32_t i, j, count;
   int error = 0;
-  memset(readers, 0, sizeof readers);
-  for (i = 2; i < 8; i++) readers[i].bytes = f->bytes, readers[i].at = f->start[i], readers[i].end = f->end[i];
+  for (i = 0; i < 9; i++) readers[i] = mess_i_read(f, f->start[i], f->end[i], 0);
   for (i = 0; i < f->books_count; i++) {
     mess_i_book *b = &f->books[i];
     if (b->source >= 0) continue;
     b->stream = readers[2].at, b->table = readers[2].table;
-    if ((error = mess_i_stream(&readers[2], b->numbers, 1, 0, 4, 0, 0, &f->largest_table)) != 0) return error;
+    if ((error = mess_i_stream(&readers[2], b->numbers, 1, 0, 4, 0, 0)) != 0) return error;
   }
   for (i = 0; i < f->count; i++) {
     mess_i_item *x = &f->items[i];
@@ -1224,7 +1236,7 @@ static int mess_i_streams(mess_file *f) {
     for (j = 0; j < 3 && sections[j]; j++) {
       mess_i_reader *r = &readers[sections[j]];
       x->stream[j] = r->at, x->table[j] = r->table;
-      if ((error = mess_i_stream(r, count, 1, 0, 4, 0, 0, &f->largest_table)) != 0) return error;
+      if ((error = mess_i_stream(r, count, 1, 0, 4, 0, 0)) != 0) return error;
     }
     /* indices are integers (clause 9.2), and so are the numbers of integer tensors (clause 9.4) */
     if (sections[0] == MESS_I_INDICES && (f->bytes[x->stream[0]] & 3) != 1) return MESS_STREAM;
@@ -1232,7 +1244,10 @@ static int mess_i_streams(mess_file *f) {
   }
   for (i = 0; i < f->books_count; i++)
     if (f->books[i].source >= 0) f->books[i].stream = f->items[f->books[i].source].stream[0], f->books[i].table = f->items[f->books[i].source].table[0];
-  for (i = 2; i < 8; i++) if (readers[i].at != readers[i].end) return MESS_STREAM;
+  for (i = 2; i < 8; i++) {
+    if (readers[i].at != readers[i].end) return MESS_STREAM;
+    if (readers[i].largest > f->largest_table) f->largest_table = readers[i].largest;
+  }
   return MESS_OK;
 }
 
@@ -1240,17 +1255,12 @@ static int mess_i_streams(mess_file *f) {
 static uint64_t mess_i_wide(const mess_file *f, uint32_t stream, uint32_t count) {
   return f->bytes[stream] == (MESS_FLOAT64 << 2 | 2) ? 8 * (uint64_t)count : 0;
 }
-static uint64_t mess_i_work(const mess_file *f) {
-  return 4 * ((uint64_t)f->largest_table + 1) + (f->flags & MESS_FAST ? 8 * MESS_I_JUMPS : 0);
-}
 
 /* A stream of section `type` as float32. */
 static int mess_i_floats(const mess_file *f, uint32_t type, uint32_t stream, uint32_t table, uint32_t count, void *out,
                          uint32_t stride, uint32_t *work, uint8_t *wide) {
-  mess_i_reader r = {0};
-  uint32_t largest = f->flags & MESS_FAST ? f->largest_table : 0;
-  r.bytes = f->bytes, r.at = stream, r.end = f->end[type], r.table = table;
-  return mess_i_stream(&r, count, 1, (uint8_t *)out, stride, work, wide, largest ? &largest : 0);
+  mess_i_reader r = mess_i_read(f, stream, f->end[type], table);
+  return mess_i_stream(&r, count, 1, (uint8_t *)out, stride, work, wide);
 }
 
 /* MESS_FAST: references as floats, and the tables of section 8, ready for all that is decoded. */
@@ -1271,12 +1281,11 @@ static int mess_i_prepare(mess_file *f, mess_i_arena *arena, uint64_t *need) {
     b->ready = ready;
   }
   for (i = 0; i < 48; i++) {
-    mess_i_reader r = {0};
+    mess_i_reader r = mess_i_read(f, f->table[i].at, f->end[MESS_I_SUMS], 0);
     mess_i_table table;
     uint32_t size, *sums;
     uint32_t *jump;
     if (!(f->mask >> i & 1)) continue;
-    r.bytes = f->bytes, r.at = f->table[i].at, r.end = f->end[MESS_I_SUMS];
     size = mess_i_pass_table(&r);
     sums = (uint32_t *)mess_i_take(arena, 4 * ((uint64_t)size + 1), need);
     jump = (uint32_t *)mess_i_take(arena, 8 * MESS_I_JUMPS, need);
@@ -1482,8 +1491,7 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
       int32_t low = f->table[i].low;
       if (heads[i] == MESS_I_END) continue;
       if (f->table[i].sums) {
-        mess_i_reader reader = {0};
-        reader.bytes = f->bytes, reader.at = f->table[i].at, reader.end = f->size;
+        mess_i_reader reader = mess_i_read(f, f->table[i].at, f->size, 0);
         table.sums = f->table[i].sums, table.jump = f->table[i].jump, table.size = (uint32_t)mess_i_varint(&reader, 65536);
       } else {
         mess_i_build(f->bytes, f->table[i].at, f->end[MESS_I_SUMS], &table, p->work, 0);
@@ -1598,15 +1606,13 @@ static int mess_i_matched(const mess_file *f, const mess_i_item *x, mess_i_plan 
   uint32_t n = mess_i_units(x, b), row = mess_i_row_of(x, b), each = x->kind == 'M' ? 12 : 4, i, u, at = 0, length;
   uint8_t *units = p->units ? p->units : floats + 4 * (size_t)x->count - (size_t)each * n;
   int error, finite = 1;
-  mess_i_reader r = {0};
+  mess_i_reader r = mess_i_read(f, x->stream[0] + 1, f->end[MESS_I_INDICES], x->table[0]);
   mess_i_sink sink = {0};
   int64_t low, high;
-  uint32_t largest = f->flags & MESS_FAST ? f->largest_table : 0;
   if (p->units) each = 12;
-  r.bytes = f->bytes, r.at = x->stream[0] + 1, r.end = f->end[MESS_I_INDICES], r.table = x->table[0];
   sink.at = units, sink.stride = each, sink.width = 4, sink.below = b->count, sink.work = p->work;
   mess_i_range(f->bytes[x->stream[0]] >> 2, &low, &high);
-  error = mess_i_integers(&r, n, low, high, &sink, largest ? &largest : 0);
+  error = mess_i_integers(&r, n, low, high, &sink);
   if (!error && x->kind == 'M') error = mess_i_floats(f, MESS_I_SCALES, x->stream[1], x->table[1], n, units + 4, each, p->work, p->wide);
   if (!error && x->kind == 'M') error = mess_i_floats(f, MESS_I_OFFSETS, x->stream[2], x->table[2], n, units + 8, each, p->work, p->wide);
   if (error) return error;
@@ -1666,7 +1672,7 @@ MESS_API int mess_decode(const mess_file *f, const mess_tensor *t, void *out, si
   const float *numbers = 0;
   uint8_t *floats;
   uint64_t need;
-  uint32_t i, width, dtype, largest = f->flags & MESS_FAST ? f->largest_table : 0;
+  uint32_t i, width, dtype;
   int error = 0;
   if (t->item >= f->count) return MESS_NO_TENSOR;
   x = &f->items[t->item];
@@ -1676,13 +1682,10 @@ MESS_API int mess_decode(const mess_file *f, const mess_tensor *t, void *out, si
   if (out_size < t->bytes || need > scratch_size) return MESS_MEMORY;
   if (x->kind == 'B') return mess_i_norm(f, t, &p, (uint8_t *)out);
   if (x->kind == 'P') {
-    mess_i_reader r = {0};
     dtype = f->bytes[x->stream[0]];
     if ((dtype & 3) && dtype >> 2 == x->dtype) {                             /* clause 9.4: the numbers themselves */
-      r.bytes = f->bytes, r.at = x->stream[0], r.table = x->table[0];
-      r.end = f->end[x->is_source ? MESS_I_REFERENCES : MESS_I_TENSORS];
-      width = mess_i_width(x->dtype);
-      return mess_i_stream(&r, x->count, 0, (uint8_t *)out, width, p.work, 0, largest ? &largest : 0);
+      mess_i_reader r = mess_i_read(f, x->stream[0], f->end[x->is_source ? MESS_I_REFERENCES : MESS_I_TENSORS], x->table[0]);
+      return mess_i_stream(&r, x->count, 0, (uint8_t *)out, mess_i_width(x->dtype), p.work, 0);
     }
   } else {
     const mess_i_book *b = &f->books[x->book];
