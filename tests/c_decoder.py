@@ -26,12 +26,16 @@ Found = dict[str, tuple[str, tuple[int, ...], bytes]]  # dtype, shape, bytes by 
 needs_compiler = pytest.mark.skipif(CC is None, reason="there is no C compiler (gcc, cc or clang) here")
 
 
-def compiled(folder: Path, *flags: str, source: Path = ROOT / "tests" / "c" / "dump.c", compiler: str | None = CC) -> Path:
+def compiled(
+    folder: Path, *flags: str, source: Path = ROOT / "tests" / "c" / "dump.c", compiler: str | None = CC
+) -> Path:
     """Compile a program with the decoder; skip where the compiler has no such flags."""
     program = folder / "program"
     command = [str(compiler), *flags, "-I", str(DECODER), "-o", str(program), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode and any(word in done.stderr for word in ("cannot find", "64-bit mode", "unrecognized", "No such file")):
+    if done.returncode and any(
+        word in done.stderr for word in ("cannot find", "64-bit mode", "unrecognized", "No such file")
+    ):
         pytest.skip(f"this compiler cannot do {' '.join(flags)}")
     assert done.returncode == 0, done.stderr
     return program
@@ -83,6 +87,12 @@ def examples() -> dict[str, bytes]:
         stored |= {f"{version}, {bits} bits": example(version, bits=bits) for bits in (8, 32)}
     stored |= {"sums": example_v4(), "exponents": example_with_exponents()}
     return {name: codec.encode_model(model, plain=True) for name, model in stored.items()}
+
+
+def write_examples(folder: str) -> None:
+    """Write the examples as files: what a fuzzer starts from."""
+    for number, content in enumerate(examples().values()):
+        (Path(folder) / f"{number}.mess").write_bytes(content)
 
 
 def _tensors(answer: bytes) -> Found:

@@ -62,7 +62,9 @@ def test_the_decoder_written_from_the_specification_agrees(files: dict[str, byte
             assert found[tensor] == (dtype, array.shape, array.tobytes()), (name, tensor)
 
 
-@pytest.mark.parametrize("flags", [["-m32", "-O2"], ["-m32", "-O2", "-mno-sse", "-std=gnu99"], ["-O3", "-march=haswell"]])
+@pytest.mark.parametrize(
+    "flags", [["-m32", "-O2"], ["-m32", "-O2", "-mno-sse", "-std=gnu99"], ["-O3", "-march=haswell"]]
+)
 def test_other_widths_of_pointers_and_registers_make_no_difference(
     files: dict[str, bytes], flags: list[str], tmp_path: Path
 ) -> None:
@@ -90,10 +92,11 @@ def test_damaged_files_are_refused_just_where_python_refuses_them(
     read = 0
     for content, found in zip(damaged, decoded(program, damaged, flags), strict=True):
         try:
-            assert found == expected(content), content.hex()
-            read += 1
-        except FormatError as error:
-            assert isinstance(found, str), f"{error}: {content.hex()}"
+            with_python = expected(content)
+        except FormatError:
+            with_python = None
+        read += with_python is not None
+        assert (None if isinstance(found, str) else found) == with_python, content.hex()
     assert 0 < read < len(damaged) / 2
 
 
@@ -171,7 +174,9 @@ def test_eps_of_every_size_gives_the_root_that_python_takes(program: Path) -> No
     assert decoded(program, [content]) == [expected(content)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8"])
+@pytest.mark.parametrize(
+    "dtype", ["float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8"]
+)
 def test_every_dtype_from_every_form_of_numbers(program: Path, dtype: str) -> None:
     """Also numbers of one dtype for a tensor of another: they are float32 in between (clause 9.4)."""
     draw = np.random.default_rng(2)
@@ -212,6 +217,8 @@ def test_it_is_a_header_for_cpp_too(tmp_path: Path) -> None:
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("there is no C++ compiler here")
-    (tmp_path / "user.cpp").write_text('#include "mess.h"\nint main() { mess_file f; return mess_open(&f, 0, 0, 0, 0, 0); }\n')
+    (tmp_path / "user.cpp").write_text(
+        '#include "mess.h"\nint main() { mess_file f; return mess_open(&f, 0, 0, 0, 0, 0); }\n'
+    )
     command = [compiler, "-Wall", "-Wextra", "-Werror", "-c", "-I", str(DECODER), "-o", str(tmp_path / "user.o")]
     subprocess.run([*command, str(tmp_path / "user.cpp")], check=True)

@@ -156,7 +156,8 @@ def follow(page: str, skipped: tuple[str, ...]) -> int:
                 exec(program, names)
         elif block.language == "c" and (compiler := shutil.which("cc")):
             Path("example.c").write_text(block.text)
-            subprocess.run([compiler, "-std=c99", "-Wall", "-fsyntax-only", "example.c"], check=True)
+            subprocess.run([compiler, "-std=c99", "-Wall", "-Werror", "-o", "example", "example.c"], check=True)
+            subprocess.run(["./example"], check=True)
         for words in block.commands() if block.language == "shell" else ():
             command = understood(words)
             if command is None or set(skipped) & {*command}:

@@ -83,7 +83,7 @@ def test_the_wheel_has_the_package_and_nothing_else(built: tuple[Path, Path]) ->
     package = ROOT / "src"
     expected = {p.relative_to(package).as_posix() for p in package.glob("mess/**/*") if p.is_file()}
     assert names == {name for name in expected if not name.endswith(".pyc")}
-    assert {"mess/py.typed", "mess/fetch/weights.json", "mess/export/decoder.h"} <= names
+    assert {"mess/py.typed", "mess/fetch/weights.json", "mess/decoder/mess.h"} <= names
     assert told["Name"] == "mess-cnn"
     assert told["Requires-Python"] == ">=3.10"
     assert {"demo", "onnx", "tensorboard", "imagenet", "dev"} <= set(told.get_all("Provides-Extra"))
@@ -110,7 +110,7 @@ def test_the_commands_work_where_only_the_wheel_is(installed: Path, tmp_path: Pa
     save_file(weights, tmp_path / "net.safetensors")
     done(installed / "mess", "compress", "net.safetensors", "-v", "v2", "-o", "net.mess", cwd=tmp_path)
     assert "resnet8" in done(installed / "mess", "inspect", "net.mess", cwd=tmp_path)
-    for name in ("net.pth", "net.h"):
+    for name in ("net.pth", "net.c", "plain.mess"):
         done(installed / "mess", "decompress", "net.mess", "-o", name, cwd=tmp_path)
     again = torch.load(tmp_path / "net.pth", weights_only=True)
     assert again.keys() == weights.keys()

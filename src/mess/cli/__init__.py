@@ -27,7 +27,7 @@ VERBS = {
     "train-all": "train every network on every dataset, one after the other",
     "test": "test a network from a checkpoint or a .mess file",
     "compress": "store a checkpoint, or any weights file, as a .mess file",
-    "decompress": "turn a .mess file into weights, an ONNX model or a C header",
+    "decompress": "turn a .mess file into weights, an ONNX model or C",
     "inspect": "show what a .mess file holds, byte for byte",
     "report": "draw files and runs as one page: curves, bytes, references, errors",
     "fetch": "fetch datasets and public weights, checked",
