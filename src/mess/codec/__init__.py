@@ -27,6 +27,7 @@ from mess.codec.numbers import NumberArray
 from mess.codec.quantize import choose_step, dequantize, quantize, quantize_numbers
 from mess.codec.reconstruct import reconstruct, references
 from mess.codec.steps import Exponents
+from mess.codec.tensors import read_tensors
 
 __all__ = [
     "BATCH_NORM_PARTS",
@@ -52,6 +53,7 @@ __all__ = [
     "quantize",
     "quantize_numbers",
     "read_model",
+    "read_tensors",
     "reconstruct",
     "references",
     "write_model",

@@ -118,10 +118,7 @@ def read_model(
         FormatError: the file breaks FORMAT.md, or is larger than allowed.
     """
     contents, sections, where = open_model(path, layout=layout)
-    if contents.decoded_bytes > max_bytes:
-        raise FormatError(
-            where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
-        )
+    check_size(contents, max_bytes, where)
     wanted = contents.needed(names) if names is not None else None
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
     previous: dict[int, PreviousTable] = {}
@@ -162,6 +159,14 @@ def open_model(
         raise FormatError(where, "a manifest", "none")
     head = sections.pop(MANIFEST)
     return read_contents(unpack_manifest(head.coder, head.content, where), layout, where), sections, where
+
+
+def check_size(contents: Contents, max_bytes: int, where: str) -> None:
+    """Refuse a file whose tensors take more memory than the caller allows (FORMAT.md 11.8)."""
+    if contents.decoded_bytes > max_bytes:
+        raise FormatError(
+            where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
+        )
 
 
 def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry | None:

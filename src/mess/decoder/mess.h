@@ -60,7 +60,8 @@ enum { MESS_FLOAT32, MESS_FLOAT16, MESS_BFLOAT16, MESS_FLOAT64, MESS_INT64, MESS
 /* flags of mess_open */
 enum {
   MESS_FAST = 1,     /* keep tables and references ready in `memory`: more of it, and several times the speed */
-  MESS_TRUSTED = 2   /* do not compare the checksums: they have been */
+  MESS_TRUSTED = 2,  /* do not compare the checksums: they have been */
+  MESS_ANY_ORDER = 4 /* tensors need not be sorted by name (mess_find looks at all), nor their names be compared */
 };
 
 /* Parts of a BatchNorm layer (clause 9.3). Part 0, all that it computes with, is its scale, then its shift. */
@@ -850,6 +851,8 @@ static mess_i_name mess_i_named(const mess_file *f, uint32_t item, uint32_t part
 
 static uint32_t mess_i_search(const mess_file *f, mess_i_name name) {
   uint32_t low = 0, high = f->count;
+  for (; f->flags & MESS_ANY_ORDER && low < high; low++)
+    if (!mess_i_compare(mess_i_named(f, low, 0), name)) return low;
   while (low < high) {
     uint32_t middle = (low + high) / 2;
     int side = mess_i_compare(mess_i_named(f, middle, 0), name);
@@ -1053,7 +1056,7 @@ static int mess_i_contents(mess_file *f, mess_i_arena *arena, uint64_t *need) {
   for (i = 0, at = mess_i_first(f, value[2]); at; at = mess_i_after(f, at), i++) {
     mess_i_item *x = &f->items[i];
     if ((error = mess_i_row(f, at, x, eps_count)) != 0) return error;
-    if (i && mess_i_compare(mess_i_named(f, i - 1, 0), mess_i_named(f, i, 0)) >= 0) return MESS_MANIFEST;
+    if (i && !(f->flags & MESS_ANY_ORDER) && mess_i_compare(mess_i_named(f, i - 1, 0), mess_i_named(f, i, 0)) >= 0) return MESS_MANIFEST;
     if (x->kind != 'T') total += (uint64_t)x->count * (x->kind == 'B' ? 16 : mess_i_width(x->dtype));
   }
   for (i = 0, at = mess_i_first(f, value[1]); at; at = mess_i_after(f, at), i++) {
@@ -1079,7 +1082,7 @@ static int mess_i_contents(mess_file *f, mess_i_arena *arena, uint64_t *need) {
       x->book = mess_i_lookup(f, mess_i_json(f, at, mess_i_string(f->text, at, f->text_size), 0), &x->part);
       if (x->book == MESS_I_END || f->items[x->book].kind == 'T' || (f->items[x->book].kind == 'B' && !x->part)) return MESS_MANIFEST;
     } else if (x->kind == 'B') {
-      for (part = 1; part < 5u + x->tracked; part++) {
+      for (part = 1; !(f->flags & MESS_ANY_ORDER) && part < 5u + x->tracked; part++) {
         uint32_t same = mess_i_search(f, mess_i_named(f, i, part));
         if (same != MESS_I_END && f->items[same].kind != 'B') return MESS_MANIFEST;
       }

@@ -1,4 +1,4 @@
-"""A network as one C99 file: the `.mess` file as an array, the decoder (mess.h), and an example that reads all of it."""
+"""A network as one C99 file: the `.mess` file as an array, the decoder (mess.h), and an example that reads it all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ int main(void) {
     mess_name(&net, n, MESS_WHOLE, name, sizeof name);
     error = mess_decode(&net, &t, out, sizeof out, scratch, sizeof scratch);
     for (i = 0; i < t.bytes; i++) hash = (hash ^ ((const uint8_t *)out)[i]) * 16777619u;
-    if (!error) printf("%s: %u numbers%s, %08x\\n", name, (unsigned)t.count, t.is_batch_norm ? ", BatchNorm" : "", (unsigned)hash);
+    if (error) break;
+    printf("%s: %u numbers%s, %08x\\n", name, (unsigned)t.count, t.is_batch_norm ? ", BatchNorm" : "", (unsigned)hash);
   }
   if (error) fprintf(stderr, "%s\\n", mess_error(error));
   return error;
@@ -51,7 +52,7 @@ def write(path: str | os.PathLike[str], output: Path) -> tuple[str, ...]:
     about += [
         "",
         "A .mess file as an array, and the decoder for it. Its numbers are decoded tensor by tensor:",
-        "  mess_open, mess_find, mess_decode below say how; compiled with -DMESS_EXAMPLE this file is a program that does.",
+        "  mess_open, mess_find, mess_decode below say how; compiled with -DMESS_EXAMPLE this is a program.",
     ]
     lines = ["/*", *(f" * {_comment(line)}".rstrip() for line in about), " */"]
     lines += [f"#define {name.upper()}_{what} {size}  /* {said} */" for what, size, said in (
