@@ -47,7 +47,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for path in ROOT.iterdir():
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, source)
-    for name in ("src", "tests", "docs", "benchmarks"):
+    for name in ("src", "tests", "docs", "benchmarks", "decoder", "examples"):
         shutil.copytree(ROOT / name, source / name, ignore=NOT_SOURCE)
     build = f"from setuptools import build_meta; build_meta.build_sdist({str(out)!r})"
     done(sys.executable, "-c", build, cwd=source)
