@@ -29,7 +29,8 @@
 #ifndef MESS_MAX_BYTES            /* tensors that take more than this, all together, are refused (clause 11.8) */
 #define MESS_MAX_BYTES 0x80000000u
 #endif
-/* To read compressed manifests, #define MESS_ZSTD_DECODE as a function (or as what mess_zstd.h defines it to be):
+/* MESS_SMALL leaves out what MESS_FAST does: a kilobyte less of code.
+ * To read compressed manifests, #define MESS_ZSTD_DECODE as a function (or as what mess_zstd.h defines it to be):
  *     size_t MESS_ZSTD_DECODE(void *out, size_t out_size, const void *frame, size_t frame_size);
  * which returns how many bytes it wrote, at most out_size; 0 is a failure. */
 
@@ -147,6 +148,11 @@ typedef float mess_i_float;
 #else
 #define MESS_I_BYTE(k, size) (k)
 #endif
+#ifdef MESS_SMALL
+#define MESS_I_IS_FAST(flags) 0
+#else
+#define MESS_I_IS_FAST(flags) ((flags) & MESS_FAST)
+#endif
 #define MESS_I_TOTAL ((uint32_t)1 << 24)
 #define MESS_I_JUMPS 512               /* parts of the 2^24 quantiles, for each of which a table says its symbol */
 #define MESS_I_JUMP_FROM 4096          /* numbers of a stream that make such a list worth its while */
@@ -185,6 +191,8 @@ static uint32_t mess_i_load(const void *p) { uint32_t x; memcpy(&x, p, 4); retur
 static void mess_i_store(void *p, uint32_t x) { memcpy(p, &x, 4); }
 static float mess_i_from_bits(uint32_t x) { float f; memcpy(&f, &x, 4); return f; }
 static uint32_t mess_i_bits(float f) { uint32_t x; memcpy(&x, &f, 4); return x; }
+static size_t mess_i_length(const char *text) { size_t n = 0; while (text[n]) n++; return n; }
+static int mess_i_is_one_of(uint32_t c, const char *all) { while (*all && (uint8_t)*all != c) all++; return *all != 0; }
 static int mess_i_finite(uint32_t bits) { return (bits >> 23 & 255) != 255; }
 static uint32_t mess_i_width(uint32_t dtype) {
   return dtype == MESS_FLOAT64 || dtype == MESS_INT64 ? 8 : dtype == MESS_FLOAT32 || dtype == MESS_INT32 ? 4
@@ -216,31 +224,20 @@ static void mess_i_sha_block(uint32_t *h, const uint8_t *p) {
     0x5b9cca4f, 0x682e6ff3, 0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7,
     0xc67178f2};
   uint32_t w[16], a = h[0], b = h[1], c = h[2], d = h[3], e = h[4], f = h[5], g = h[6], o = h[7], i, t;
-#define MESS_I_ROUND(a, b, c, d, e, f, g, o, n)                                                          \
-  t = w[(i + n) & 15] + k[i + n] + o + ((e & f) ^ (~e & g))                                              \
-      + (mess_i_turn(e, 6) ^ mess_i_turn(e, 11) ^ mess_i_turn(e, 25));                                   \
-  d += t;                                                                                                \
-  o = t + ((a & b) | (c & (a | b))) + (mess_i_turn(a, 2) ^ mess_i_turn(a, 13) ^ mess_i_turn(a, 22));
-  for (i = 0; i < 16; i++)
-    w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
-  for (i = 0; i < 64; i += 8) {
-    if (i >= 16)
-      for (t = i; t < i + 8; t++) {
-        uint32_t x = w[(t + 1) & 15], y = w[(t + 14) & 15];
-        w[t & 15] += w[(t + 9) & 15] + (mess_i_turn(x, 7) ^ mess_i_turn(x, 18) ^ x >> 3)
-                     + (mess_i_turn(y, 17) ^ mess_i_turn(y, 19) ^ y >> 10);
-      }
-    MESS_I_ROUND(a, b, c, d, e, f, g, o, 0)
-    MESS_I_ROUND(o, a, b, c, d, e, f, g, 1)
-    MESS_I_ROUND(g, o, a, b, c, d, e, f, 2)
-    MESS_I_ROUND(f, g, o, a, b, c, d, e, 3)
-    MESS_I_ROUND(e, f, g, o, a, b, c, d, 4)
-    MESS_I_ROUND(d, e, f, g, o, a, b, c, 5)
-    MESS_I_ROUND(c, d, e, f, g, o, a, b, 6)
-    MESS_I_ROUND(b, c, d, e, f, g, o, a, 7)
+  for (i = 0; i < 64; i++) {
+    if (i < 16) {
+      w[i] = (uint32_t)p[4 * i] << 24 | (uint32_t)p[4 * i + 1] << 16 | (uint32_t)p[4 * i + 2] << 8 | p[4 * i + 3];
+    } else {
+      uint32_t x = w[(i + 1) & 15], y = w[(i + 14) & 15];
+      w[i & 15] += w[(i + 9) & 15] + (mess_i_turn(x, 7) ^ mess_i_turn(x, 18) ^ x >> 3)
+                   + (mess_i_turn(y, 17) ^ mess_i_turn(y, 19) ^ y >> 10);
+    }
+    t = w[i & 15] + k[i] + o + (g ^ (e & (f ^ g))) + (mess_i_turn(e, 6) ^ mess_i_turn(e, 11) ^ mess_i_turn(e, 25));
+    o = g, g = f, f = e, e = d + t;
+    t += ((a & b) | (c & (a | b))) + (mess_i_turn(a, 2) ^ mess_i_turn(a, 13) ^ mess_i_turn(a, 22));
+    d = c, c = b, b = a, a = t;
   }
   h[0] += a, h[1] += b, h[2] += c, h[3] += d, h[4] += e, h[5] += f, h[6] += g, h[7] += o;
-#undef MESS_I_ROUND
 }
 
 /* Clause 2: whether the header's SHA-256 is the file's, its own 32 bytes taken as 0. */
@@ -368,7 +365,7 @@ static uint32_t mess_i_string(const uint8_t *t, uint32_t at, uint32_t end) {
         if (end - at < 4) return 0;
         for (i = 0; i < 4; i++, at++)
           if (!((t[at] >= '0' && t[at] <= '9') || ((t[at] | 32) >= 'a' && (t[at] | 32) <= 'f'))) return 0;
-      } else if (!c || !strchr("\"\\/bfnrt", (int)c)) {
+      } else if (!mess_i_is_one_of(c, "\"\\/bfnrt")) {
         return 0;
       }
     } else if (c >= 0x80) {            /* UTF-8 (RFC 3629) */
@@ -475,7 +472,7 @@ static mess_i_name mess_i_json(const mess_file *f, uint32_t at, uint32_t end, co
 }
 static mess_i_name mess_i_plain(const char *text) {
   mess_i_name s;
-  s.at = (const uint8_t *)text, s.end = s.at + strlen(text), s.rest = 0, s.json = 0;
+  s.at = (const uint8_t *)text, s.end = s.at + mess_i_length(text), s.rest = 0, s.json = 0;
   return s;
 }
 
@@ -582,7 +579,7 @@ static void mess_i_build(const uint8_t *bytes, uint32_t at, uint32_t end, mess_i
   sums[most] += MESS_I_TOTAL - sum;
   for (sum = 0, i = 0; i < size; i++) { uint32_t x = sums[i]; sums[i] = sum; sum += x; }
   sums[size] = sum;
-  if (size > 256) jump = 0;
+  if (size > 256 || !MESS_I_IS_FAST(MESS_FAST)) jump = 0;
   table->size = size, table->sums = sums, table->jump = jump;
   for (s = 0, i = 0; jump && i < MESS_I_JUMPS; i++) {
     uint32_t from = i * (MESS_I_TOTAL / MESS_I_JUMPS), to = from + MESS_I_TOTAL / MESS_I_JUMPS;
@@ -608,7 +605,7 @@ __attribute__((always_inline)) inline
 static uint32_t mess_i_symbol(mess_i_coder *c, const mess_i_table *t) {  /* clause 6.3 */
   uint32_t q = (uint32_t)c->x & (MESS_I_TOTAL - 1), s = 0, sum = 0, frequency = 0;
   uint64_t x;
-  if (t->jump) {
+  if (MESS_I_IS_FAST(MESS_FAST) && t->jump) {
     const uint32_t *entry = t->jump + q / (MESS_I_TOTAL / MESS_I_JUMPS) * 2;
     frequency = entry[0], s = entry[1] & 255, sum = entry[1] >> 8;
     if (!frequency) while (t->sums[s + 1] <= q) s++;
@@ -631,6 +628,17 @@ static uint32_t mess_i_symbol(mess_i_coder *c, const mess_i_table *t) {  /* clau
 enum { MESS_I_TO_INTEGER, MESS_I_TO_FLOAT, MESS_I_TO_STEPPED };
 typedef struct { uint8_t *at; uint32_t stride, width; int how; uint32_t step; uint64_t below; uint32_t *work; } mess_i_sink;
 
+/* An integer as float32, halves to even; in integers, since small machines have no such instruction. */
+static uint32_t mess_i_rounded(int64_t value) {
+  uint64_t m = value < 0 ? ~(uint64_t)value + 1 : (uint64_t)value, rest;
+  uint32_t exponent = 127 + 63, bits;
+  if (!m) return 0;
+  for (; !(m >> 63); m <<= 1) exponent--;
+  bits = (uint32_t)(m >> 40), rest = m & 0xFFFFFFFFFF;
+  if (rest > (uint64_t)1 << 39 || (rest == (uint64_t)1 << 39 && (bits & 1))) bits++;
+  return (value < 0 ? 0x80000000u : 0) + ((exponent - 1) << 23) + bits;
+}
+
 static int mess_i_put(const mess_i_sink *sink, uint32_t i, int64_t value) {
   uint8_t *p = sink->at + (size_t)i * sink->stride;
   if (sink->how == MESS_I_TO_STEPPED) {        /* clause 9.1 */
@@ -643,7 +651,7 @@ static int mess_i_put(const mess_i_sink *sink, uint32_t i, int64_t value) {
     x = x * mess_i_from_bits(sink->step);
     mess_i_store(p, mess_i_bits(x));
   } else if (sink->how == MESS_I_TO_FLOAT) {
-    mess_i_store(p, mess_i_bits((float)value));
+    mess_i_store(p, mess_i_rounded(value));
   } else if (sink->below && (uint64_t)value >= sink->below) {
     return 0;                                  /* clause 9.2: an index of no reference */
   } else if (sink->width == 1) {
@@ -851,7 +859,7 @@ static mess_i_name mess_i_named(const mess_file *f, uint32_t item, uint32_t part
 
 static uint32_t mess_i_search(const mess_file *f, mess_i_name name) {
   uint32_t low = 0, high = f->count;
-  for (; f->flags & MESS_ANY_ORDER && low < high; low++)
+  for (; MESS_I_IS_FAST(MESS_FAST) && f->flags & MESS_ANY_ORDER && low < high; low++)
     if (!mess_i_compare(mess_i_named(f, low, 0), name)) return low;
   while (low < high) {
     uint32_t middle = (low + high) / 2;
@@ -868,7 +876,7 @@ static uint32_t mess_i_lookup(const mess_file *f, mess_i_name name, uint32_t *pa
   size_t length = (size_t)(name.end - name.at);
   if (found != MESS_I_END) { *part = MESS_WHOLE; return found; }
   for (*part = 1; *part < 6; ++*part) {
-    size_t n = strlen(mess_i_parts[*part]);
+    size_t n = mess_i_length(mess_i_parts[*part]);
     mess_i_name prefix = name;
     if (length < n || memcmp(name.end - n, mess_i_parts[*part], n)) continue;
     if (length > n && name.end[-(ptrdiff_t)n - 1] != '.') continue;
@@ -988,7 +996,7 @@ static int mess_i_row(mess_file *f, uint32_t at, mess_i_item *x, uint32_t eps_co
   if (length > 1024) return MESS_MANIFEST;
   s = mess_i_json(f, cells[1] + 1, mess_i_string(f->text, cells[1] + 1, f->text_size), 0);
   while ((c = mess_i_next(&s)) != MESS_I_END && kinds < 8) kind[kinds++] = c;
-  if (!kinds || kinds > 7 || kind[0] > 127 || !strchr("PMCEBbT", (int)kind[0]) || !kind[0]) return MESS_MANIFEST;
+  if (!kinds || kinds > 7 || !mess_i_is_one_of(kind[0], "PMCEBbT")) return MESS_MANIFEST;
   x->kind = (uint8_t)kind[0];
   if ((x->kind == 'P' || x->kind == 'T') != (kinds == 1)) return MESS_MANIFEST;
   for (i = 1; i < kinds; i++) {
@@ -1107,14 +1115,14 @@ static int mess_i_contents(mess_file *f, mess_i_arena *arena, uint64_t *need) {
 
 /* Bytes that a table takes, and, with MESS_FAST, its jumps behind where one of the largest would end. */
 static uint64_t mess_i_work(const mess_file *f) {
-  return 4 * ((uint64_t)f->largest_table + 1) + (f->flags & MESS_FAST ? 8 * MESS_I_JUMPS : 0);
+  return 4 * ((uint64_t)f->largest_table + 1) + (MESS_I_IS_FAST(f->flags) ? 8 * MESS_I_JUMPS : 0);
 }
 
 /* Reads from `at`; streams decode with a table that stands at `table` before any of their own. */
 static mess_i_reader mess_i_read(const mess_file *f, uint32_t at, uint32_t end, uint32_t table) {
   mess_i_reader r;
   r.bytes = f->bytes, r.at = at, r.end = end, r.table = table, r.largest = 0, r.bad = 0;
-  r.jumps = f->flags & MESS_FAST ? f->largest_table + 1 : 0;
+  r.jumps = MESS_I_IS_FAST(f->flags) ? f->largest_table + 1 : 0;
   return r;
 }
 
@@ -1342,7 +1350,7 @@ MESS_API int mess_open(mess_file *f, const void *bytes, size_t size, void *memor
   if (!error) error = mess_i_contents(f, &arena, &need);
   if (!error) error = mess_i_streams(f);
   if (!error) error = mess_i_sums_head(f, &arena, &need);
-  if (!error && flags & MESS_FAST) error = mess_i_prepare(f, &arena, &need);
+  if (!error && MESS_I_IS_FAST(flags)) error = mess_i_prepare(f, &arena, &need);
   if (!error && f->largest_table < 1) f->largest_table = 1;
   if (need > f->need) f->need = (size_t)need;
   f->used = (size_t)need;
@@ -1401,7 +1409,27 @@ typedef struct {                 /* what lies in the scratch of a tensor */
   float *book, *floats, *refs, *coefs, *steps;
   uint8_t *units, *planes;
   uint64_t *sums;
+  int lowest;                    /* sum of exponents */
 } mess_i_plan;
+
+/* Clause 10.9: how many sums of exponents there may be, from the lowest on; 0 if the tensor has no exponents. */
+static uint32_t mess_i_exponents(const mess_file *f, const mess_i_item *x, int *lowest) {
+  const mess_i_book *b = &f->books[x->book];
+  uint32_t axes = f->axes[x->table[1]], axis, i, sizes[3];
+  const int8_t *own = axes ? f->exponents + x->stream[2] : 0;
+  int highest = 0;
+  sizes[0] = x->rows, sizes[1] = mess_i_columns(x, b), sizes[2] = b->count;
+  for (axis = 0; axis < 3; axis++) {
+    int low = 63, high = -64;
+    if (!(axes >> axis & 1)) continue;
+    for (i = 0; i < sizes[axis]; i++, own++) {
+      if (*own < low) low = *own;
+      if (*own > high) high = *own;
+    }
+    *lowest += low, highest += high;
+  }
+  return axes ? (uint32_t)(highest - *lowest + 1) : 0;
+}
 
 /* Whether indices, scales and offsets fit behind the numbers that are not written yet. */
 static int mess_i_in_place(const mess_i_item *x, const mess_i_book *b) {
@@ -1429,13 +1457,15 @@ static uint64_t mess_i_plan_of(const mess_file *f, const mess_tensor *t, mess_i_
   if (b && !b->ready) p->book = (float *)mess_i_take(&arena, 4 * (uint64_t)b->numbers, &need);
   if (x->kind == 'E') {
     uint32_t columns = mess_i_columns(x, b);
-    if (f->flags & MESS_FAST) p->planes = (uint8_t *)mess_i_take(&arena, 4 * (uint64_t)x->rows * columns * b->count, &need);
+    if (MESS_I_IS_FAST(f->flags)) p->planes = (uint8_t *)mess_i_take(&arena, 4 * (uint64_t)x->rows * columns * b->count, &need);
     else if (floats || b->count > b->unit) floats = 4 * (uint64_t)x->rows * columns * (b->count > b->unit ? b->count : b->unit);
     p->sums = (uint64_t *)mess_i_take(&arena, 8 * ((uint64_t)x->rows + columns), &need);
     p->octaves = (uint8_t *)mess_i_take(&arena, (uint64_t)x->rows + columns, &need);
     p->refs = (float *)mess_i_take(&arena, 4 * (uint64_t)b->count * ((b->unit + 3) & ~3u), &need);
     p->coefs = (float *)mess_i_take(&arena, 4 * (uint64_t)b->count, &need);
-    if (f->axes[x->table[1]]) p->steps = (float *)mess_i_take(&arena, 4 * 382, &need);
+    p->lowest = 0;
+    n = mess_i_exponents(f, x, &p->lowest);
+    if (n) p->steps = (float *)mess_i_take(&arena, 4 * n, &need);
   }
   if (b && x->kind != 'E' && !mess_i_in_place(x, b)) p->units = (uint8_t *)mess_i_take(&arena, 12 * n, &need);
   if (floats) p->floats = (float *)mess_i_take(&arena, floats, &need);
@@ -1493,7 +1523,7 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
       mess_i_table table;
       int32_t low = f->table[i].low;
       if (heads[i] == MESS_I_END) continue;
-      if (f->table[i].sums) {
+      if (MESS_I_IS_FAST(MESS_FAST) && f->table[i].sums) {
         mess_i_reader reader = mess_i_read(f, f->table[i].at, f->size, 0);
         table.sums = f->table[i].sums, table.jump = f->table[i].jump, table.size = (uint32_t)mess_i_varint(&reader, 65536);
       } else {
@@ -1570,17 +1600,17 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
   const int8_t *of_row = axes ? f->exponents + x->stream[2] : f->levels, *of_column = of_row + (axes & 1 ? x->rows : 0);
   const int8_t *of_term = of_column + (axes & 2 ? columns : 0);
   float step = mess_i_from_bits(mess_i_load(f->steps + 4 * x->table[1]));
-  int error = mess_i_sum_integers(f, x, p, columns, terms, integers, stride, apart), finite = 1;
+  int error = mess_i_sum_integers(f, x, p, columns, terms, integers, stride, apart), finite = 1, base = 0;
   if (error) return error;
   for (k = 0; k < terms; k++)
     for (u = 0; u < padded; u++)
       p->refs[(size_t)k * padded + u] = u < unit ? numbers[(size_t)(k / b->in_row) * b->row + k % b->in_row * b->stride + u] : 0;
-  for (j = 0; axes && j < 382; j++) p->steps[j] = mess_i_step(step, (int)j - 192);
+  for (j = 0, k = mess_i_exponents(f, x, &base); j < k; j++) p->steps[j] = mess_i_step(step, (int)j + p->lowest);
   for (r = 0; r < x->rows; r++) {
     for (c = 0; c < columns; c++, cell++) {
       const uint8_t *in = integers + cell * stride;
       uint8_t *out = floats + cell * 4 * unit;
-      int base = 192;
+      base = -p->lowest;
       if (axes & 1) base += of_row[r];
       if (axes & 2) base += of_column[c];
       for (k = 0; k < terms; k++) {

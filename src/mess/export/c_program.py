@@ -47,7 +47,8 @@ def write(path: str | os.PathLike[str], output: Path) -> tuple[str, ...]:
     """Write a file as C whose identifiers begin with the output's name; see `mess.export.export`."""
     stored = codec.read_model(path, layout=layout_of)
     facts = facts_of(stored.network, stored.scheme)
-    content, sizes, name = plain_bytes(stored), sizes_of(stored), identifier(output.stem)
+    content, name = plain_bytes(stored), identifier(output.stem)
+    sizes = sizes_of(stored, content)
     about = [f"{fact}: {_plain(value)}" for fact, value in facts.items()]
     about += [
         "",

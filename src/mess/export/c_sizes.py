@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mess.codec import BatchNorm, Codebook, Expanded, Matched, NumberArray, Plain, StoredModel
+from mess.codec import BatchNorm, Expanded, Matched, NumberArray, Plain, StoredModel
+from mess.codec.bits import Reader
+from mess.codec.expansion import table_sizes
+from mess.codec.info import streams_of
 from mess.codec.model import Cut
-from mess.codec.quantize import FLOATS
+from mess.codec.model_file import EXPANSIONS, REFERENCES, open_model
+from mess.codec.streams import PreviousTable, read_stream
 
 ITEM, BOOK = 56, 64  # bytes of a tensor's record and of a codebook's, where pointers take eight
 BYTES_TABLE = 256  # symbols of a table of bytes, levels or exponents, at most
-STEP_TABLE = 382 * 4  # bytes of the steps of all exponents
-LARGEST_ALPHABET = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,14 @@ class Sizes:
     output: int
 
 
-def sizes_of(stored: StoredModel) -> Sizes:
-    """Return what a program must set aside to decode a network tensor by tensor."""
-    table = _whole(4 * (_largest_table(stored) + 1))
+def sizes_of(stored: StoredModel, content: bytes) -> Sizes:
+    """Return what a program must set aside to decode a network tensor by tensor.
+
+    Args:
+        stored: what is in the file.
+        content: the file, which says everything itself.
+    """
+    streams, all_ = (_whole(4 * (symbols + 1)) for symbols in _largest_tables(content))
     expanded = [entry for entry in stored.entries.values() if isinstance(entry, Expanded)]
     terms = sum(entry.integers_RCK.shape[2] for entry in expanded)
     exponents = sum(len(own) for entry in expanded for own in entry.exponents if own is not None)
@@ -40,7 +48,7 @@ def sizes_of(stored: StoredModel) -> Sizes:
     memory += 5 * len(expanded) + terms + exponents + 40  # steps, axes, levels, each to a whole 8 bytes
     scratch = max((_scratch(stored, entry) for entry in stored.entries.values()), default=0)
     output = max((_output(entry) for entry in stored.entries.values()), default=0)
-    return Sizes(_whole(memory + table), _whole(8 + table + scratch), _whole(output))
+    return Sizes(_whole(memory + streams), _whole(8 + all_ + scratch), _whole(output))
 
 
 def _whole(size: int) -> int:
@@ -54,25 +62,34 @@ def _numbers(entry: object) -> Iterator[NumberArray]:
         yield from (entry.scale, entry.shift)
     elif isinstance(entry, Matched):
         yield from (numbers for numbers in (entry.scale_N, entry.offset_N) if numbers is not None)
-    elif isinstance(entry, Codebook) and entry.numbers is not None:
-        yield entry.numbers
 
 
-def _largest_table(stored: StoredModel) -> int:
-    """Return a bound on the symbols of any table: of bytes, or of integers as far as they differ."""
+class _Noted(PreviousTable):
+    """Notes how many symbols the largest table of a section has."""
+
     largest = BYTES_TABLE
-    for holder in (*stored.entries.values(), *stored.books):
-        rows = [n.values for n in _numbers(holder) if n.step is not None or n.dtype not in FLOATS]
-        rows += [holder.index_N] if isinstance(holder, Matched) else []
-        rows += [holder.integers_RCK] if isinstance(holder, Expanded) else []
-        for values in rows:
-            if values.size:
-                largest = max(largest, min(LARGEST_ALPHABET, int(values.max()) - int(values.min()) + 1))
-    ranges = [(int(e.integers_RCK.min()), int(e.integers_RCK.max())) for e in stored.entries.values()
-              if isinstance(e, Expanded) and e.integers_RCK.size]  # fmt: skip
-    if ranges:  # tables are shared by all layers
-        largest = max(largest, max(high for _, high in ranges) - min(low for low, _ in ranges) + 1)
-    return largest
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "table" and value is not None:
+            super().__setattr__("largest", max(self.largest, len(value.frequency_A)))
+        super().__setattr__(name, value)
+
+
+def _largest_tables(content: bytes) -> tuple[int, int]:
+    """Return how many symbols the largest table has: of all streams, and of all that is in the file."""
+    contents, sections, where = open_model(content, layout=None)
+    readers = {kind: Reader(section.content, where) for kind, section in sections.items()}
+    noted = {kind: _Noted() for kind in sections}
+    for count in contents.own_numbers:
+        if count:
+            read_stream(readers[REFERENCES], count, noted[REFERENCES], skip=True)
+    for item in contents.items:
+        for kind, count in streams_of(item, contents):
+            read_stream(readers[kind], count, noted[kind], skip=True)
+    largest = max((note.largest for note in noted.values()), default=BYTES_TABLE)
+    sums = [contents.expansion(item) for item in contents.items if item.kind == "E"]
+    of_sums = table_sizes(readers[EXPANSIONS], sections[EXPANSIONS].coder, sums) if sums else []
+    return largest, max([largest, *of_sums])
 
 
 def _scratch(stored: StoredModel, entry: object) -> int:
@@ -94,7 +111,8 @@ def _scratch(stored: StoredModel, entry: object) -> int:
     if isinstance(entry, Expanded):
         rows, columns, terms = entry.integers_RCK.shape
         total += 9 * (rows + columns) + 4 * terms * (-(-book.unit // 4) * 4) + 4 * terms
-        total += STEP_TABLE if entry.exponents.given else 0
+        ends = [(int(own.min()), int(own.max())) for own in entry.exponents if own is not None and own.size]
+        total += 4 * (sum(high - low for low, high in ends) + 1)
         if terms > book.unit:
             total += 4 * rows * columns * terms
         return total + 64
