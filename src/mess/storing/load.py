@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mess import codec, models
 from mess.class_folders import as_told
 from mess.errors import WeightsError, first_few
+from mess.graphs.network import GraphNetwork
 from mess.models.described import INPUT_FACTS, architecture_of, layout_of
 from mess.scheme.order import in_natural_order
 from mess.storing.entries import DTYPES
@@ -29,6 +30,9 @@ def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2
         WeightsError: the file holds weights of a network that is not in the zoo; `load_into` takes those.
     """
     stored = codec.read_model(path, layout=layout_of, max_bytes=max_bytes)
+    if stored.network is None and stored.graph is not None:
+        said = "the file" if isinstance(path, bytes) else os.fspath(path)
+        return GraphNetwork(stored.graph, to_tensors(stored), said).eval().to(device)
     if stored.network is None:
         where = "the file" if isinstance(path, bytes) else path
         hint = "mess.load_into(model, path) takes them"

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from mess.class_folders import compact
 from mess.errors import OptionError
+from mess.graphs.model_files import is_onnx_file
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
+from mess.storing.graph import read_graph_network
 from mess.weights_file import load_weights
 
 Source = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -32,6 +34,10 @@ def read_source(
         if key is not None:
             raise OptionError("--key", "a file of weights beside it", type(source).__name__)
         return source, architecture, dict(about or {})
+    if is_onnx_file(source):
+        if key is not None:
+            raise OptionError("--key", "a checkpoint beside it", "an ONNX model")
+        return read_graph_network(os.fspath(source)), None, dict(about or {})
     weights, found = load_weights(source, key)
     if architecture is None and (described := found.get("architecture")):
         architecture = Architecture.from_dict(described)
