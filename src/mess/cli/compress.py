@@ -68,6 +68,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--qb", "--quant-bit", dest="qb", metavar="N", type=int, default=8, help="bits, v2q (default: 8)"
     )
     KEY.add_to(parser)
+    parser.add_argument(
+        "--arch",
+        metavar="NAME",
+        help="the network that weights are of: timm:NAME or torchvision:NAME, which the file then says, or "
+        "package.module:function",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--json", action="store_true", help="for programs: what was written, on standard output")
@@ -152,28 +158,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOptions, console: Console) -> SizeReport:
     """Store one file."""
-    from mess.graphs.model_files import is_onnx_file
     from mess.models import Architecture
     from mess.nested_weights import told_of
     from mess.storing import Request, store
-    from mess.storing.graph import read_graph_network
-    from mess.storing.sources import input_facts
-    from mess.weights_file import load_weights
 
     check_output(output, overwrite=args.force, source=path)
-    weights: nn.Module | Mapping[str, torch.Tensor]
-    about: dict[str, Any]
-    if is_onnx_file(path):
-        if args.key is not None:
-            raise OptionError("--key", "a checkpoint beside it", "an ONNX model")
-        weights, about = read_graph_network(str(path)), {}
-    else:
-        weights, about = load_weights(path, args.key)
-    described = about.get("architecture")
-    given = {"mean": args.mean, "std": args.std}
-    facts = input_facts(about | {name: value for name, value in given.items() if value is not None})
+    weights, about, facts = _read(args, path)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
+    described = about.get("architecture")
     title = escape(f"storing {path.name} as {options.tag}")
     with console.status(title) as status:
         request = Request(
@@ -187,6 +180,28 @@ def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOpt
             progress=lambda *told: status.update(f"{title}: {escape(_told(told))}"),
         )
         return store(weights, output, request)
+
+
+def _read(
+    args: argparse.Namespace, path: Path
+) -> tuple[nn.Module | Mapping[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
+    """Return the weights of a file, what it says of them, and facts that the stored one is to keep."""
+    from mess.graphs.model_files import is_onnx_file
+    from mess.storing.graph import read_graph_network
+    from mess.storing.sources import filled, input_facts
+    from mess.weights_file import load_weights
+
+    given = {name: value for name, value in (("mean", args.mean), ("std", args.std)) if value is not None}
+    if is_onnx_file(path):
+        if args.key is not None or args.arch is not None:
+            raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
+        return read_graph_network(str(path)), {}, input_facts(given)
+    weights, about = load_weights(path, args.key)
+    if args.arch is None:
+        return weights, about, input_facts(about | given)
+    model, facts = filled(args.arch, weights, path)
+    about.pop("architecture", None)
+    return model, about | facts, facts | input_facts(about | facts | given)
 
 
 def weights_files(named: Sequence[Path]) -> list[Path]:

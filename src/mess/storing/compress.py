@@ -91,6 +91,7 @@ def compress(
     rest_bits: int | None = None,
     self_contained: bool = False,
     key: str | None = None,
+    arch: str | None = None,
     input_shape: tuple[int, ...] | None = None,
     architecture: Architecture | None = None,
     about: Mapping[str, Any] | None = None,
@@ -110,6 +111,8 @@ def compress(
         validation: v4 only: other inputs, with labels or without, to measure on what is lost.
         target_size: v4 only: bytes, or a size such as ``"20KB"``.
         key: where in the file of weights they are, if it has several; see `mess.nested_weights`.
+        arch: the network that a file of weights is of: ``"timm:NAME"``, ``"torchvision:NAME"`` (the file says it, and
+            `load` builds it) or ``"package.module:function"``.
         max_drop, divergence, steps, seed, bind, quant_bits, quant, pointwise, linear, scale_bits,
             offset_bits, rest_bits, self_contained: how weights are stored, see `StoreOptions`.
         input_shape: of one input of an ONNX model that leaves it open, as ``(3, 48, 320)``.
@@ -129,7 +132,7 @@ def compress(
         )  # fmt: skip
         read = Path(model_or_state_dict) if isinstance(model_or_state_dict, str | os.PathLike) else None
         check_output(Path(path), overwrite=True, source=read)
-        network, architecture, facts = read_source(model_or_state_dict, key, architecture, about)
+        network, architecture, facts = read_source(model_or_state_dict, key, architecture, about, arch)
         request = Request(
             options, calibration, validation, architecture, facts,
             overwrite=overwrite, verify=verify, input_shape=input_shape, progress=progress,
