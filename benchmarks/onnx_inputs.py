@@ -47,12 +47,15 @@ def text(width: int, height: int, levels: Levels) -> Callable[[Path, int], np.nd
     def draw(_: Path, count: int) -> np.ndarray:
         draws, made = random.Random(0), []
         for _ in range(count):
-            words = "".join(draws.choices(string.ascii_letters + string.digits + " ", k=draws.randint(4, 14)))
             dark, light = draws.randint(0, 90), draws.randint(150, 255)
             ink, paper = draws.sample([dark, light], 2)
             picture = Image.new("RGB", (width, height), (paper,) * 3)
-            font = ImageFont.load_default(size=int(height * draws.uniform(0.5, 0.8)))
-            ImageDraw.Draw(picture).text((draws.randint(2, 20), height * 0.1), words, fill=(ink,) * 3, font=font)
+            tall = min(height, 48)
+            for top in range(0, height - tall + 1, 72):
+                words = "".join(draws.choices(string.ascii_letters + string.digits + " ", k=draws.randint(4, 14)))
+                font = ImageFont.load_default(size=int(min(height, 64) * draws.uniform(0.5, 0.8)))
+                left = draws.randint(2, 20), top + tall * 0.1
+                ImageDraw.Draw(picture).text(left, words, fill=(ink,) * 3, font=font)
             made.append(np.asarray(picture, dtype=np.float32))
         noise = np.random.default_rng(0).normal(0, 8, (count, height, width, 3))
         return levels((np.stack(made) + noise).clip(0, 255).astype(np.float32))
@@ -99,7 +102,7 @@ MODELS = {
     ),
     "common.onnx": Model("ddddocr 1.6.1", "reader, CNN and LSTM", text(160, 64, grey)),
     "common_old.onnx": Model("ddddocr 1.6.1", "reader, of integers already"),
-    "ch_PP-OCRv4_det_infer.onnx": Model("rapidocr-onnxruntime 1.4.4", "text detector", pictures(320, 320, imagenet)),
+    "ch_PP-OCRv4_det_infer.onnx": Model("rapidocr-onnxruntime 1.4.4", "text detector", text(320, 320, imagenet)),
     "ch_PP-OCRv4_rec_infer.onnx": Model("rapidocr-onnxruntime 1.4.4", "text reader", text(320, 48, from_minus_one)),
     "ch_ppocr_mobile_v2.0_cls_infer.onnx": Model(
         "rapidocr-onnxruntime 1.4.4", "classifier of directions", text(192, 48, from_minus_one)

@@ -124,7 +124,10 @@ def _scores(content: bytes) -> set[str]:
     import onnx
 
     model: onnx.ModelProto = onnx.load_from_string(content)
-    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    made_by = {}
+    for node in model.graph.node:  # in order: what an Identity passes on has been made before
+        kind = made_by.get(node.input[0], "") if node.op_type == "Identity" else node.op_type
+        made_by |= dict.fromkeys(node.output, kind)
     rows = {o.name for o in model.graph.output if len(o.type.tensor_type.shape.dim) == 2}
     return {
         o.name
