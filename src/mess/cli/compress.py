@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
+from mess.cli.stages import Stages
 from mess.errors import OptionError, first_few
 from mess.files import check_output
 from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
@@ -102,8 +103,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(highlight=False)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
-    title = escape(f"storing {args.ckpt.name} as {options.tag}")
-    with console.status(title) as status:
+    with Stages(console, f"storing {args.ckpt.name} as {options.tag}") as stages:
         request = Request(
             options,
             calibration_images(args, about | facts),
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
             about=facts,
             overwrite=args.force,
             verify=not args.no_verify,
-            progress=lambda *told: status.update(f"{title}: {escape(_told(told))}"),
+            progress=stages,
         )
         report = store(weights, output, request)
     show(console, report, verified=not args.no_verify)
@@ -126,10 +126,6 @@ def calibration_images(args: argparse.Namespace, about: Mapping[str, Any]) -> Ba
         return None
     prepared: dict[str, Any] = {name: about.get(name) for name in ("mean", "std", "resize", "crop")}
     return calibration_batches(DataChoice(args.calibration, args.datapath, **prepared))
-
-
-def _told(told: tuple[object, ...]) -> str:
-    return " ".join(str(part) for part in told)
 
 
 def show(console: Console, report: SizeReport, *, verified: bool) -> None:

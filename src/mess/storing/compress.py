@@ -146,6 +146,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     found = identify(network, request.architecture)
     coded = code(found, request)
     stored = whole(found, coded, request)
+    request.progress("writing", 0, 0)
     write = write_verified if request.verify else codec.write_model
     write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
     info = codec.inspect_file(path, layout=layout_of)

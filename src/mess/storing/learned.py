@@ -20,6 +20,7 @@ from mess.scheme.learned import (
     Learned,
     LearnedLayer,
     LearnOptions,
+    StageProgress,
     basis_step,
     gather_inputs,
     give_back,
@@ -64,10 +65,10 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
         return _blind(network)
     learning = options.learning()
 
-    def rounded(inputs: Tensor, learning: LearnOptions, draft: bool) -> Coded:
-        return coded(learn(module, inputs, learning, progress=request.progress, draft=draft), network)
+    def rounded(inputs: Tensor, learning: LearnOptions, draft: bool, progress: StageProgress) -> Coded:
+        return coded(learn(module, inputs, learning, progress=progress, draft=draft), network)
 
-    search = Search(module, inputs, held_out, learning, rounded, write, options.layout)
+    search = Search(module, inputs, held_out, learning, rounded, write, options.layout, request.progress)
     if options.target_size is not None:
         return search.to_size(options.target_size - LOOK_BYTES)
     if options.max_drop is not None:
@@ -80,10 +81,10 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
     if request.calibration is None:
         images = _made_up(network, module, request)
         return images, HeldOut(images, None) if images is not None else None
-    inputs, labels = gather_inputs(request.calibration)
+    inputs, labels = gather_inputs(request.calibration, progress=request.progress)
     check_runs(module, inputs)
     if request.validation is not None:
-        return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation))
+        return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation, progress=request.progress))
     if request.options.max_drop is None:
         return inputs[:MAX_INPUTS], HeldOut(inputs, labels)
     return held_apart(inputs, labels)

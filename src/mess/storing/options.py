@@ -120,7 +120,8 @@ class Request:
         overwrite: replace an existing file, as everything in Python that saves does.
         verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
             and up to 1 s for each million bytes of file.
-        progress: told how far storing has come.
+        progress: told how far storing has come: (what is being done, done so far, in all; 0 where that is not known).
+            Searches name the round.
     """
 
     options: StoreOptions = field(default_factory=StoreOptions)

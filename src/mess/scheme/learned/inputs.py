@@ -29,7 +29,9 @@ COLOUR = 0.9  # correlation of the three colours in the pictures that synthesis 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INPUTS) -> tuple[Tensor, Tensor | None]:
+def gather_inputs(
+    calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INPUTS, *, progress: StageProgress = no_progress
+) -> tuple[Tensor, Tensor | None]:
     """Return (inputs, labels or None): the first `most` given, fewer where they are large, at least `MAX_INPUTS`.
 
     Args:
@@ -38,12 +40,12 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INP
     Raises:
         DataError: no inputs, or something that is no tensor.
     """
-    if isinstance(calibration, Tensor):
-        calibration = [calibration]
+    whole = isinstance(calibration, Tensor)
+    batches = [calibration] if isinstance(calibration, Tensor) else calibration
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
     count, limit = 0, most
-    for batch in calibration:
+    for batch in batches:
         pair = batch if isinstance(batch, tuple | list) else (batch,)
         if not pair or not isinstance(pair[0], Tensor) or not pair[0].is_floating_point():
             raise DataError("calibration", "batches of float tensors, or of (inputs, labels)", type(batch).__name__)
@@ -54,6 +56,8 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INP
         limit = min(most, max(MAX_INPUTS, SMALL_NUMBERS // max(1, pair[0][0].numel())))
         if count >= limit:
             break
+        if not whole:
+            progress("reading inputs", count, limit)
     if not count:
         raise DataError("calibration", "at least one input", "none")
     joined = torch.cat(inputs)[:limit]

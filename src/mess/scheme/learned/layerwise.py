@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mess.scheme.learned.calls import Call, Watch
 from mess.scheme.learned.layers import WeightLayer
 
-StageProgress = Callable[[str, int, int], None]  # what is being done, done so far, in all
+StageProgress = Callable[[str, int, int], None]  # what is being done, done so far, in all (0: not known)
 BATCH = 64  # inputs a pass of a small image
 BATCH_NUMBERS = 5 << 17  # input numbers a pass at most: fewer inputs where they are large
 WAITING_BYTES = 1 << 28  # that waiting passes of a network may keep; others are run anew when they are needed
@@ -29,7 +29,7 @@ KEPT_A_BYTE = (
 
 
 def no_progress(what: str, done: int, total: int) -> None:
-    """Be the `StageProgress` that nobody is told of."""
+    """Be a `StageProgress` that does nothing."""
 
 
 class _LeftError(Exception):
