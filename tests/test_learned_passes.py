@@ -217,7 +217,7 @@ def test_a_pass_that_waits_runs_nothing_twice_and_holds_what_the_network_does() 
             stops.append(going.at)
             assert going.seen is not None
             # the network holds what it hands to the layer; the batch itself is not the pass's
-            assert going.nbytes() == (0 if going.at == "0.weight" else going.seen.input.untyped_storage().nbytes())
+            assert going.nbytes == (0 if going.at == "0.weight" else going.seen.input.untyped_storage().nbytes())
             settled.add(going.at)
     assert stops == [f"{place}.weight" for place in (0, 3, 6, 9, 14)]
     assert ran.counts == plain.counts

@@ -78,8 +78,8 @@ class LayerwiseForward:
         return ForwardPass(self._model, self.batches[place], self._names, self._settled)
 
     def _keep(self, place: int, going: ForwardPass) -> None:
-        kept = sum(waiting.nbytes() for waiting in self._waiting.values())
-        if kept + going.nbytes() <= WAITING_BYTES:
+        kept = sum(waiting.nbytes for waiting in self._waiting.values())
+        if kept + going.nbytes <= WAITING_BYTES:
             self._waiting[place] = going
 
     def _anew(self, place: int, name: str) -> list[Call]:

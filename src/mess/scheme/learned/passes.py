@@ -38,12 +38,14 @@ class ForwardPass(TorchFunctionMode):
     Attributes:
         at: the layer that the pass waits before; None: it has not begun, or has ended.
         seen: the product that this layer is about to compute.
+        nbytes: of memory that the pass holds while it waits.
     """
 
     def __init__(self, model: nn.Module, batch: Tensor, names: Mapping[int, str], settled: Set[str]) -> None:
         super().__init__()
         self.at: str | None = None
         self.seen: Call | None = None
+        self.nbytes = 0
         self._model, self._batch, self._names, self._settled = model, batch, names, settled
         self._returned: list[tuple[Any, Any]] = []  # by the functions that have run, in their order
         self._place = self._known = 0
@@ -69,12 +71,6 @@ class ForwardPass(TorchFunctionMode):
         self._returned.clear()
         return False
 
-    def nbytes(self) -> int:
-        """Return the bytes of memory that the pass holds while it waits."""
-        tensors = [one.held for _, result in self._returned for one in _kept(result) if one.held is not None]
-        storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in tensors if not x.is_meta}
-        return sum(storages.values())
-
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -83,20 +79,27 @@ class ForwardPass(TorchFunctionMode):
             known, result = self._returned[place]
             if known is not func:
                 raise NotRepeatedError
-            return _mapped(result, _Kept, _Kept.let_go)
+            return result.let_go() if type(result) is _Kept else _mapped(result, _Kept, _Kept.let_go)
         kwargs = kwargs or {}
         if any(x.is_meta for x in _tensors((args, list(kwargs.values())))):
             raise NotRepeatedError
         found = product(func, args, kwargs, self._names)
         if found is not None and found[0] not in self._settled:
             self.at, self.seen = found
-            for _, result in self._returned:
-                for one in _kept(result):
-                    one.hold()
+            self._hold()
             raise StopPassError
         result = func(*args, **kwargs)
         self._returned.append((func, _mapped(result, Tensor, _Kept)))
         return result
+
+    def _hold(self) -> None:
+        """Hold what the network holds at this moment."""
+        storages = {}
+        for _, result in self._returned:
+            for one in _kept(result):
+                if (tensor := one.hold()) is not None and not tensor.is_meta:
+                    storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        self.nbytes = sum(storages.values())
 
 
 class _Kept:
@@ -109,8 +112,9 @@ class _Kept:
         self._kind = tensor.shape, tensor.dtype
         self.held: Tensor | None = None
 
-    def hold(self) -> None:
+    def hold(self) -> Tensor | None:
         self.held = self._tensor()
+        return self.held
 
     def let_go(self) -> Tensor:
         tensor, self.held = self.held, None
