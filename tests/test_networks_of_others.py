@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,44 @@ def test_a_wrapped_network_is_stored_under_plain_names(kind: str, version: str, 
     assert mess.load_into(plain(), tmp_path / "net.mess")
     if version == "v2":
         assert (tmp_path / "plain.mess").stat().st_size == (tmp_path / "net.mess").stat().st_size
+
+
+class TwoParts(nn.Module):
+    """Has one part that is compiled and stands in two places, and one that is not."""
+
+    def __init__(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__()
+        self.body = wrap(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)))
+        self.more = nn.ModuleList([self.body[0] if wrap is same else self.body._orig_mod[0], nn.Conv2d(8, 8, 3)])
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.more[1](self.body(x) + self.more[0](x)).mean((2, 3)))
+
+
+def same(module: nn.Module) -> nn.Module:
+    return module
+
+
+@pytest.mark.parametrize("options", [{"scheme": "v2"}, {**QUICK, "calibration": IMAGES}], ids=["v2", "v4"])
+def test_a_compiled_part_is_stored_under_plain_names(options: dict[str, object], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, compiled = TwoParts(same), TwoParts(partial(torch.compile, backend="eager"))
+    compiled.load_state_dict(dict(zip(compiled.state_dict(), net.state_dict().values(), strict=True)))
+    before = list(compiled.state_dict())
+    for name, given in {"plain": net, "compiled": compiled}.items():
+        mess.compress(given, tmp_path / f"{name}.mess", **options)
+        mess.compress(given.state_dict(), tmp_path / f"{name}_state.mess", "v2")
+    for kind in ("", "_state"):
+        plain_file, file = (tmp_path / f"{name}{kind}.mess" for name in ("plain", "compiled"))
+        assert file.read_bytes() == plain_file.read_bytes()
+    mess.load_into(compiled, tmp_path / "plain.mess")
+    stored = mess.load_state_dict(tmp_path / "compiled.mess")
+    now = {name.replace("_orig_mod.", ""): tensor for name, tensor in compiled.state_dict().items()}
+    assert stored.keys() == now.keys()
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in now.items())
+    assert list(compiled.state_dict()) == before
+    assert "body._orig_mod.0.weight" in before
 
 
 def test_a_wrapped_network_of_the_zoo_is_still_one(tmp_path: Path) -> None:

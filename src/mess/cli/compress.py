@@ -35,7 +35,9 @@ EXAMPLES = """Examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess compress`."""
-    parser.add_argument("ckpt", metavar="CKPT", type=Path, help="checkpoint, state dict (.pth, .th) or .safetensors")
+    parser.add_argument(
+        "ckpt", metavar="CKPT", type=Path, help="checkpoint, state dict (.pth, .th), .safetensors or .mess"
+    )
     parser.add_argument(
         "-v",
         "--version",
@@ -86,8 +88,7 @@ def run(args: argparse.Namespace) -> int:
     from mess.models import Architecture
     from mess.nested_weights import told_of
     from mess.storing import Request, store
-    from mess.storing.sources import input_facts
-    from mess.weights_file import load_weights
+    from mess.storing.sources import input_facts, read_weights
 
     check_normalisation(args.mean, args.std)
     args.target_size = parse_size(args.target_size)
@@ -96,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{options.tag}.mess")
     check_output(output, overwrite=args.force, source=args.ckpt)
-    weights, about = load_weights(args.ckpt, args.key)
+    weights, about = read_weights(args.ckpt, args.key)
     described = about.get("architecture")
     given = {"mean": args.mean, "std": args.std}
     facts = input_facts(about | {name: value for name, value in given.items() if value is not None})

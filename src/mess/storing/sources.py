@@ -9,10 +9,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from mess.class_folders import compact
+from mess.codec.container import MAGIC
 from mess.errors import OptionError
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
-from mess.weights_file import load_weights
+from mess.storing.load import read_with_description
+from mess.weights_file import load_weights, read_bytes
 
 Source = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
@@ -32,10 +34,25 @@ def read_source(
         if key is not None:
             raise OptionError("--key", "a file of weights beside it", type(source).__name__)
         return source, architecture, dict(about or {})
-    weights, found = load_weights(source, key)
+    weights, found = read_weights(source, key)
     if architecture is None and (described := found.get("architecture")):
         architecture = Architecture.from_dict(described)
     return weights, architecture, {**input_facts(found), **(about or {})}
+
+
+def read_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return weights and what their file says of them; of a `.mess` file those that it decodes to.
+
+    Raises:
+        CheckpointError: a file that is not there, damaged, or holds no weights.
+        FormatError: a damaged `.mess` file.
+        OptionError: a key beside a `.mess` file.
+    """
+    if read_bytes(path)[: len(MAGIC)] != MAGIC:
+        return load_weights(path, key)
+    if key is not None:
+        raise OptionError("--key", "a checkpoint beside it, which may hold several weights", os.fspath(path))
+    return read_with_description(path)
 
 
 def input_facts(found: Mapping[str, Any]) -> dict[str, Any]:
