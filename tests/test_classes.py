@@ -54,7 +54,7 @@ def test_numbers_come_from_train_in_every_split(in_folder: Path) -> None:
     assert test.labels_N.tolist() == [1, 1, 2, 2]
     assert test.info.class_names == ("ant", "bee", "cat")
     assert test.info.num_classes == 3
-    assert test.notes == ("own/val: no pictures of 1 of 3 classes: ant",)
+    assert test.notes == ("own/val: no images of 1 of 3 classes: ant",)
     Path("own/val/fox").mkdir()
     assert open_dataset("own", train=False).labels_N.tolist() == [1, 1, 2, 2]  # nothing is in it
     draw(Path("own/val"), "dog", 1)
@@ -75,7 +75,7 @@ def test_a_folder_of_test_pictures_alone_is_numbered_by_the_network(
         capsys.readouterr()
         assert main(["test", "other", *SMALL, "--ckpt", file]) == 0
         said = " ".join(capsys.readouterr().out.split())
-        assert said.count("no pictures of 1 of 3 classes: ant") == 1
+        assert said.count("no images of 1 of 3 classes: ant") == 1
         assert "4 images" in said
     draw(Path("other/val"), "dog", 2)
     for file in (str(trained), "n.mess"):
@@ -219,8 +219,8 @@ def test_what_is_left_out_is_said(in_folder: Path) -> None:
         (Path("own/train/ant") / name).write_bytes(b"x")
     Path("own/train/stray.png").write_bytes(Path("own/train/ant/0.png").read_bytes())
     assert open_dataset("own", train=True).notes == (
-        "own/train: left out 4 files whose endings are no pictures': .heic (2), .txt (1), no ending (1)",
-        "own/train: left out 1 pictures that lie in no class folder",
+        "own/train: left out 4 files that do not end as images do: .heic (2), .txt (1), no ending (1)",
+        "own/train: left out 1 images that lie in no class folder",
     )
 
 
@@ -235,7 +235,7 @@ def test_a_training_set_of_one_picture_and_an_empty_test_set_are_refused(
     for name in ("ant", "bee"):
         (Path("none/val") / name).mkdir(parents=True)
     assert main(["train", "none", *SMALL, "--epochs", "1"]) == 2
-    assert "none/val: expected pictures to test on, found none" in capsys.readouterr().err
+    assert "none/val: expected images to test on, found none" in capsys.readouterr().err
     assert not list(Path().glob("checkpoint/**/*.pth"))
 
 

@@ -1,4 +1,4 @@
-"""Which classes a folder of class folders has. Their numbers are those of its training pictures, in every split."""
+"""Which classes a folder of class folders has. Their numbers are those of its training images, in every split."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def split_folder(root: Path, *, train: bool) -> tuple[Path, bool]:
         if tests and not train:
             return tests[0], True
         if tests:
-            raise DataError(root / "train", "a folder of training pictures", "none")
+            raise DataError(root / "train", "a folder of training images", "none")
         return root, False
     if train:
         return root / "train", True

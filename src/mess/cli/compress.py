@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("version v4")
-    group.add_argument("--calibration", metavar="DATA", help="dataset or folder whose training pictures v4 looks at")
+    group.add_argument("--calibration", metavar="DATA", help="dataset or folder whose training images v4 looks at")
     group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
     group.add_argument(
         "--divergence",
@@ -77,7 +77,7 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
         "--max-drop",
         metavar="P",
         type=float,
-        help="points of accuracy that may be lost, as measured on pictures that nothing is learned from",
+        help="points of accuracy that may be lost, as measured on images that nothing is learned from",
     )
 
 
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def calibration_images(args: argparse.Namespace, about: Mapping[str, Any]) -> Batches | None:
-    """Return the training pictures of the dataset that was named, prepared as the network's file says, and labels."""
+    """Return the training images of the dataset that was named, prepared as the network's file says, and labels."""
     from mess.recipes import DataChoice, calibration_batches
 
     if args.calibration is None:

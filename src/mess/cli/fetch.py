@@ -109,8 +109,7 @@ def _imagenet(args: argparse.Namespace, console: Console) -> None:
                 hint = "Set HF_TOKEN" if source == "hf" else "Say where they are with --archives, or set HF_TOKEN"
                 raise DownloadError("imagenet", missing, "none", hint)
     console.print(
-        f"imagenet is in [bold]{escape(str(where))}[/]: 1,000 classes, 1,281,167 training and 50,000 validation "
-        "pictures"
+        f"imagenet is in [bold]{escape(str(where))}[/]: 1,000 classes, 1,281,167 training and 50,000 validation images"
     )
 
 

@@ -1,4 +1,4 @@
-"""Inputs to look at a network with: given ones, or pictures made up from what its BatchNorm layers remember."""
+"""Inputs to look at a network with: given ones, or images made up from what its BatchNorm layers remember."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MAX_SMALL_INPUTS = (
     5 * MAX_INPUTS
 )  # inputs that are read in all, if they are small, so that losses can be measured on the others
 SMALL_NUMBERS = MAX_SMALL_INPUTS * 3 * 32 * 32  # numbers that small inputs have in all
-SYNTHETIC = 256  # pictures that are made up at most
-SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer pictures where they are large
-SYNTHETIC_WORK = 1 << 36  # multiply-adds of a forward pass over all of them: fewer pictures for a large network
+SYNTHETIC = 256  # images that are made up at most
+SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer images where they are large
+SYNTHETIC_WORK = 1 << 36  # multiply-adds of a forward pass over all of them: fewer images for a large network
 MIN_SYNTHETIC = 16
 STEPS = 40
 RATE = 0.1
-COLOUR = 0.9  # correlation of the three colours in the pictures that synthesis starts from
+COLOUR = 0.9  # correlation of the three colours in the images that synthesis starts from
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -70,7 +70,7 @@ def gather_inputs(
 def synthetic_inputs(
     model: nn.Module, image_size: int, count: int | None = None, *, seed: int = 0, progress: StageProgress = no_progress
 ) -> Tensor:
-    """Return pictures, (count, 3, S, S), that the network finds ordinary; no data is needed.
+    """Return images, (count, 3, S, S), that match what the BatchNorm layers have stored; no data is needed.
 
     Up to 256 small ones unless `count` says otherwise; 16 of ImageNet's size, which show as many places; fewer, down to
     16, for a large network, as each takes time in proportion to it.
@@ -96,9 +96,7 @@ def synthetic_inputs(
             batch = start.clone().requires_grad_(True)
             optimizer = torch.optim.Adam([batch], lr=RATE)
             for step in range(STEPS):
-                progress(
-                    "making up pictures", STEPS * sum(len(done) for done in made) + step * len(batch), STEPS * count
-                )
+                progress("making up images", STEPS * sum(len(done) for done in made) + step * len(batch), STEPS * count)
                 misfits.clear()
                 model(batch)
                 optimizer.zero_grad()

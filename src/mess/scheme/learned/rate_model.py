@@ -2,7 +2,7 @@
 
 The coder's tables belong to contexts, not to layers: to how large an integer is expected to be after what its row, its
 column and its term have shown (FORMAT.md, clause 10). Here they are what whole rows and columns show, so that a channel
-that is nearly empty makes what is left in it dearer, and empty channels are free.
+that is nearly empty makes what is left in it more expensive, and empty channels are free.
 """
 
 from __future__ import annotations
