@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from PIL import Image
 
 import mess
 from mess.cli import VERBS, main, make_parser
-from mess.data import digits
 from mess.errors import MessError
 from test_data import write_cifar
 
@@ -121,7 +120,7 @@ def small(words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def at_home(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def at_home(in_folder: Path, few_digits: None, quick_synthesis: None) -> Path:
     """A folder with what the pages speak of: CIFAR-10, own pictures, weights, a stored network."""
     write_cifar(in_folder / "data", "cifar10", python=False)
     for number in range(8):
@@ -133,9 +132,6 @@ def at_home(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         torch.save(model.state_dict(), in_folder / name)
     mess.compress(model, in_folder / "net.mess", "v2")
     mess.compress(mess.create_model("resnet", dataset="digits", layers=8), in_folder / "digits.mess", "v2")
-    few = {train: digits.load_digits(train=train) for train in (True, False)}
-    few = {train: replace(s, images_NCHW=s.images_NCHW[::10], labels_N=s.labels_N[::10]) for train, s in few.items()}
-    monkeypatch.setattr("mess.data.open.load_digits", lambda *, train: few[train])
     return in_folder
 
 
