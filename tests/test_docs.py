@@ -109,6 +109,7 @@ def small(words: list[str]) -> list[str]:
     elif verb == "compress":
         words = [*words, "--no-verify", "--force"]
         given = {"--datapath": "data"} if "--calibration" in words else {}
+        given |= {flag: easy for flag, easy in {"--target-size": "100KB", "--max-drop": "50"}.items() if flag in words}
     elif verb == "demo":
         words = [*words, "--epochs", "1", "--retrain-epochs", "1"]
     for flag, value in given.items():

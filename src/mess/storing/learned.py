@@ -66,7 +66,12 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
     learning = options.learning()
 
     def rounded(inputs: Tensor, learning: LearnOptions, draft: bool, progress: StageProgress) -> Coded:
-        return coded(learn(module, inputs, learning, progress=progress, draft=draft), network)
+        try:
+            learned = learn(module, inputs, learning, progress=progress, draft=draft)
+        except torch.linalg.LinAlgError as error:
+            expected = "inputs in the range that the network was trained on"
+            raise OptionError("calibration", expected, "sums of products beyond float32") from error
+        return coded(learned, network)
 
     search = Search(module, inputs, held_out, learning, rounded, write, options.layout, request.progress)
     if options.target_size is not None:

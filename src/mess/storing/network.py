@@ -46,6 +46,8 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
         WeightsError: a tensor that no file can hold, or weights that are not `architecture`'s, by name.
     """
     module: nn.Module | None = None
+    if isinstance(network, torch.jit.ScriptModule):
+        network = network.state_dict()  # of programs nobody sees of what kind the layers are
     if isinstance(network, nn.Module):
         module = plain_module(network)
         weights = dict(module.state_dict())
