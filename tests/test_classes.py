@@ -247,3 +247,20 @@ def test_classes_are_the_same_however_a_system_spells_their_accents(in_folder: P
     test = open_dataset("own", train=False)
     assert test.labels_N.tolist() == [0, 1]
     assert test.notes == ()
+
+
+def test_folders_of_other_programs_are_no_classes_and_hold_no_images(in_folder: Path) -> None:
+    draw(Path("own/train"), "ant bee", 2)
+    image = Path("own/train/ant/0.png").read_bytes()
+    for name in (
+        "__MACOSX/._0.png",
+        ".ipynb_checkpoints/0.png",
+        "@eaDir/0.png",
+        "ant/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg",
+    ):
+        (Path("own/train") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("own/train") / name).write_bytes(image)
+    images = open_dataset("own", train=True)
+    assert images.info.class_names == ("ant", "bee")
+    assert len(images) == len(list(Path("own/train").glob("*[te]/*.png")))
+    assert images.notes == ()

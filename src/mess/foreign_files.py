@@ -28,6 +28,8 @@ ONNX = (
     "an ONNX model",
     "Save the weights of the network it was made from: torch.save(model.state_dict(), 'weights.pth')",
 )
+PACKED = "_packed_params"  # in names of layers that torch has quantised
+QUANTISED = "The network is quantised already: store the float one it was made of"
 FOLDER = ("an archive of other files", "Unpack it first")
 
 

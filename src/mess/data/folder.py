@@ -14,7 +14,7 @@ from typing import overload
 
 import numpy as np
 
-from mess.class_folders import class_names, digest, folders_in, same_spelling, split_folder
+from mess.class_folders import class_names, digest, folders_in, is_others, same_spelling, split_folder
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
 from mess.errors import DataError, first_few
 
@@ -170,10 +170,10 @@ def list_pictures(folder: Path) -> Listed:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_others(name))
         for name in files:
             ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
-            if name.startswith("."):
+            if is_others(name):
                 continue
             if ending in ENDINGS:
                 found.paths.append(os.path.join(where, name))  # noqa: PTH118 - a Path for each takes several times as long
