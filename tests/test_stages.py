@@ -80,7 +80,7 @@ def test_a_size_is_met_where_sizes_go_up_as_rates_fall(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "rounds"),
     [
-        ({"target_size": 4000}, ["draft 1 of up to 8", "round 1 of up to 10"]),
+        ({"target_size": 4000}, ["draft 1 of up to 8", "round 1 of up to 20"]),
         ({"max_drop": 30.0}, ["draft 1 of up to 8", "round 1 of up to 8"]),
         ({"divergence": 1.0}, ["round 1 of up to 4"]),
     ],

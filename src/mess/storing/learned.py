@@ -40,7 +40,6 @@ from mess.storing.runnable import check_runs, copy_to_run, runs
 IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "digits": 32}
 IMAGENET_SIZE = 224
 USUAL_SIZES = (224, 32)  # of images that a network of nobody's zoo may take
-LOOK_BYTES = 64  # at most, that what the network still answers takes in a file
 HALF = 60000.0  # below the largest number of half precision
 FACTS = {"version": "v4"}
 
@@ -75,7 +74,7 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
 
     search = Search(module, inputs, held_out, learning, rounded, write, options.layout, request.progress)
     if options.target_size is not None:
-        return search.to_size(options.target_size - LOOK_BYTES)
+        return search.to_size(options.target_size)
     if options.max_drop is not None:
         return search.to_drop(options.max_drop)
     return search.to_divergence(learning.divergence)

@@ -22,16 +22,22 @@ from mess.scheme.learned import LearnOptions, StageProgress, no_progress, split_
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.storing.entries import Coded
 from mess.storing.load import to_tensors
+from mess.storing.look import MAX_INPUTS as MAX_LOOKED_AT
 from mess.storing.look import FloatNetwork, Look
 
-BELOW = 0.99  # of the target size: a file lands between this and the target
-AIMED_AT = 0.995  # of the target size
+BELOW = 0.991  # of the target size: a file lands between this and the target, or 0.99 once it says what was seen of it
+AIMED_AT = 0.996  # of the target size
+USUAL_LOOK = Look(MAX_LOOKED_AT, 1.23e-05, 98.76)  # takes about as many bytes as what is seen in the end
+SPARE = 12  # bytes that it may take more
+NUDGE = 1.003  # times a rate that was tried, for another: rounding is a little different, and sizes by about a per cent
 NEAR = 0.01  # how near, in the logarithm of bytes, drafts come to the target
 DRAFT_INPUTS = 128
 DRAFT_HELD = 1024  # inputs that a draft's loss is measured on
 DRAFTS = 8  # at most, to find a rate
 FULL_RUNS = 4  # at most for a drop, once a rate is found
-SIZE_RUNS = 10  # at most for a size
+SIZE_RUNS = 20  # at most for a size: few are needed but for networks of some thousand weights, whose sizes scatter
+SCATTER = 0.06  # in the logarithm: points as near to the target as this differ by chance as well
+SEVERAL = 3  # of them tell together where the target is
 SMALLEST, LARGEST = 1e-6, 10.0  # nats
 USUAL_POWER = 2.5  # by which the divergence changes with the size, until two points say
 # Loss of accuracy is about proportional to the divergence; ResNets and a WideResNet lost two thirds of what drafts did.
@@ -134,8 +140,8 @@ class Search:
         return FloatNetwork(self.module, self.held_out.inputs)
 
     def size(self, coded: Coded) -> int:
-        """Return the bytes of the file."""
-        return len(codec.encode_model(self.write(coded), self.layout))
+        """Return the bytes of the file, once it says what was seen of it."""
+        return len(codec.encode_model(self.write(replace(coded, look=USUAL_LOOK)), self.layout)) + SPARE
 
     def to_size(self, target: int) -> Coded:
         """Find a rate on quick drafts, and change it until a whole run takes 99 to 100 % of the target.
@@ -260,18 +266,25 @@ def _next_divergence(points: list[Point], target: float, usual: float = USUAL_PO
     """Return the divergence at which the file should have `target` bytes.
 
     Logarithms are interpolated between the nearest points on both sides of the target, or extrapolated from the last
-    two; beyond all that were tried in any case, as sizes of small files go up and down.
+    two; beyond all that were tried in any case, as sizes of small files go up and down. Of several points near the
+    target the mean is taken.
     """
     above = min((p for p in points if p[1] > target), key=lambda p: p[1], default=None)
     below = max((p for p in points if p[1] <= target), key=lambda p: p[1], default=None)
     pair = [above, below] if above and below else points[-2:]
     divergence, size = min(pair, key=lambda p: abs(math.log(p[1] / target)))
-    following = divergence * (size / target) ** _power(pair, usual)
+    near = [(rate, found) for rate, found in points if abs(math.log(found / target)) < SCATTER]
+    if len(near) >= SEVERAL:
+        following = math.exp(sum(math.log(rate) + usual * math.log(found / target) for rate, found in near) / len(near))
+    else:
+        following = divergence * (size / target) ** _power(pair, usual)
     tried = [divergence for divergence, _ in points]
     if below is None and following <= max(tried):
         following = BEYOND * max(tried)
     if above is None and following >= min(tried):
         following = min(tried) / BEYOND
+    while any(math.isclose(following, rate) for rate in tried) and SMALLEST < following < LARGEST:
+        following = following * NUDGE if size > target else following / NUDGE
     return min(max(following, SMALLEST), LARGEST)
 
 
