@@ -193,7 +193,20 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "https://fonts" not in page
+    assert "https://unpkg" not in page
     assert "images/kernel.png" in page
+    if (browser := shutil.which("chromium")) is None:
+        pytest.skip("no chromium here, to search the pages as they lie on the disk")
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    found = [
+        browser,
+        *flags,
+        "--virtual-time-budget=15000",
+        "--dump-dom",
+        f"{(tmp_path / 'site/index.html').as_uri()}?q=kernel",
+    ]
+    shown = subprocess.run(found, capture_output=True, text=True, timeout=240).stdout
+    assert re.search(r"[1-9]\d* matching documents", shown)
 
 
 def test_the_checks_themselves_see_what_is_wrong() -> None:
