@@ -14,10 +14,12 @@ import mess
 from make_layouts import FILE, entries, usual
 from mess.cli import VERBS
 from mess.data.info import KNOWN
+from mess.devices.fabric import FABRIC_PRECISIONS
 from mess.layouts import CIFAR_FORM, known_layout
 from mess.models import ARCHITECTURES, architecture, layout, resolve
-from mess.names import DATASETS, FAMILIES, VERSIONS
+from mess.names import DATASETS, FAMILIES, PRECISIONS, SCHEDULES, VERSIONS
 from mess.scheme import SCHEMES
+from mess.training.schedule import SHAPES
 
 GOLDEN = Path(__file__).parent / "golden"
 WITHOUT = "import sys; sys.modules['torch'] = None; sys.modules['matplotlib'] = None; from mess.cli import main; "
@@ -52,6 +54,8 @@ def test_names_are_those_of_the_tables() -> None:
     assert tuple(KNOWN) == DATASETS
     assert tuple(sorted(ARCHITECTURES)) == FAMILIES
     assert tuple(SCHEMES) == VERSIONS
+    assert tuple(SHAPES) == SCHEDULES
+    assert tuple(FABRIC_PRECISIONS) == PRECISIONS
     assert set(architecture.CIFAR_FORM) == set(CIFAR_FORM)
 
 

@@ -26,14 +26,14 @@ class Batches:
     """One split as batches on a device.
 
     Args:
-        dataset: images in memory or pictures on disk.
+        dataset: images in memory or on disk.
         batch_size: samples of a global batch, over all processes.
         train: shuffled, cropped and mirrored by chance; else in order and unchanged.
         shuffled: in the order of `seed`, or as the dataset has them; None: as `train` says.
         seed: of order and crops.
         device: where batches go; sets in memory live there as uint8.
         rank, world_size: which slice of each global batch this process takes.
-        workers: processes that decode pictures; sets in memory need none.
+        workers: processes that decode images; sets in memory need none.
         channels_last: lay images out in NHWC order.
         smallest: images that a process has to see at once in training: 2, since BatchNorm cannot do with one, or 0
             where its statistics are those of all processes. A part that has fewer is filled up, see `epoch`.
@@ -103,7 +103,7 @@ class Batches:
         to be shown to the network, but not counted. So every sample counts once an epoch, however it is split.
 
         Raises:
-            DataError: too many pictures cannot be decoded; names them.
+            DataError: too many images cannot be decoded; names them.
         """
         fill_N = self._order(epoch)[: self.smallest]
         parts = [(own_N, fill_N[len(own_N) :]) for own_N in self.samples(epoch, first_step)]

@@ -22,7 +22,7 @@ from mess.devices.batchnorm import synchronise
 from mess.errors import DeviceError, MessError
 
 # our name of a precision -> Fabric's; the weights themselves are always kept in float32
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+FABRIC_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 GO_TIMEOUT_S = 30  # how long the first process waits for the others to leave
 MAIN = "MESS_MAIN_PROCESS"  # environment variable: the id of the process that started the others
 
@@ -48,7 +48,7 @@ class FabricDevices(Devices):
             devices=devices,
             num_nodes=nodes,
             strategy="ddp" if self._several else "auto",
-            precision=PRECISIONS[precision],  # type: ignore[arg-type]
+            precision=FABRIC_PRECISIONS[precision],  # type: ignore[arg-type]
         )
         if cuda:
             _repeat_exactly()

@@ -8,8 +8,9 @@ import torch
 
 from mess.devices import torchrun
 from mess.devices.base import Devices
-from mess.devices.fabric import PRECISIONS, FabricDevices
+from mess.devices.fabric import FabricDevices
 from mess.errors import DeviceError, OptionError, one_of
+from mess.names import PRECISIONS
 
 
 def open_devices(

@@ -74,7 +74,7 @@ def open_batches(
 
 
 def calibration_batches(choice: DataChoice, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield training pictures of a dataset, neither cropped nor mirrored, as the network takes them, and labels.
+    """Yield training images of a dataset, neither cropped nor mirrored, as the network takes them, and labels.
 
     They come in the order of the stateless permutation: in that of the files the first thousands are of one class.
     """

@@ -17,7 +17,7 @@ from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
 from mess.recipes.sources import calibration_inputs, open_teacher
-from mess.scheme.learned import Learned, LearnOptions, divergence_at, learn, resumed_start
+from mess.scheme.learned import Learned, LearnOptions, StageProgress, divergence_at, learn, resumed_start
 from mess.storing import decoded
 from mess.training.checkpoint import find
 
@@ -59,6 +59,7 @@ def rate_start(
     data: DataChoice,
     seed: int,
     resumed: Mapping[str, Any] | None,
+    progress: StageProgress,
 ) -> Learned:
     """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
 
@@ -70,7 +71,8 @@ def rate_start(
     if path is not None and path.suffix == ".mess":
         return decoded(codec.read_model(path, layout=layout_of), model)
     options = LearnOptions(divergence_at(rate.weight / FINER), seed=seed)
-    return learn(model, calibration_inputs(data), options, draft=True)
+    progress("reading images", 0, 0)
+    return learn(model, calibration_inputs(data), options, draft=True, progress=progress)
 
 
 def rate_teacher(model: nn.Module, job: Job, rate: RateChoice, resumed: Mapping[str, Any] | None) -> Teacher | None:

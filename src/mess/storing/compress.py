@@ -162,6 +162,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     stored = whole(found, coded, request)
     answers = answers_of(found, stored, request, path)
     compared = None if stored.graph is None else answers is not None
+    request.progress("writing", 0, 0)
     write = write_verified if request.verify else codec.write_model
     write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
     info = codec.inspect_file(path, layout=layout_of)

@@ -140,13 +140,13 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
 
 
 def train_step(run: Run, images_NCHW: Tensor, labels_N: Tensor, global_samples: int) -> None:
-    """Do one optimizer step; nothing in here waits for a GPU."""
+    """Do one optimizer step. In here nothing of plain training waits for a GPU; rounding (`-Q`, v2q) and v4 do."""
     options, devices, hooks, progress = run.options, run.devices, run.hooks, run.progress
     torch.manual_seed(step_seed(options.seed, progress, devices.rank))  # dropout is a function of the place, too
     set_lr(run.optimizer, lr_at(options, progress.epoch * len(run.train) + progress.step, len(run.train)))
     run.stepper.zero_grad()
     with devices.autocast():
-        logits_NC = run.forward(images_NCHW)[: len(labels_N)]  # images without a label only keep BatchNorm company
+        logits_NC = run.forward(images_NCHW)[: len(labels_N)]  # padding images: seen by BatchNorm, not in the loss
     if hooks.loss is not None:
         loss_sum = hooks.loss(logits_NC, images_NCHW[: len(labels_N)], labels_N)
     else:

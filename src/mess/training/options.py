@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mess.errors import OptionError, one_of
+from mess.names import LOGS, PRECISIONS, SCHEDULES
 from mess.training.tensorboard import check_installed
 
-SCHEDULES = ("cosine", "step", "onecycle")
-PRECISIONS = ("32", "bf16", "16")
-LOGS = ("csv", "tensorboard")
 FLAGS = {"warmup_epochs": "--warmup"}  # of options whose flag is not their name
 
 

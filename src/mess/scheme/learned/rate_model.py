@@ -2,7 +2,7 @@
 
 The coder's tables belong to contexts, not to layers: to how large an integer is expected to be after what its row, its
 column and its term have shown (FORMAT.md, clause 10). Here they are what whole rows and columns show, so that a channel
-that is nearly empty makes what is left in it dearer, and empty channels are free.
+that is nearly empty makes what is left in it more expensive, and empty channels are free.
 """
 
 from __future__ import annotations
@@ -25,13 +25,23 @@ MAX_CODE_BITS = 24  # bits of a code
 class RateModel:
     """Code lengths by context, for all layers of a network at once.
 
+    Args:
+        values: by layer, multiples of the step, (O, C, T).
+        every: steps between two looks at how large the integers are.
+
     Attributes:
         bits_XA: of the magnitudes 0 … A−1 in each context, sign included.
         places: by layer, the context of each integer, (O, C, T) uint8.
     """
 
-    def __init__(self, values: Mapping[str, Tensor]) -> None:
+    def __init__(self, values: Mapping[str, Tensor], every: int = 1) -> None:
+        self.every = every
         self.refresh(values)
+
+    def after_step(self, steps: int, values: Mapping[str, Tensor]) -> None:
+        """Look again when it is time: `steps` of training are done."""
+        if steps % self.every == 0:
+            self.refresh(values)
 
     @torch.no_grad()
     def refresh(self, values: Mapping[str, Tensor]) -> None:

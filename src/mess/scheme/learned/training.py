@@ -50,7 +50,7 @@ class RateTraining(Parametrized):
             # layers that share the weight go on sharing it: the same latent tensor, the same step
             for same in dict.fromkeys((name, first, *(n for n, to in ties.items() if to == first))):
                 self.attach(same, latent)
-        self.rate_model = RateModel(self.latents())
+        self.rate_model = RateModel(self.latents(), REFRESH)
         self.numbers = sum(values_OCT.numel() for values_OCT in self.latents().values())
 
     def latents(self) -> dict[str, Tensor]:
@@ -76,8 +76,7 @@ class RateTraining(Parametrized):
     def after_step(self) -> None:
         """Look at the code lengths again when it is time."""
         self.steps += 1
-        if self.steps % REFRESH == 0:
-            self.rate_model.refresh(self.latents())
+        self.rate_model.after_step(self.steps, self.latents())
 
     @torch.no_grad()
     def current(self, plain: nn.Module) -> Learned:
