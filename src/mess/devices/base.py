@@ -18,6 +18,7 @@ class Devices:
     device = torch.device("cpu")
     rank = 0
     world_size = 1
+    processes_here = 1  # on this machine
     job = ""  # torchrun's name of the job, the same after every restart; "" without torchrun or a name
     may_restart = False  # torchrun may end these processes and start them anew, with the same command
     restarted = False  # it has done so
@@ -39,6 +40,10 @@ class Devices:
             DeviceError: processes could not be started, or one of them died.
         """
         return function(*args)
+
+    def once(self, function: Callable[[], Result]) -> Result:
+        """Return in every process what `function()` returns in the first, the only one that calls it."""
+        return function()
 
     def setup(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Return what to call forward and `step()` on; `model` itself stays as it is, under its own names."""
@@ -75,7 +80,10 @@ class Devices:
         """Let the model's BatchNorm layers compute their statistics over all processes, in place."""
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the first one's buffers (BatchNorm statistics), as DDP does before each step."""
+        """Give every process the first one's buffers (BatchNorm statistics, indices of references).
+
+        DDP does so before each step with those that are floating-point numbers, as integers change between epochs only.
+        """
 
     def fail(self, error: Exception) -> None:
         """Raise `error`, which every process has met at the same point, once: the others leave in silence."""

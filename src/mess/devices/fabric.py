@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mess.devices import torchrun
 from mess.devices.base import Devices, Result
@@ -56,7 +57,7 @@ class FabricDevices(Devices):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
         self._launched = False
         self._control: Any = None  # the process group of `highest`
-        self.world_size = local * nodes
+        self.world_size, self.processes_here = local * nodes, local
         self.may_restart, self.restarted, self.job = torchrun.is_here(), torchrun.restarted(), torchrun.job()
 
     @property
@@ -128,8 +129,19 @@ class FabricDevices(Devices):
     def _children(self) -> list[subprocess.Popen]:
         return list(getattr(self.fabric.strategy.launcher, "procs", []))
 
+    def once(self, function: Callable[[], Result]) -> Result:
+        """Call `function` in the first process and send the others what it returned, over gloo."""
+        if not self._several:
+            return function()
+        box: list[Any] = [function() if self.is_main else None]
+        torch.distributed.broadcast_object_list(box, src=0, group=self._control)
+        return box[0]
+
     def setup(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Wrap for precision and, with several processes, for averaging gradients (DDP)."""
+        if self._several:  # indices of references and counters are alike in all processes: no step need send them
+            whole = [name for name, buffer in model.named_buffers() if not buffer.is_floating_point()]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, whole)
         forward, step = self.fabric.setup(model, optimizer)
         return forward, step
 

@@ -153,7 +153,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     facts: dict[str, Any] = {**_input_facts(choice), **({"classes": compact(names)} if names else {})}
     settings: dict[str, Any] = {"rounds": rounds, "input_facts": facts, "written": written}
     if job.scheme.rate is not None:
-        settings["start"] = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
+        settings["start"] = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed, devices)
         settings["teacher"] = rate_teacher(model, job, job.scheme.rate, resumed)
     hooks = scheme_hooks(model, job, **settings)
     kept = {DATA: data_path(choice.name), **facts, **choice.sizes, **({"classes": names} if names else {})}

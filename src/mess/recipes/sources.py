@@ -68,6 +68,7 @@ def open_batches(
         rank=devices.rank,
         world_size=devices.world_size,
         workers=choice.workers,
+        processes_here=devices.processes_here,
         channels_last=True,
         smallest=0 if sync_bn else NEEDED,
     )

@@ -121,6 +121,7 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
         return
     if progress.step == 0 and hooks.before_epoch is not None:
         hooks.before_epoch(progress.epoch, run.model)
+        run.devices.share_buffers(run.model)
     run.model.train()
     meter = _Meter(run)
     batches = run.train.epoch(progress.epoch, first_step=progress.step) if progress.step < steps else ()

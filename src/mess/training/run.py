@@ -164,12 +164,14 @@ class Run:
             with self.average.applied():
                 yield
 
-    def capture(self) -> dict[str, Any]:
-        """Return the whole state as plain tensors on the CPU, numbers and strings; every process has to call it.
+    def state(self, sums: list[float]) -> dict[str, Any]:
+        """Return the whole state as plain tensors on the CPU, numbers and strings.
+
+        Args:
+            sums: of the tally, over all processes.
 
         No generator's state is among it: each draw is a function of seed, epoch, step and process (`loop.step_seed`).
         """
-        self.tick()
         average = None
         if self.average is not None:
             with self.averaged():
@@ -191,7 +193,7 @@ class Run:
             "job": self.devices.job,
             "epoch_samples": self._epoch_samples(),
             "extra": _on_cpu(self.hooks.extra_state()),
-            "sums": self.tally.sums(),
+            "sums": sums,
             "versions": {"mess": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
             **self.hooks.facts,
             **asdict(self.progress),
@@ -206,16 +208,22 @@ class Run:
             DivergedError: the state is not worth keeping, and what was saved before is.
         """
         self.check_finite()
-        checkpoint = self.capture()
-        broken = next((n for n, t in checkpoint["state_dict"].items() if not bool(t.isfinite().all())), None)
-        if broken is not None:
-            self._diverged(self.progress.step, "finite weights", f"NaN or infinity in {broken}")
+        self._check_weights()
+        sums = self.tally.sums()
+        self.tick()
         self.steps_since_save, self._saved_at = 0, time.perf_counter()
         if not self.devices.is_main:
             return True
-        content = files.encode(checkpoint)
+        content = files.encode(self.state(sums))
         written = [self._write(name, content) for name in names]
         return all(written)
+
+    def _check_weights(self) -> None:
+        weights = self.hooks.export(self.model)
+        finite = torch.stack([tensor.isfinite().all() for tensor in weights.values()])  # one look, at all of them
+        if not bool(finite.all()):
+            broken = list(weights)[finite.tolist().index(False)]
+            self._diverged(self.progress.step, "finite weights", f"NaN or infinity in {broken}")
 
     def _write(self, name: str, content: bytes) -> bool:
         try:
@@ -232,7 +240,7 @@ class Run:
         return True
 
     def _restore(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take up `capture`'s state, on whatever devices it was taken."""
+        """Take up what `state` gave, on whatever devices it was taken."""
         files.check_same_network(checkpoint, self.architecture, "--resume")
         seen, here = checkpoint.get("epoch_samples", self._epoch_samples()), self._epoch_samples()
         if seen != here:
