@@ -19,6 +19,7 @@ class Devices:
     rank = 0
     world_size = 1
     processes_here = 1  # on this machine
+    captures = False  # a step can be recorded and replayed without Python
     job = ""  # torchrun's name of the job, the same after every restart; "" without torchrun or a name
     may_restart = False  # torchrun may end these processes and start them anew, with the same command
     restarted = False  # it has done so
@@ -52,6 +53,25 @@ class Devices:
     def autocast(self) -> AbstractContextManager:
         """Return the context in which a forward pass has the chosen precision."""
         return torch.autocast("cpu", dtype=torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def choose_kernels(self, *, deterministic: bool) -> None:
+        """Say whether a GPU has to give the same bits each time; to be called before it has anything to do."""
+
+    def apart(self) -> AbstractContextManager[object]:
+        """Return the context in which a step warms up for `record`."""
+        return nullcontext()
+
+    def waits(self) -> AbstractContextManager[list[str]]:
+        """Return a context that gives a list; within it, each operation that waits for the device is noted there."""
+        return nullcontext([])
+
+    def record(self, function: Callable[[], object]) -> Callable[[], None]:
+        """Return what does again, without Python, what `function` asks of the device; it is not done by recording.
+
+        Raises:
+            RuntimeError: `function` cannot be recorded, or raised that; nothing was done.
+        """
+        raise NotImplementedError
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss`, averaged over the processes, to the parameters' gradients."""

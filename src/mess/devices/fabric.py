@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mess.devices import torchrun
 from mess.devices.base import Devices, Result
 from mess.devices.batchnorm import synchronise
+from mess.devices.graph import Recorder, waits
 from mess.errors import DeviceError, MessError
 
 # our name of a precision -> Fabric's; the weights themselves are always kept in float32
@@ -51,8 +52,7 @@ class FabricDevices(Devices):
             strategy="ddp" if self._several else "auto",
             precision=PRECISIONS[precision],  # type: ignore[arg-type]
         )
-        if cuda:
-            _repeat_exactly()
+        self.captures, self._recorder = cuda and not self._several, Recorder()
         if nodes == 1:  # a machine's own name need not resolve; 127.0.0.1 always does
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
         self._launched = False
@@ -144,6 +144,27 @@ class FabricDevices(Devices):
             DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, whole)
         forward, step = self.fabric.setup(model, optimizer)
         return forward, step
+
+    def choose_kernels(self, *, deterministic: bool) -> None:
+        """Take kernels that repeat exactly, or measure which are the fastest (cuDNN's benchmark mode)."""
+        if self.device.type != "cuda":
+            return
+        if deterministic:
+            _repeat_exactly()
+        else:
+            torch.backends.cudnn.benchmark = True
+
+    def apart(self) -> AbstractContextManager[object]:
+        """Return the context of the stream on which `record` records."""
+        return self._recorder.apart()
+
+    def waits(self) -> AbstractContextManager[list[str]]:
+        """Note what torch's synchronisation debugging finds."""
+        return waits()
+
+    def record(self, function: Callable[[], object]) -> Callable[[], None]:
+        """Record a CUDA graph."""
+        return self._recorder.record(function)
 
     def autocast(self) -> AbstractContextManager:
         """Return Fabric's context for the chosen precision."""

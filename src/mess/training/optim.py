@@ -1,11 +1,12 @@
-"""SGD with Nesterov momentum, with weight decay only where it regularises."""
+"""SGD with Nesterov momentum, with weight decay only where it regularises; and the state of any optimizer."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mess.training.options import TrainOptions
 
@@ -23,17 +24,62 @@ def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def make_optimizer(model: nn.Module, options: TrainOptions) -> torch.optim.SGD:
-    """Return the usual optimizer of a run."""
+def make_optimizer(model: nn.Module, options: TrainOptions, captured: bool = False) -> torch.optim.SGD:
+    """Return the usual optimizer of a run, where its steps are captured the one that is a single operation."""
     return torch.optim.SGD(
         param_groups(model, options.weight_decay),
         lr=options.lr,
         momentum=options.momentum,
         nesterov=options.nesterov and options.momentum > 0,
+        fused=captured or None,
     )
+
+
+def prepare_capture(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
+    """Make the learning rates tensors, which a captured step reads anew each time."""
+    for group in optimizer.param_groups:
+        group["lr"] = torch.full((), float(group["lr"]), device=device)
+    # its steps before the capture are meant to be what they are
+    optimizer._warned_capturable_if_run_uncaptured = True
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set the learning rate of every group; a group's own ``lr_scale``, if it has one, multiplies it."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_scale", 1.0)
+        own = lr * group.get("lr_scale", 1.0)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(own)
+        else:
+            group["lr"] = own
+
+
+def plain_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return its state dict with learning rates as numbers."""
+    state = optimizer.state_dict()
+    return {**state, "param_groups": [{**group, "lr": float(group["lr"])} for group in state["param_groups"]]}
+
+
+def load_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> None:
+    """Take up what `plain_state` gave, of this kind of optimizer in whatever form; settings stay as they are here.
+
+    Raises:
+        ValueError, KeyError: the state of another optimizer.
+    """
+    own = [{k: v for k, v in group.items() if k not in ("params", "lr")} for group in optimizer.param_groups]
+    rates = [group["lr"] for group in optimizer.param_groups]
+    # the form decides where a state lives: it has to be this one's before it is loaded
+    groups = [{**group, **mine} for group, mine in zip(saved["param_groups"], own, strict=True)]
+    optimizer.load_state_dict({**saved, "param_groups": groups})
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        if isinstance(rate, Tensor):
+            group["lr"] = rate.fill_(float(group["lr"]))
+            _lay_out(optimizer, group["params"])
+
+
+def _lay_out(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
+    """Lay states out in memory as their parameters are: fused optimizers take no others."""
+    for parameter in parameters:
+        state = optimizer.state[parameter]
+        for name, tensor in state.items():
+            if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, requires_grad=False).copy_(tensor)

@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from mess.devices import Devices
 from mess.errors import CheckpointError, MessError, OptionError, OutputError
 from mess.training import checkpoint as files
+from mess.training.capture import CapturedStep
 from mess.training.ema import WeightAverage
 from mess.training.evaluation import BatchSource, Tally
 from mess.training.hooks import Hooks
 from mess.training.log import CsvLog, Reporter
-from mess.training.optim import make_optimizer
+from mess.training.optim import load_state, make_optimizer, plain_state, prepare_capture
 from mess.training.options import TrainOptions
+from mess.training.step import Step
 from mess.training.tensorboard import TensorBoardLog
 from mess.version import __version__
 
@@ -64,6 +66,7 @@ class Run:
         model: the network itself; `forward` is the same one, wrapped for the devices.
         optimizer: the optimizer itself; `stepper` the same one, wrapped.
         tally: the scores of the epoch that runs.
+        step: does one step; captured where `captures` says so.
     """
 
     def __init__(
@@ -86,7 +89,10 @@ class Run:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.sync_bn:
             devices.synchronise(self.model)
-        self.optimizer = (hooks.optimizer or make_optimizer)(self.model, options)
+        self.captures = devices.captures and not options.eager
+        self.optimizer = (hooks.optimizer or make_optimizer)(self.model, options, self.captures)
+        if self.captures:
+            prepare_capture(self.optimizer, devices.device)
         self.average = WeightAverage(self.model, options.ema) if options.ema else None
         self.tally = Tally(devices)
         self.progress = Position()
@@ -95,6 +101,9 @@ class Run:
         self._check_same_place()
         self.forward, self.stepper = devices.setup(self.model, self.optimizer)
         devices.load_scaler_state(resume_from["scaler"] if resume_from else {})
+        self.step: Step | CapturedStep = Step(self)
+        if self.captures:
+            self.step = CapturedStep(self, self.step)
         self.csv = CsvLog(folder / "log.csv", self.progress.epoch)
         self.board = self._board(begins_anew=resume_from is None)
         self.save_steps, self.save_seconds = options.saving_interval()
@@ -183,7 +192,7 @@ class Run:
             "format": files.FORMAT,
             "architecture": self.architecture,
             "state_dict": _on_cpu(self.hooks.export(self.model)),
-            "optimizer": _on_cpu(self.optimizer.state_dict()),
+            "optimizer": _on_cpu(plain_state(self.optimizer)),
             "scheduler": {"schedule": self.options.schedule, "lr": lr},
             "scaler": self.devices.scaler_state(),
             "ema": average,
@@ -245,9 +254,6 @@ class Run:
         seen, here = checkpoint.get("epoch_samples", self._epoch_samples()), self._epoch_samples()
         if seen != here:
             raise CheckpointError("--resume", f"the {seen:,} training samples of this run", f"{here:,}", OTHER_DATA)
-        own_settings = [
-            {k: v for k, v in group.items() if k not in ("params", "lr")} for group in self.optimizer.param_groups
-        ]
         if self.hooks.load_extra_state is not None:
             self.hooks.load_extra_state(checkpoint["extra"])
         try:
@@ -256,12 +262,11 @@ class Run:
                 self.hooks.load(self.model, average["state_dict"])
                 self.average.take(average["steps"], average.get("tensors"))
             self.hooks.load(self.model, checkpoint["state_dict"])
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            # settings are those of the options, in which an explicit flag wins over the checkpoint
+            load_state(self.optimizer, checkpoint["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError("--resume", "the state of this very network and recipe", reason) from error
-        for group, settings in zip(self.optimizer.param_groups, own_settings, strict=True):
-            group.update(settings)  # those of the options, in which an explicit flag wins over the checkpoint
         self.progress = Position(**{f.name: checkpoint[f.name] for f in fields(Position)})
         self.tally.take(checkpoint["sums"])
         self._fit_step_to_batch(checkpoint["options"].get("batch_size", self.options.batch_size))
