@@ -181,6 +181,61 @@ def test_a_replay_that_ends_elsewhere_is_noticed(tmp_path: Path) -> None:
     same(deaf, train(tmp_path / "again", AgainDevices(), hooks=Hooks(optimizer=make))[0])
 
 
+class ScaledOptimizer:
+    def __init__(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+        self.optimizer, self.scaler, self.skipped = optimizer, scaler, 0
+
+    def zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
+    def step(self) -> None:
+        before = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.skipped += self.scaler.get_scale() < before
+
+
+class ScaledDevices(TapeDevices):
+    """Half precision's loss scaler around float32: at first so large that steps are left out."""
+
+    def __init__(self, *, recorded: bool) -> None:
+        super().__init__("16")
+        self.recorded = recorded
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=3)
+
+    def setup(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Any:
+        self.stepper = ScaledOptimizer(optimizer, self.scaler)
+        return model, self.stepper
+
+    def backward(self, loss: Tensor) -> None:
+        self.scaler.scale(2.0**12 * loss).backward()
+
+    def waits(self) -> AbstractContextManager[list[str]]:
+        return super().waits() if self.recorded else nullcontext(["here"])
+
+    def scaler_state(self) -> dict[str, Any]:
+        return self.scaler.state_dict()
+
+    def load_scaler_state(self, state: dict[str, Any]) -> None:
+        if state:
+            self.scaler.load_state_dict(state)
+
+
+def test_a_loss_scaler_leaves_out_the_same_steps(tmp_path: Path) -> None:
+    """Its decision stays outside of what is captured, and acts on the gradients that were."""
+    options, ends = replace(OPTIONS, precision="16", lr=0.05 / 2**12), []
+    for recorded in (True, False):
+        devices = ScaledDevices(recorded=recorded)
+        end, told = train(tmp_path / str(recorded), devices, options)
+        ends.append((end, devices.stepper.skipped))
+        assert [len(told.warnings), devices.replays] == ([0, 13] if recorded else [1, 0])
+    (captured, skipped), (eager, eagerly_skipped) = ends
+    same(captured, eager)
+    assert captured["scaler"] == eager["scaler"]
+    assert 3 < eagerly_skipped < 15
+    assert skipped in (eagerly_skipped, eagerly_skipped + 2)  # the two that are compared may be left out, too
+
+
 CHOICES = {
     "-N -v v2 --pl": SchemeChoice(store=StoreOptions("v2"), pearson=1.0),
     "-N -v v3": SchemeChoice(store=StoreOptions("v3")),
@@ -246,7 +301,10 @@ def test_nothing_in_and_around_a_step_waits_for_a_gpu(
     assert devices.replays == 3
 
 
-@pytest.mark.parametrize("arch", FAMILIES)
+SLOW = ("resnext", "shufflenet", "mobilenetv2")  # to run; the others have their kinds of layers
+
+
+@pytest.mark.parametrize("arch", [pytest.param(f, marks=[pytest.mark.slow] * (f in SLOW)) for f in FAMILIES])
 def test_a_step_of_every_family_is_captured(tmp_path: Path, arch: str) -> None:
     layers = {"resnet": 8, "resnext": 29, "wideresnet": 10}
     sizes = {"layers": layers[arch]} if arch in layers else {}

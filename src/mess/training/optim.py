@@ -36,9 +36,10 @@ def make_optimizer(model: nn.Module, options: TrainOptions, captured: bool = Fal
 
 
 def prepare_capture(optimizer: torch.optim.Optimizer, device: torch.device) -> None:
-    """Make the learning rates tensors, which a captured step reads anew each time."""
+    """Make the learning rates tensors, which a captured step reads anew each time, and the state what it needs."""
     for group in optimizer.param_groups:
         group["lr"] = torch.full((), float(group["lr"]), device=device)
+        _lay_out(optimizer, group)
     # its steps before the capture are meant to be what they are
     optimizer._warned_capturable_if_run_uncaptured = True
 
@@ -73,13 +74,19 @@ def load_state(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any]) -> No
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         if isinstance(rate, Tensor):
             group["lr"] = rate.fill_(float(group["lr"]))
-            _lay_out(optimizer, group["params"])
+            _lay_out(optimizer, group)
 
 
-def _lay_out(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
-    """Lay states out in memory as their parameters are: fused optimizers take no others."""
-    for parameter in parameters:
+def _lay_out(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> None:
+    """Lay states out in memory as their parameters are: fused optimizers take no others.
+
+    Momentum starts at 0, which makes the first step what it is without. torch's fused SGD would make room for it in the
+    first step, and where fp16's scaler leaves that step out, leave in it whatever was there.
+    """
+    for parameter in group["params"]:
         state = optimizer.state[parameter]
+        if group.get("momentum") and state.get("momentum_buffer") is None:
+            state["momentum_buffer"] = torch.zeros_like(parameter, requires_grad=False)
         for name, tensor in state.items():
             if isinstance(tensor, Tensor) and tensor.shape == parameter.shape:
                 state[name] = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
