@@ -6,7 +6,8 @@
 In this order, so that what matters most is there when time runs out: `tests/test_cuda.py`; for each network, images a
 second of a plain PyTorch loop (DataLoader over PIL images, float32), of a step captured by hand on images that are
 there (the floor), of `mess train`, and of `mess train --eager`; what the schemes cost; how long a command takes to its
-first step; ResNet-20 from nothing to the accuracy of public weights, where CIFAR-10 is there. Ratios are of one run on one card.
+first step; ResNet-20 from nothing to the accuracy of public weights, where CIFAR-10 is there. Ratios are of one run on
+one card.
 Writes docs/results/gpu.json and gpu.md after each part; parts that found no time say so.
 """
 

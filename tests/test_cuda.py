@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mess import models
 from mess.data import Batches, DatasetInfo, ImageSet
-from mess.devices import Devices, FabricDevices, open_devices
+from mess.devices import Devices, OneGpu, open_devices
 from mess.names import FAMILIES
 from mess.scheme.matched.matching import match
 from mess.training import Hooks, TrainOptions, evaluate, fit
@@ -201,9 +201,10 @@ def test_the_same_references_are_chosen() -> None:
 
 def test_one_gpu_is_opened_as_asked() -> None:
     devices = open_devices(True, [0], precision="bf16")
-    assert isinstance(devices, FabricDevices)
+    assert isinstance(devices, OneGpu)
     assert devices.captures
-    assert devices.device.type == "cuda"
+    assert devices.device == torch.device("cuda", 0)
+    assert str(devices).endswith(", bf16")
 
 
 def test_ctrl_c_is_heard_between_two_replays(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from mess.devices import torchrun
 from mess.devices.base import Devices, Result
 from mess.devices.batchnorm import synchronise
-from mess.devices.graph import Recorder, waits
+from mess.devices.gpu import choose_kernels
 from mess.errors import DeviceError, MessError
 
 # our name of a precision -> Fabric's; the weights themselves are always kept in float32
@@ -52,7 +52,6 @@ class FabricDevices(Devices):
             strategy="ddp" if self._several else "auto",
             precision=PRECISIONS[precision],  # type: ignore[arg-type]
         )
-        self.captures, self._recorder = cuda and not self._several, Recorder()
         if nodes == 1:  # a machine's own name need not resolve; 127.0.0.1 always does
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
         self._launched = False
@@ -146,25 +145,9 @@ class FabricDevices(Devices):
         return forward, step
 
     def choose_kernels(self, *, deterministic: bool) -> None:
-        """Take kernels that repeat exactly, or measure which are the fastest (cuDNN's benchmark mode)."""
-        if self.device.type != "cuda":
-            return
-        if deterministic:
-            _repeat_exactly()
-        else:
-            torch.backends.cudnn.benchmark = True
-
-    def apart(self) -> AbstractContextManager[object]:
-        """Return the context of the stream on which `record` records."""
-        return self._recorder.apart()
-
-    def waits(self) -> AbstractContextManager[list[str]]:
-        """Note what torch's synchronisation debugging finds."""
-        return waits()
-
-    def record(self, function: Callable[[], object]) -> Callable[[], None]:
-        """Record a CUDA graph."""
-        return self._recorder.record(function)
+        """Choose on GPUs; a CPU's repeat exactly."""
+        if self.device.type == "cuda":
+            choose_kernels(deterministic=deterministic)
 
     def autocast(self) -> AbstractContextManager:
         """Return Fabric's context for the chosen precision."""
@@ -255,15 +238,6 @@ def _peer_is_gone(error: RuntimeError) -> bool:
     """Return whether a collective failed because another process left (gloo and NCCL say so only in words)."""
     text = str(error).lower()
     return any(word in text for word in ("connection closed", "connection reset", "gloo", "nccl", "broken pipe"))
-
-
-def _repeat_exactly() -> None:
-    """Make the same set-up give bitwise the same run on GPUs, at some cost of speed."""
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS asks for it
-    torch.use_deterministic_algorithms(True, warn_only=True)  # the gradient of a reference is a sum over its users
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _leave_with(main: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,9 +25,28 @@ def param_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
+class Sgd(torch.optim.SGD):
+    """torch's SGD, without its question to torch's compiler, whose import takes as long as that of torch itself."""
+
+    def __init__(self, groups: list[dict[str, Any]], **settings: Any) -> None:
+        for name in ("add_param_group", "load_state_dict", "state_dict", "zero_grad"):
+            plain = inspect.unwrap(getattr(torch.optim.Optimizer, name))
+            if "__dynamo_disable" not in vars(plain):  # where `torch._disable_dynamo` looks before it imports
+                vars(plain)["__dynamo_disable"] = plain
+        super().__init__(groups, **settings)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Do a step."""
+        PLAIN_STEP(self, closure)
+
+
+PLAIN_STEP = inspect.unwrap(torch.optim.SGD.step)
+
+
 def make_optimizer(model: nn.Module, options: TrainOptions, captured: bool = False) -> torch.optim.SGD:
     """Return the usual optimizer of a run, where its steps are captured the one that is a single operation."""
-    return torch.optim.SGD(
+    return Sgd(
         param_groups(model, options.weight_decay),
         lr=options.lr,
         momentum=options.momentum,
