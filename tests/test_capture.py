@@ -25,9 +25,10 @@ from mess.recipes.teacher import Teacher
 from mess.scheme.learned import LearnOptions, learn
 from mess.scheme.learned import training as rate_training
 from mess.storing import StoreOptions
-from mess.training import Hooks, Reporter, TrainOptions, fit
+from mess.training import Hooks, Reporter, TrainOptions, fit, loop
 from mess.training import checkpoint as files
 from mess.training.capture import WARM_UP, CapturedStep
+from mess.training.run import Run
 from tape import AgainDevices, NoWaits, Tape, TapeDevices
 from training_fakes import FakeBatches, digest, tiny
 
@@ -283,8 +284,6 @@ def test_steps_through_a_scheme_are_captured(tmp_path: Path, way: str, monkeypat
 def test_nothing_in_and_around_a_step_waits_for_a_gpu(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mess.training import loop
-
     plain = loop.train_step
 
     def watched(*args: Any) -> None:
@@ -299,6 +298,30 @@ def test_nothing_in_and_around_a_step_waits_for_a_gpu(
     devices = AgainDevices()
     train(tmp_path, devices, options, model=model, hooks=hooks, samples=48)
     assert devices.replays == 3
+
+
+class ElsewhereDevices(Devices):
+    """Not the CPU: tensors without numbers, which refuse those that are left on it, and being looked at."""
+
+    device = torch.device("meta")
+
+
+@pytest.mark.parametrize("way", [None, *CHOICES])
+def test_all_that_a_step_needs_moves_to_the_device(
+    tmp_path: Path, way: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_training, "REFRESH", 2)
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which does not know this device
+    options = replace(OPTIONS, lr=0.01, ema=0.0 if way else 0.9)
+    model, hooks = (tiny(), Hooks()) if way is None else through(CHOICES[way], options)
+    data = (FakeBatches(40, 8), FakeBatches(17, 8, train=False))
+    run = Run(model, data, options, ElsewhereDevices(), hooks, tmp_path, Reporter(), None)
+    run.model.train()
+    for _ in range(3):
+        images_NCHW = torch.empty(8, 3, 8, 8, device="meta")
+        loop.train_step(run, images_NCHW, torch.empty(8, dtype=torch.int64, device="meta"), 8)
+        run.progress.step += 1
+    assert all(parameter.grad is None or parameter.grad.is_meta for parameter in run.model.parameters())
 
 
 SLOW = ("resnext", "shufflenet", "mobilenetv2")  # to run; the others have their kinds of layers
