@@ -24,7 +24,10 @@ from mess.training import checkpoint as files
 from test_capture import CHOICES, Told, same, stopping, through
 from training_fakes import tiny
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that torch can use"),
+    pytest.mark.filterwarnings("ignore:.*does not have a deterministic implementation"),
+]
 
 OPTIONS = TrainOptions(epochs=3, batch_size=16, lr=0.02, print_freq=2, save_epoch=2, deterministic=True)
 INFO = DatasetInfo("squares", 3, (0.5,) * 3, (0.25,) * 3, 16, padding=2)

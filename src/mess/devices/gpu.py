@@ -92,11 +92,9 @@ class _Scaled:
 
 def choose_kernels(*, deterministic: bool) -> None:
     """Take kernels that give bitwise the same run on the same set-up, or measure which are the fastest."""
-    if not deterministic:
-        torch.backends.cudnn.benchmark = True
-        return
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS asks for it
-    torch.use_deterministic_algorithms(True, warn_only=True)  # the gradient of a reference is a sum over its users
+    torch.backends.cudnn.benchmark = not deterministic
+    torch.backends.cudnn.deterministic = deterministic
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)  # a reference's gradient is a sum over its users
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS asks for it
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
