@@ -170,10 +170,29 @@ def sections_of(content: bytes) -> dict[int, tuple[int, bytes]]:
     return found
 
 
-def expansions(read: Bytes, sizes: list[tuple[int, int, int]]) -> list[tuple[np.ndarray, np.float32]]:
-    """Clause 10: the integers (R, C, K) and the step of each tensor."""
-    steps = floats(stream(read, len(sizes)))
+def expansions(read: Bytes, coder: int, sizes: list[tuple[int, int, int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Clause 10: the integers and the steps of each tensor, (R, C, K) both."""
+    steps = [
+        np.full(size, step, np.float32) for size, step in zip(sizes, floats(stream(read, len(sizes))), strict=True)
+    ]
     read.table = None
+    if coder == 2:  # 10.9
+        axes = integers(read, len(sizes))
+        read.table = None
+        counts = [
+            n if mask >> axis & 1 else 0 for mask, size in zip(axes, sizes, strict=True) for axis, n in enumerate(size)
+        ]
+        numbers = iter(integers(read, sum(counts)))
+        exponents = [[next(numbers) for _ in range(count)] or [0] for count in counts]
+        quarters = [
+            struct.unpack("<f", struct.pack("<I", bits))[0] for bits in (0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD)
+        ]
+        for n, step in enumerate(steps):
+            for r, c, k in np.ndindex(step.shape):
+                own = exponents[3 * n : 3 * n + 3]
+                i, m = divmod(sum(e[at if len(e) > 1 else 0] for e, at in zip(own, (r, c, k), strict=True)), 4)
+                step[r, c, k] = np.float32(step[r, c, k]) * np.float32(quarters[m]) * np.float32(2.0**i)
+        read.table = None
     changes = iter(integers(read, sum(k for _, _, k in sizes)))
     last: dict[int, list[int]] = {}
     levels = []
@@ -259,11 +278,11 @@ def decode(content: bytes) -> dict[str, tuple[np.ndarray, str]]:
         sizes.append((shape[0], math.prod(shape[1:]) // refs.shape[1], len(refs)))
     found: dict[str, tuple[np.ndarray, str]] = {}
     for (name, book, (shape, dtype)), (q, step) in zip(
-        summed, expansions(read[8], sizes) if summed else [], strict=True
+        summed, expansions(read[8], sections[8][0], sizes) if summed else [], strict=True
     ):
         t = np.zeros((*q.shape[:2], references(book).shape[1]), np.float32)
         for k, reference in enumerate(references(book)):
-            t = t + (q[:, :, k].astype(np.float32) * np.float32(step))[:, :, None] * reference
+            t = t + (q[:, :, k].astype(np.float32) * step[:, :, k])[:, :, None] * reference
         found[name] = (rounded(t.reshape(shape), DTYPES[dtype]), DTYPES[dtype])
     for place, (name, kind, *rest) in enumerate(rows):
         if kind == "P":

@@ -10,14 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import independent_decoder
 from mess import codec
-from mess.codec import contexts, expansion
+from mess.codec import contexts, expansion, steps
 from mess.codec.bits import Reader
 from mess.codec.grouped import LaneDecoder, Tables, encode_groups
 from mess.codec.tables import best_table
 from mess.errors import FormatError, WeightsError
 
 GOLDEN = "5752bfc4b55e127aee165e1ac1b33073b0c27546d0f8c3f9b76dc1a286aa1f73"
+
+
+def exponents_of(shape: tuple[int, int, int], axes: int = 7, seed: int = 0) -> codec.Exponents:
+    """Exponents of some axes, as bits, within what a file may say."""
+    draw = np.random.default_rng(seed)
+    parts = [draw.integers(-9, 10, count) for count in shape]
+    return codec.Exponents(*(part if axes >> axis & 1 and all(shape) else None for axis, part in enumerate(parts)))
 
 
 def integers_of(shape: tuple[int, int, int], scale: float = 1.0, seed: int = 0) -> np.ndarray:
@@ -27,9 +35,10 @@ def integers_of(shape: tuple[int, int, int], scale: float = 1.0, seed: int = 0) 
     return np.rint(draw.laplace(size=shape) * size * scale / (1 + np.arange(shape[2]))).astype(np.int32)
 
 
-def read(content: bytes, sizes: list[tuple[int, int, int]]) -> list[expansion.Integers]:
+def read(coded: tuple[int, bytes], sizes: list[tuple[int, int, int]]) -> list[expansion.Integers]:
+    coder, content = coded
     reader = Reader(content, "test")
-    layers = expansion.read_expansions(reader, sizes)
+    layers = expansion.read_expansions(reader, coder, sizes)
     reader.finish()
     return [layers[place] for place in range(len(sizes))]
 
@@ -39,13 +48,19 @@ def read(content: bytes, sizes: list[tuple[int, int, int]]) -> list[expansion.In
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 7), st.sampled_from([1, 4, 9])), min_size=1, max_size=4),
     st.sampled_from([0.0, 0.3, 2.0, 300.0]),
     st.integers(0, 99),
+    st.lists(st.integers(0, 7), min_size=4, max_size=4),
 )
-def test_what_is_written_is_read(sizes: list[tuple[int, int, int]], scale: float, seed: int) -> None:
-    layers = [expansion.Integers(integers_of(s, scale, seed + i), 0.25 + i) for i, s in enumerate(sizes)]
+def test_what_is_written_is_read(sizes: list[tuple[int, int, int]], scale: float, seed: int, axes: list[int]) -> None:
+    layers = [
+        expansion.Integers(integers_of(s, scale, seed + i), 0.25 + i, exponents_of(s, axes[i], seed))
+        for i, s in enumerate(sizes)
+    ]
     found = read(expansion.write_expansions(layers), sizes)
     for before, after in zip(layers, found, strict=True):
         np.testing.assert_array_equal(before.values_RCT, after.values_RCT)
         assert before.step == after.step
+        for own_N, found_N in zip(before.exponents, after.exponents, strict=True):
+            np.testing.assert_array_equal(own_N, found_N)
 
 
 def test_numpy_reads_what_constriction_writes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,15 +74,15 @@ def test_numpy_reads_what_constriction_writes(monkeypatch: pytest.MonkeyPatch) -
 def test_golden_bytes() -> None:
     rows, columns, terms = np.ogrid[:6, :5, :9]
     values = ((rows * 7 + columns * 3 + terms * 5) % 11 - 5) // (1 + terms // 2)
-    content = expansion.write_expansions([expansion.Integers(values.astype(np.int32), 0.125)])
+    _, content = expansion.write_expansions([expansion.Integers(values.astype(np.int32), 0.125)])
     assert hashlib.sha256(content).hexdigest() == GOLDEN
 
 
 def test_contexts_save_bytes_where_channels_differ() -> None:
     values = integers_of((64, 64, 9), 0.7)
     flat = np.random.default_rng(1).permutation(values.ravel()).reshape(values.shape)
-    size = len(expansion.write_expansions([expansion.Integers(values, 1.0)]))
-    assert size < 0.9 * len(expansion.write_expansions([expansion.Integers(flat, 1.0)]))
+    size = len(expansion.write_expansions([expansion.Integers(values, 1.0)])[1])
+    assert size < 0.9 * len(expansion.write_expansions([expansion.Integers(flat, 1.0)])[1])
 
 
 def test_edges_are_quarter_octaves() -> None:
@@ -130,9 +145,9 @@ def test_groups_with_their_own_tables() -> None:
 def test_layers_are_decoded_alone_or_side_by_side_to_the_same() -> None:
     sizes = [(8, 6, 9), (5, 7, 1), (8, 6, 9), (3, 0, 9), (8, 6, 4), (8, 6, 9)]
     layers = [expansion.Integers(integers_of(size, 1.5, seed), 0.5) for seed, size in enumerate(sizes)]
-    content = expansion.write_expansions(layers)
+    coder, content = expansion.write_expansions(layers)
     for wanted in ([0], [5], [4, 1], [3], [], range(6)):
-        found = expansion.read_expansions(Reader(content, "test"), sizes, wanted)
+        found = expansion.read_expansions(Reader(content, "test"), coder, sizes, wanted)
         assert sorted(found) == sorted(wanted)
         for place, layer in found.items():
             np.testing.assert_array_equal(layer.values_RCT, layers[place].values_RCT)
@@ -142,32 +157,60 @@ def test_bytes_by_layer_are_known_without_decoding_and_add_up(monkeypatch: pytes
     sizes = [(16, 16, 9), (4, 4, 9), (16, 16, 9), (0, 4, 9)]
     scales = [2.0, 2.0, 0.1, 1.0]
     layers = [expansion.Integers(integers_of(size, scale), 0.5) for size, scale in zip(sizes, scales, strict=True)]
-    content = expansion.write_expansions(layers)
+    coder, content = expansion.write_expansions(layers)
     monkeypatch.setattr(expansion, "_decode", None)
     reader = Reader(content, "test")
-    shares = expansion.expansion_shares(reader, sizes)
+    shares = expansion.expansion_shares(reader, coder, sizes)
     reader.finish()
     assert sum(shares) == len(content)
     assert shares[0] > shares[2] > shares[1] > shares[3] >= 0
 
 
-def test_every_flipped_byte_is_refused_or_decodes_to_numbers() -> None:
+@pytest.mark.parametrize("axes", [0, 2, 7])
+def test_every_flipped_byte_is_refused_or_decodes_to_numbers(axes: int) -> None:
     values = integers_of((6, 5, 9))
-    content = expansion.write_expansions([expansion.Integers(values, 0.5)])
+    coder, content = expansion.write_expansions([expansion.Integers(values, 0.5, exponents_of((6, 5, 9), axes))])
+    assert coder == 1 + (axes > 0)
     for place in range(len(content)):
         broken = bytearray(content)
         broken[place] ^= 0x55
         try:
-            layers = read(bytes(broken), [(6, 5, 9)])
+            layers = read((coder, bytes(broken)), [(6, 5, 9)])
         except FormatError:
             continue
         assert layers[0].values_RCT.shape == values.shape
+        assert (steps.steps_of(layers[0].step, layers[0].exponents) > 0).all()
     for end in range(len(content)):
         with pytest.raises(FormatError):
-            read(content[:end], [(6, 5, 9)])
+            read((coder, content[:end]), [(6, 5, 9)])
 
 
-def model_of(values: np.ndarray) -> codec.StoredModel:
+def test_steps_are_quarter_octaves() -> None:
+    exponents = codec.Exponents(np.array([-64, 0, 63]), np.array([1, 2]), None)
+    found = steps.steps_of(0.3, exponents)
+    assert found.shape == (3, 2, 1)
+    np.testing.assert_allclose(
+        found[..., 0], np.float32(0.3) * 2.0 ** (np.array([[-63, -62], [1, 2], [64, 65]]) / 4), rtol=2e-7
+    )
+    assert steps.steps_of(0.3, steps.NO_EXPONENTS).tolist() == [[[np.float32(0.3)]]]
+
+
+@pytest.mark.parametrize("step", [1e-38, 3e38])
+def test_steps_that_float32_cannot_hold_are_refused(step: float) -> None:
+    exponents = codec.Exponents(None, np.array([-8, 0, 9]), None)
+    coded = expansion.write_expansions([expansion.Integers(integers_of((2, 3, 1)), step, exponents)])
+    with pytest.raises(FormatError, match="steps that float32 can hold"):
+        read(coded, [(2, 3, 1)])
+
+
+def test_exponents_of_a_tensor_without_integers_are_refused() -> None:
+    exponents = codec.Exponents(np.array([1, 2]), None, None)
+    coded = expansion.write_expansions([expansion.Integers(integers_of((2, 0, 1)), 1.0, exponents)])
+    with pytest.raises(FormatError, match="no exponents of a tensor without integers"):
+        read(coded, [(2, 0, 1)])
+
+
+def model_of(values: np.ndarray, exponents: codec.Exponents = steps.NO_EXPONENTS) -> codec.StoredModel:
     draw = np.random.default_rng(3)
     references = codec.NumberArray(draw.integers(-500, 500, 81).astype(np.int32), "int32", 0.001)
     rows, columns, _ = values.shape
@@ -176,15 +219,17 @@ def model_of(values: np.ndarray) -> codec.StoredModel:
         {"version": "v4"},
         [codec.Codebook(None, 9, 9, False, references)],
         {
-            "conv.weight": codec.Expanded((rows, columns, 3, 3), "float32", 0, values, 0.125),
+            "conv.weight": codec.Expanded((rows, columns, 3, 3), "float32", 0, values, 0.125, exponents),
             "fc.bias": codec.Plain((3,), "float32", codec.NumberArray(np.arange(3, dtype=np.float32), "float32")),
         },
     )
 
 
-def test_a_whole_file(tmp_path) -> None:
+@pytest.mark.parametrize("axes", [0, 1, 2, 4, 7])
+def test_a_whole_file(tmp_path, axes: int) -> None:
     values = integers_of((7, 5, 9), 2.0)
-    stored = model_of(values)
+    exponents = exponents_of((7, 5, 9), axes)
+    stored = model_of(values, exponents)
     path = tmp_path / "net.mess"
     size = codec.write_model(path, stored)
     found = codec.read_model(path)
@@ -192,9 +237,13 @@ def test_a_whole_file(tmp_path) -> None:
     assert codec.encode_model(found) == path.read_bytes()
     weight, dtype = codec.reconstruct(found)["conv.weight"]
     refs = stored.books[0].numbers.floats().reshape(9, 9).astype(np.float64)
-    np.testing.assert_allclose(weight.reshape(7, 5, 9), values * 0.125 @ refs, rtol=1e-5, atol=1e-6)
+    scaled = values * steps.steps_of(0.125, exponents).astype(np.float64)
+    np.testing.assert_allclose(weight.reshape(7, 5, 9), scaled @ refs, rtol=1e-5, atol=1e-5)
     assert dtype == "float32"
+    slowly, _ = independent_decoder.decode(path.read_bytes())["conv.weight"]
+    assert slowly.tobytes() == weight.tobytes()
     info = codec.inspect_file(path)
+    assert info.format == (1, int(exponents.given))
     assert info.bytes == size == sum(info.sections.values())
     assert sum(t.parts.get("expansions", 0) for t in info.tensors) == info.sections["expansions"]
 

@@ -247,10 +247,10 @@ EXPANSIONS_REFUSED = {
 
 @pytest.mark.parametrize("name", EXPANSIONS_REFUSED)
 def test_sums_of_references_without_sense_are_refused(name: str) -> None:
-    assert read_expansions(Reader(expansions(), "test"), [(1, 1, 1)])[0].values_RCT.tolist() == [[[0]]]
+    assert read_expansions(Reader(expansions(), "test"), 1, [(1, 1, 1)])[0].values_RCT.tolist() == [[[0]]]
     changed, said = EXPANSIONS_REFUSED[name]
     with pytest.raises(FormatError, match=said):
-        read_expansions(Reader(expansions(**changed), "test"), [(1, 1, 1)])
+        read_expansions(Reader(expansions(**changed), "test"), 1, [(1, 1, 1)])
 
 
 def ten_kilobytes() -> codec.StoredModel:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from mess.errors import FormatError
 
 MAGIC = b"\x89MESS\r\n\x1a"
-MAJOR, MINOR = 1, 0
+MAJOR = 1
+MINOR = {(8, 2): 1}  # (type, coder) of a section → the minor version that brought it; all others: 0
 HEADER = struct.Struct("<8sBBHHQ32s")  # magic, major, minor, flags, sections, length, SHA-256
 ENTRY = struct.Struct("<BBHIQQ")  # type, coder, reserved, CRC-32, offset, length
 DIGEST = slice(HEADER.size - 32, HEADER.size)
@@ -43,9 +44,16 @@ def pack_sections(sections: list[Section]) -> bytes:
         table += ENTRY.pack(section.type, section.coder, 0, crc, offset + len(body), len(section.content))
         body += section.content
     length = offset + len(body)
-    header = HEADER.pack(MAGIC, MAJOR, MINOR, 0, len(sections), length, bytes(32))
+    minor = max((MINOR.get((section.type, section.coder), 0) for section in sections), default=0)
+    header = HEADER.pack(MAGIC, MAJOR, minor, 0, len(sections), length, bytes(32))
     digest = hashlib.sha256(header + table + body).digest()
     return header[: DIGEST.start] + digest + table + body
+
+
+def format_of(content: bytes) -> tuple[int, int]:
+    """Return the major and the minor version that a file says."""
+    _, major, minor, *_ = HEADER.unpack_from(content)
+    return major, minor
 
 
 def unpack_sections(content: bytes, where: str, known: dict[int, tuple[int, ...]]) -> dict[int, Section]:

@@ -2,7 +2,8 @@
 
 ::
 
-    steps │ levels of the terms │ which contexts have a table │ tables │ lengths of the lanes │ a lane for each layer
+    steps │ exponents of the steps │ levels of the terms │ which contexts have a table │ tables │ lengths of the lanes
+    │ a lane for each layer
 
 Tables are shared by the whole network: a context says how large an integer should be, and that means the same in every
 layer. Many small tables would cost more than they save. Each layer has a lane of its own, so that it can be decoded
@@ -21,21 +22,23 @@ from mess.codec.bits import Reader, unzigzag, varint, zigzag
 from mess.codec.contexts import CONTEXTS, LEVEL_OF_ONE, LEVELS, ContextState, stages, term_level
 from mess.codec.grouped import LaneDecoder, Tables, encode_groups
 from mess.codec.numbers import NumberArray
+from mess.codec.steps import NO_EXPONENTS, Exponents, Size, are_steps_good, read_exponents, write_exponents
 from mess.codec.streams import PreviousTable, read_integers, read_stream, write_integers, write_stream
 from mess.codec.tables import Table, best_table, read_table
 from mess.errors import FormatError, WeightsError
 
+ONE_STEP, EXPONENTS = 1, 2  # coders: one step a layer; exponents by row, column and term beside it
 LARGEST_INTEGER = (1 << 15) - 1
 TOGETHER = 1 << 17  # integers of a stage that are decoded at once, of layers of one size
-Size = tuple[int, int, int]  # rows, columns, terms
 
 
 @dataclass(frozen=True)
 class Integers:
-    """A layer's integers, (rows, columns, terms) int32, and the step they are multiples of."""
+    """A layer's integers, (rows, columns, terms) int32, and the steps they are multiples of."""
 
     values_RCT: np.ndarray
     step: float
+    exponents: Exponents = NO_EXPONENTS
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class ContextCluster:
     bits: float
 
 
-def write_expansions(layers: Sequence[Integers]) -> bytes:
-    """Return the section of all layers.
+def write_expansions(layers: Sequence[Integers]) -> tuple[int, bytes]:
+    """Return the coder and the content of the section of all layers: the first coder, unless a step has exponents.
 
     Raises:
         WeightsError: an integer beyond ±32,767.
@@ -66,21 +69,28 @@ def write_expansions(layers: Sequence[Integers]) -> bytes:
         groups.append(list(_contexts(layer.values_RCT, levels)))
     clusters = _clusters([pair for layer in groups for pair in layer])
     steps = NumberArray(np.array([layer.step for layer in layers], dtype=np.float32), "float32")
-    out = [write_stream(steps, PreviousTable()), write_integers(np.array(changes, dtype=np.int64), PreviousTable())]
+    exponents = [layer.exponents for layer in layers]
+    coder = EXPONENTS if any(own.given for own in exponents) else ONE_STEP
+    out = [write_stream(steps, PreviousTable())]
+    if coder == EXPONENTS:
+        out.append(write_exponents(exponents))
+    out.append(write_integers(np.array(changes, dtype=np.int64), PreviousTable()))
     out.append(sum(1 << cluster.first for cluster in clusters).to_bytes(CONTEXTS // 8, "little"))
     out += [varint(zigzag(cluster.low)) + cluster.table.content for cluster in clusters]
     tables = Tables([cluster.table.frequency_A for cluster in clusters])
     lanes = [encode_groups(list(_by_cluster(layer, clusters)), tables) for layer in groups]
-    return b"".join([*out, *(varint(len(lane)) for lane in lanes), *lanes])
+    return coder, b"".join([*out, *(varint(len(lane)) for lane in lanes), *lanes])
 
 
-def read_expansions(reader: Reader, sizes: Sequence[Size], wanted: Iterable[int] | None = None) -> dict[int, Integers]:
+def read_expansions(
+    reader: Reader, coder: int, sizes: Sequence[Size], wanted: Iterable[int] | None = None
+) -> dict[int, Integers]:
     """Undo `write_expansions`; only the layers in the places `wanted` are decoded, all if it is None.
 
     Raises:
         FormatError: anything a writer would not write.
     """
-    head = _read_head(reader, sizes)
+    head = _read_head(reader, coder, sizes)
     lanes = [reader.take(length) for length in head.lengths]
     tables = Tables([cluster.table.frequency_A for cluster in head.clusters])
     found: dict[int, Integers] = {}
@@ -90,14 +100,15 @@ def read_expansions(reader: Reader, sizes: Sequence[Size], wanted: Iterable[int]
         values_LRCT = _decode(decoders, head.clusters, sizes[places[0]], levels_LK)
         for decoder in decoders:
             decoder.finish()
-        found |= {p: Integers(values_RCT, head.steps[p]) for p, values_RCT in zip(places, values_LRCT, strict=True)}
+        for place, values_RCT in zip(places, values_LRCT, strict=True):
+            found[place] = Integers(values_RCT, head.steps[place], head.exponents[place])
     return found
 
 
-def expansion_shares(reader: Reader, sizes: Sequence[Size]) -> list[int]:
+def expansion_shares(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[int]:
     """Return bytes of the section by layer: its lane's, and of what all share as much as its share of all lanes."""
     total = reader.left
-    lengths = np.array(_read_head(reader, sizes).lengths, dtype=np.int64)
+    lengths = np.array(_read_head(reader, coder, sizes).lengths, dtype=np.int64)
     reader.take(int(lengths.sum()))
     shared = total - reader.left - int(lengths.sum())
     ends = np.cumsum(lengths + 1)  # + 1 so that there is something to share by, also between empty lanes
@@ -109,15 +120,22 @@ class _Head:
     """All of the section that is not lanes."""
 
     steps: list[float]
+    exponents: list[Exponents]
     levels: list[list[int]]
     clusters: list[ContextCluster]
     lengths: list[int]
 
 
-def _read_head(reader: Reader, sizes: Sequence[Size]) -> _Head:
+def _read_head(reader: Reader, coder: int, sizes: Sequence[Size]) -> _Head:
     numbers = read_stream(reader, len(sizes), PreviousTable())
     if numbers is None or numbers.dtype != "float32" or (numbers.values <= 0).any():
         raise FormatError(reader.where, "steps above 0, as float32", "others")
+    steps = numbers.values.astype(float).tolist()
+    exponents = [NO_EXPONENTS] * len(sizes)
+    if coder == EXPONENTS:
+        exponents = read_exponents(reader, list(sizes))
+        if not all(are_steps_good(step, own) for step, own in zip(steps, exponents, strict=True) if own.given):
+            raise FormatError(reader.where, "steps that float32 can hold", "others")
     changes = read_integers(reader, sum(terms for _, _, terms in sizes), PreviousTable(), (-LEVELS, LEVELS))
     left = iter([] if changes is None else changes.tolist())
     levels: list[list[int]] = []
@@ -131,7 +149,7 @@ def _read_head(reader: Reader, sizes: Sequence[Size]) -> _Head:
     clusters = [_read_cluster(reader, first) for first in range(CONTEXTS) if mask >> first & 1]
     if not clusters and any(rows * columns * terms for rows, columns, terms in sizes):
         raise FormatError(reader.where, "at least one table", "none")
-    return _Head(numbers.values.astype(float).tolist(), levels, clusters, [reader.varint(1 << 40) for _ in sizes])
+    return _Head(steps, exponents, levels, clusters, [reader.varint(1 << 40) for _ in sizes])
 
 
 def _side_by_side(sizes: Sequence[Size], places: Iterable[int]) -> Iterator[list[int]]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from mess.codec.bits import Reader
-from mess.codec.container import ENTRY, HEADER, MAJOR, MINOR, checksums, read_file
+from mess.codec.container import ENTRY, HEADER, checksums, format_of, read_file
 from mess.codec.contents import BYTES, Contents, Item
-from mess.codec.expansion import expansion_shares
+from mess.codec.expansion import ONE_STEP, expansion_shares
 from mess.codec.model import Layout
 from mess.codec.model_file import (
     BATCH_NORMS,
@@ -156,7 +156,8 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
     expanded = [contents.expansion(item) for item in contents.items if item.kind == "E"]
     if expanded and EXPANSIONS not in readers:
         raise FormatError(where, f"a section of {SECTION_NAMES[EXPANSIONS]}", "none")
-    shares = iter(expansion_shares(readers[EXPANSIONS], expanded) if expanded else [])
+    coder = sections[EXPANSIONS].coder if expanded else ONE_STEP
+    shares = iter(expansion_shares(readers[EXPANSIONS], coder, expanded) if expanded else [])
     tensors = []
     for item in contents.items:
         parts: dict[str, int] = {}
@@ -178,7 +179,7 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
     totals = {"header": header, "manifest": manifest, **totals}
     return FileInfo(
         bytes=len(content),
-        format=(MAJOR, MINOR),
+        format=format_of(content),
         sha256=hashlib.sha256(content).hexdigest(),
         network=contents.network,
         scheme=contents.scheme,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mess.codec.numbers import NumberArray
+from mess.codec.steps import NO_EXPONENTS, Exponents
 from mess.errors import FormatError
 
 Layout = Callable[[dict[str, Any]], list[tuple[str, tuple[int, ...], str]]]
@@ -92,6 +93,7 @@ class Expanded:
         book: the codebook of K references.
         integers_RCK: q, int32: rows (first dimension of the tensor), units a row, references.
         step: what all of q is multiplied with, a float32.
+        exponents: by which the steps of rows, columns and references differ from it.
     """
 
     shape: tuple[int, ...]
@@ -99,6 +101,7 @@ class Expanded:
     book: int
     integers_RCK: np.ndarray
     step: float
+    exponents: Exponents = NO_EXPONENTS
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 from mess.codec.bits import Reader
 from mess.codec.container import Section, pack_sections, read_file, unpack_sections
 from mess.codec.contents import Contents, Item, make_manifest, read_contents
-from mess.codec.expansion import Integers, read_expansions, write_expansions
+from mess.codec.expansion import EXPONENTS, ONE_STEP, Integers, read_expansions, write_expansions
 from mess.codec.manifest import RAW, ZSTD, pack_manifest, unpack_manifest
 from mess.codec.model import (
     BATCH_NORM_PARTS,
@@ -41,8 +41,11 @@ SECTION_NAMES = {
     TENSORS: "tensors", BATCH_NORMS: "batch norms", EXPANSIONS: "expansions",
 }  # fmt: skip
 STREAMS = 0  # coder of a section that is streams
-CONTEXTS = 1  # coder of sums of references
-KNOWN = {MANIFEST: (RAW, ZSTD), **dict.fromkeys(range(REFERENCES, EXPANSIONS), (STREAMS,)), EXPANSIONS: (CONTEXTS,)}
+KNOWN = {
+    MANIFEST: (RAW, ZSTD),
+    **dict.fromkeys(range(REFERENCES, EXPANSIONS), (STREAMS,)),
+    EXPANSIONS: (ONE_STEP, EXPONENTS),
+}
 LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
 
 
@@ -83,8 +86,8 @@ def encode_model(stored: StoredModel, layout: Layout | None = None) -> bytes:
     sections = [Section(kind, STREAMS, b"".join(parts)) for kind, parts in streams.items()]
     expanded = [entry for name in order if isinstance(entry := stored.entries[name], Expanded)]
     if expanded:
-        content = write_expansions([Integers(entry.integers_RCK, entry.step) for entry in expanded])
-        sections.append(Section(EXPANSIONS, CONTEXTS, content))
+        layers = [Integers(entry.integers_RCK, entry.step, entry.exponents) for entry in expanded]
+        sections.append(Section(EXPANSIONS, *write_expansions(layers)))
     return pack_sections([Section(MANIFEST, coder, text), *sections])
 
 
@@ -135,7 +138,8 @@ def read_model(
             )
         books.append(book)
     entries: dict[str, Entry] = {}
-    expansions = _read_expansions(contents, readers, wanted, where)
+    coder = sections[EXPANSIONS].coder if EXPANSIONS in sections else ONE_STEP
+    expansions = _read_expansions(contents, readers, coder, wanted, where)
     for item in contents.items:
         skip = wanted is not None and item.name not in wanted
         entry = expansions.get(item.name) if item.kind == "E" else _read_entry(item, contents, take, skip)
@@ -183,7 +187,7 @@ def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry 
 
 
 def _read_expansions(
-    contents: Contents, readers: dict[int, Reader], wanted: set[str] | None, where: str
+    contents: Contents, readers: dict[int, Reader], coder: int, wanted: set[str] | None, where: str
 ) -> dict[str, Expanded]:
     """Decode the tensors that are sums of references and wanted."""
     items = [item for item in contents.items if item.kind == "E"]
@@ -192,11 +196,14 @@ def _read_expansions(
     if EXPANSIONS not in readers:
         raise FormatError(where, f"a section of {SECTION_NAMES[EXPANSIONS]}", "none")
     places = [n for n, item in enumerate(items) if wanted is None or item.name in wanted]
-    layers = read_expansions(readers[EXPANSIONS], [contents.expansion(item) for item in items], places)
-    return {
-        items[n].name: Expanded(items[n].shape, items[n].dtype, items[n].book, layers[n].values_RCT, layers[n].step)
-        for n in places
-    }
+    layers = read_expansions(readers[EXPANSIONS], coder, [contents.expansion(item) for item in items], places)
+    found = {}
+    for n in places:
+        item, layer = items[n], layers[n]
+        found[item.name] = Expanded(
+            item.shape, item.dtype, item.book, layer.values_RCT, layer.step, exponents=layer.exponents
+        )
+    return found
 
 
 def _has_these_dtypes(stored: StoredModel, named: list[tuple[str, tuple[int, ...], str]]) -> bool:

@@ -23,6 +23,7 @@ from mess.codec.model import (
     joined,
 )
 from mess.codec.numbers import cast
+from mess.codec.steps import steps_of
 from mess.errors import FormatError
 
 Tensor = tuple[np.ndarray, str]  # array and dtype by torch's name; bfloat16 as uint16
@@ -85,12 +86,14 @@ def _matched(name: str, entry: Matched, book: Codebook, refs_KU: np.ndarray) -> 
 
 
 def _expanded(name: str, entry: Expanded, refs_KU: np.ndarray) -> np.ndarray:
-    """Return Σ_k (q_k·step)·R_k: each product rounded, then the sum, one reference after the other (FORMAT.md 10.8)."""
-    scaled_KN = entry.integers_RCK.transpose(2, 0, 1).reshape(len(refs_KU), -1).astype(np.float32)
+    """Return Σ_k (q_k·s_k)·R_k: each product rounded, then the sum, one reference after the other (FORMAT.md 10.8)."""
+    steps_RCK = steps_of(entry.step, entry.exponents)
+    scaled_KRC = entry.integers_RCK.transpose(2, 0, 1).astype(np.float32, order="C")
+    scaled_KN = scaled_KRC.reshape(len(refs_KU), -1)  # a view
     floats_UN = np.zeros((refs_KU.shape[1], scaled_KN.shape[1]), dtype=np.float32)
     product_UN = np.empty_like(floats_UN)
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled_KN *= np.float32(entry.step)
+        scaled_KRC *= steps_RCK.transpose(2, 0, 1)
         for scaled_N, ref_U in zip(scaled_KN, refs_KU, strict=True):
             np.multiply(ref_U[:, None], scaled_N, out=product_UN)
             floats_UN += product_UN

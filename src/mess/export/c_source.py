@@ -111,7 +111,7 @@ class _Writer:
             self._say(f"#define {identifier} {made.names[entry.to]}  /* tied */", "")
             return
         self._say(f"/* {_comment(name)}: {' x '.join(map(str, entry.shape)) or 'one number'}, {entry.dtype} */")
-        if entry.dtype != "float32":
+        if entry.dtype != "float32" or (isinstance(entry, Expanded) and entry.exponents.given):
             self._decoded(name, identifier)
         elif isinstance(entry, Plain):
             self._values[name] = self._plain(identifier, entry)
