@@ -31,7 +31,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from common import RESULTS, ROOT, setting, write_page, write_rows
+from common import RESULTS, ROOT, read_rows, setting, write_page, write_rows
 from mess import models
 from mess.data import Batches, open_dataset
 from mess.models import Architecture
@@ -85,7 +85,8 @@ class Program:
         self.args, self.data, self.scratch = args, data, scratch
         self.cuda = args.device == "cuda"
         self.start = time.monotonic()
-        self.rows: dict[str, Any] = {"setting": {**setting(), "device": device_name(self.cuda), "data": data.name}}
+        self.rows: dict[str, Any] = read_rows(NAME) if args.go_on else {}
+        self.rows["setting"] = {**setting(), "device": device_name(self.cuda), "data": data.name}
         self.seconds = 0.3 if args.smoke else 2.5
         self.workers = min(12, os.cpu_count() or 1) if self.cuda else 0
         self.batches = (16,) if args.smoke else (128, 512)
@@ -99,6 +100,8 @@ class Program:
     def part(self, name: str, needs_s: float, work: Callable[[], Any]) -> None:
         """Do a part if there is time for it, write what is known, and never let one part stop the others."""
         began = time.monotonic()
+        if name in self.rows:  # done before a part broke CUDA for its process
+            return
         if self.left() < needs_s:
             found: Any = {"left out": f"{self.left():.0f} s were left, it takes {needs_s:.0f}"}
         else:
@@ -111,6 +114,9 @@ class Program:
         print(f"{time.monotonic() - self.start:6.1f} s  {name}: {json.dumps(found)[:600]}", flush=True)
         write_rows(NAME, self.rows)
         write_page(NAME, page(self.rows))
+        if self.cuda and "CUDA error" in str(found.get("failed", "")):  # all that follows would fail here
+            command = [sys.executable, *sys.argv, "--limit", str(self.left()), "--go-on"]
+            os.execv(sys.executable, command)  # noqa: S606 - this very program
 
     def checks(self) -> dict[str, Any]:
         """Run the tests that need a GPU."""
@@ -397,6 +403,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds, all in all")
     parser.add_argument("--epochs", type=int, default=60, help="of the run from nothing")
+    parser.add_argument("--go-on", action="store_true", help="leave out parts that the results have")
     parser.add_argument("--smoke", action="store_true", help="one network, small batches, tenths of seconds")
     args = parser.parse_args()
     RESULTS.mkdir(parents=True, exist_ok=True)
