@@ -36,8 +36,15 @@ def example(version: str, *, pointwise: int | None = 4, bits: int = 8) -> codec.
     return to_stored(identify(weights()), request)
 
 
-def example_v4() -> codec.StoredModel:
-    """Return a made-up network of sums of references: kernels of two layers of one size, a matrix, a bias."""
+def example_v4(*, exponents: bool = False) -> codec.StoredModel:
+    """Return a made-up network of sums of references: kernels of two layers of one size, a matrix, a bias.
+
+    Args:
+        exponents: steps by row, column and term, as format 1.1 has them.
+    """
+    rows_7, columns_5, terms_9 = (np.arange(size) * 5 % 11 - 4 for size in (7, 5, 9))
+    own = [codec.Exponents(rows_7, columns_5, terms_9), codec.Exponents(None, columns_5 * 3, None), codec.Exponents()]
+    first, second, matrix = own if exponents else [codec.Exponents()] * 3
     rows, columns, terms = np.ogrid[:7, :5, :9]
     values = (((rows * 7 + columns * 3 + terms * 5) % 11 - 5) // (1 + terms // 2)).astype(np.int32)
     references = codec.NumberArray((np.arange(81) * 37 % 101 - 50).astype(np.int32), "int32", 0.001)
@@ -45,10 +52,10 @@ def example_v4() -> codec.StoredModel:
     books = [codec.Codebook(None, 1, 1, False, one), codec.Codebook(None, 9, 9, False, references)]
     norm = [codec.NumberArray(np.arange(7, dtype=np.int32) - shift, "int32", 0.25) for shift in (1, 4)]
     entries: dict[str, codec.Entry] = {
-        "a.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, values, 0.125),
-        "b.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, values[::-1] // 2, 0.1),
+        "a.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, values, 0.125, first),
+        "b.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, values[::-1] // 2, 0.1, second),
         "bn": codec.BatchNorm(*norm, eps=1e-5, tracked=True),
-        "fc.weight": codec.Expanded((4, 30), "float32", 0, np.resize(values, (4, 30, 1)), 0.3),
+        "fc.weight": codec.Expanded((4, 30), "float32", 0, np.resize(values, (4, 30, 1)), 0.3, matrix),
         "fc.bias": codec.Plain((3,), "float32", codec.NumberArray(np.arange(3, dtype=np.float32), "float32")),
     }
     return codec.StoredModel(None, {"version": "v4"}, books, entries)

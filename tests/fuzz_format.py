@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     originals = [codec.encode_model(example(version, bits=bits)) for version in ("v1", "v2", "v3") for bits in (8, 32)]
-    originals += [codec.encode_model(example_v4())] * 2
+    originals += [codec.encode_model(example_v4(exponents=own)) for own in (False, True)]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     refused = read = 0
     slowest = 0.0

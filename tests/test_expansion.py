@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import independent_decoder
-from mess import codec
-from mess.codec import contexts, expansion, steps
+from mess import codec, step_exponents
+from mess.codec import contexts, expansion
 from mess.codec.bits import Reader
 from mess.codec.grouped import LaneDecoder, Tables, encode_groups
 from mess.codec.tables import best_table
@@ -179,7 +179,7 @@ def test_every_flipped_byte_is_refused_or_decodes_to_numbers(axes: int) -> None:
         except FormatError:
             continue
         assert layers[0].values_RCT.shape == values.shape
-        assert (steps.steps_of(layers[0].step, layers[0].exponents) > 0).all()
+        assert (step_exponents.steps_of(layers[0].step, layers[0].exponents) > 0).all()
     for end in range(len(content)):
         with pytest.raises(FormatError):
             read((coder, content[:end]), [(6, 5, 9)])
@@ -187,12 +187,12 @@ def test_every_flipped_byte_is_refused_or_decodes_to_numbers(axes: int) -> None:
 
 def test_steps_are_quarter_octaves() -> None:
     exponents = codec.Exponents(np.array([-64, 0, 63]), np.array([1, 2]), None)
-    found = steps.steps_of(0.3, exponents)
+    found = step_exponents.steps_of(0.3, exponents)
     assert found.shape == (3, 2, 1)
     np.testing.assert_allclose(
         found[..., 0], np.float32(0.3) * 2.0 ** (np.array([[-63, -62], [1, 2], [64, 65]]) / 4), rtol=2e-7
     )
-    assert steps.steps_of(0.3, steps.NO_EXPONENTS).tolist() == [[[np.float32(0.3)]]]
+    assert step_exponents.steps_of(0.3, step_exponents.NO_EXPONENTS).tolist() == [[[np.float32(0.3)]]]
 
 
 @pytest.mark.parametrize("step", [1e-38, 3e38])
@@ -210,7 +210,7 @@ def test_exponents_of_a_tensor_without_integers_are_refused() -> None:
         read(coded, [(2, 0, 1)])
 
 
-def model_of(values: np.ndarray, exponents: codec.Exponents = steps.NO_EXPONENTS) -> codec.StoredModel:
+def model_of(values: np.ndarray, exponents: codec.Exponents = step_exponents.NO_EXPONENTS) -> codec.StoredModel:
     draw = np.random.default_rng(3)
     references = codec.NumberArray(draw.integers(-500, 500, 81).astype(np.int32), "int32", 0.001)
     rows, columns, _ = values.shape
@@ -237,7 +237,7 @@ def test_a_whole_file(tmp_path, axes: int) -> None:
     assert codec.encode_model(found) == path.read_bytes()
     weight, dtype = codec.reconstruct(found)["conv.weight"]
     refs = stored.books[0].numbers.floats().reshape(9, 9).astype(np.float64)
-    scaled = values * steps.steps_of(0.125, exponents).astype(np.float64)
+    scaled = values * step_exponents.steps_of(0.125, exponents).astype(np.float64)
     np.testing.assert_allclose(weight.reshape(7, 5, 9), scaled @ refs, rtol=1e-5, atol=1e-5)
     assert dtype == "float32"
     slowly, _ = independent_decoder.decode(path.read_bytes())["conv.weight"]

@@ -22,7 +22,16 @@ from mess.scheme.learned.inputs import natural_noise
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import patch_order, patches, products, weight_layers
 from mess.scheme.learned.rate_model import RateModel
-from mess.scheme.learned.rate_rounding import best_step, code_lengths, inverse_cholesky_, layer_step, round_layer
+from mess.scheme.learned.rate_rounding import (
+    RoundingProblem,
+    best_step,
+    code_lengths,
+    inverse_cholesky_,
+    layer_step,
+    round_layer,
+)
+from mess.scheme.learned.step_sizes import fitted_exponents, in_steps
+from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
 
 @pytest.mark.parametrize(
@@ -87,12 +96,17 @@ def moment_of(size: int) -> Tensor:
     return (mixing @ mixing.T / size)[None]
 
 
+def problem_of(weight_GRn: Tensor, moment_Gnn: Tensor, terms: int, g: Tensor | None = None) -> RoundingProblem:
+    upper_Gnn = inverse_cholesky_(moment_Gnn.clone())
+    cost_Gn = 1 / upper_Gnn.diagonal(dim1=1, dim2=2).square()
+    g = torch.ones(weight_GRn.shape[:2], dtype=torch.float64) if g is None else g
+    return RoundingProblem(weight_GRn.clone(), upper_Gnn, g, cost_Gn, terms)
+
+
 def test_error_feedback_loses_less_than_rounding() -> None:
     moment = moment_of(36)
     weight = torch.randn(1, 20, 36, dtype=torch.float64)
-    integers, _ = round_layer(
-        weight, inverse_cholesky_(moment.clone()), torch.ones(1, 20).double(), step=0.5, lmbda=1e-9, terms=9
-    )
+    integers, _ = round_layer(problem_of(weight, moment, 9), 0.5, 1e-9)
 
     def loss(rounded: Tensor) -> float:
         error = weight - rounded
@@ -105,8 +119,9 @@ def test_error_feedback_loses_less_than_rounding() -> None:
 def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int, size: int, terms: int) -> None:
     torch.manual_seed(4)
     mixing = torch.randn(groups, size, size, dtype=torch.float64)
-    upper = inverse_cholesky_(mixing @ mixing.mT / size)
     weight, g = torch.randn(groups, rows, size).double(), torch.rand(groups, rows).double() + 0.1
+    problem = problem_of(weight, mixing @ mixing.mT / size, terms, g)
+    upper = problem.upper_Gnn
     step, lmbda = 0.3, 0.01
     integers = torch.round(weight / step)
     for _ in range(2):
@@ -123,44 +138,83 @@ def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int,
                 q = tried[costs.index(min(costs))]
                 integers[group, row, j] = q
                 rest[group, row, j + 1 :] -= (w - q) / own * upper[group, j, j + 1 :]
-    found, wanted = round_layer(weight, upper, g, step=step, lmbda=lmbda, terms=terms)
+    found, wanted = round_layer(problem, step, lmbda)
     assert torch.equal(found, integers)
     torch.testing.assert_close(wanted, rest)
 
 
 def test_a_dearer_bit_makes_fewer_of_them() -> None:
-    moment, g = moment_of(36), torch.ones(1, 20).double()
-    weight = torch.randn(1, 20, 36, dtype=torch.float64)
+    problem = problem_of(torch.randn(1, 20, 36, dtype=torch.float64), moment_of(36), 9)
 
     def bits(lmbda: float) -> float:
-        integers, _ = round_layer(weight, inverse_cholesky_(moment.clone()), g, step=0.2, lmbda=lmbda, terms=9)
+        integers, _ = round_layer(problem, 0.2, lmbda)
         table = code_lengths(integers.reshape(-1, 9), 40)
         return float(table.gather(1, integers.reshape(-1, 9).T.long() + 40).sum())
 
     assert bits(1e-6) > bits(1e-2) > bits(1e-1)
-    upper = inverse_cholesky_(moment.clone())
-    assert layer_step(upper, g, 4e-3) == pytest.approx(2 * layer_step(upper, g, 1e-3))
+    assert layer_step(problem, 4e-3) == pytest.approx(2 * layer_step(problem, 1e-3))
 
 
 def test_the_step_that_is_tried_loses_and_costs_less_where_columns_differ() -> None:
     torch.manual_seed(5)
     mixing = torch.diag(torch.logspace(0, -3, 60, dtype=torch.float64)) @ torch.randn(60, 60).double()
-    upper, g = inverse_cholesky_((mixing @ mixing.T)[None]), torch.ones(1, 64).double()
-    weight, lmbda = torch.randn(1, 64, 60).double(), 0.01
+    problem, lmbda = problem_of(torch.randn(1, 64, 60).double(), (mixing @ mixing.T)[None], 1), 0.01
 
     def cost(step: float) -> float:
-        integers, wanted = round_layer(weight, upper, g, step=step, lmbda=lmbda, terms=1)
-        lost = 0.5 * ((wanted - integers) * step / upper.diagonal(dim1=1, dim2=2)).square().sum()
+        integers, wanted = round_layer(problem, step, lmbda)
+        lost = 0.5 * (problem.cost_Gn * ((wanted - integers) * step).square()).sum()
         largest = int(integers.abs().max()) + 1
         bits = code_lengths(integers[..., None], largest)[0][integers.flatten().long() + largest].sum()
         return float(lost + lmbda * bits)
 
-    assert cost(best_step(weight, upper, g, lmbda=lmbda, terms=1)) < 0.9 * cost(layer_step(upper, g, lmbda))
+    assert cost(best_step(problem, lmbda)) < 0.9 * cost(layer_step(problem, lmbda))
+
+
+def test_numbers_in_their_own_steps_are_the_same_problem() -> None:
+    torch.manual_seed(6)
+    mixing = torch.randn(2, 18, 18, dtype=torch.float64)
+    weight, g = torch.randn(2, 3, 18).double(), torch.rand(2, 3).double() + 0.1
+    problem = problem_of(weight, mixing @ mixing.mT, 9, g)
+    exponents = Exponents(np.array([-4, 0, 4, 8, -8, 0]), np.array([4, -4]), np.arange(9) - 4)
+    own = in_steps(problem_of(weight, mixing @ mixing.mT, 9, g), exponents)
+    steps_GRn = torch.from_numpy(steps_of(0.1, exponents)).double().reshape(2, 3, 18)
+    integers, unrounded = round_layer(own, 0.1, 1e-9)
+
+    def lost(of: RoundingProblem, error_GRn: Tensor) -> Tensor:
+        return (of.sensitivity_GR[..., None] * of.cost_Gn[:, None] * error_GRn.square()).sum()
+
+    torch.testing.assert_close(
+        lost(own, (unrounded - integers) * 0.1), lost(problem, (unrounded - integers) * steps_GRn), rtol=1e-5, atol=0
+    )
+    # what errors of a row come to in all, with what was passed on, is the same too
+    error_GRn = weight - integers * steps_GRn
+    whole = (g[..., None] * (error_GRn @ (mixing @ mixing.mT)) * error_GRn).sum()
+    torch.testing.assert_close(whole, lost(problem, (unrounded - integers) * steps_GRn), rtol=0.02, atol=0)
+
+
+def test_columns_that_matter_less_get_coarser_steps() -> None:
+    cost_Gn = torch.tensor([[1.0, 1.0, 16.0, 16.0]], dtype=torch.float64)
+    exponents = fitted_exponents(cost_Gn, torch.ones(1, 200).double(), 1, inputs=1000)
+    assert exponents.rows_R is None
+    assert exponents.terms_K is None
+    assert exponents.columns_C is not None
+    assert exponents.columns_C.tolist() == [4, 4, -4, -4]  # an octave finer where an error costs four times as much
+    # one row: what is saved does not pay for saying so
+    assert not fitted_exponents(cost_Gn / cost_Gn.mean(), torch.ones(1, 1).double(), 1, inputs=9).given
+
+
+def test_rows_that_few_inputs_tell_apart_are_believed_less() -> None:
+    cost_Gn, g = torch.ones(1, 400, dtype=torch.float64), torch.logspace(-2, 2, 16, dtype=torch.float64)[None]
+    few, many = (fitted_exponents(cost_Gn, g, 1, inputs).rows_R for inputs in (32, 4096))
+    assert few is not None
+    assert many is not None
+    assert np.ptp(few) < 0.5 * np.ptp(many)
+    assert many[0] > many[-1]
 
 
 def test_a_latent_starts_as_what_was_rounded() -> None:
     integers = torch.randint(-3, 4, (4, 5, 9)).double()
-    latent = Latent.start(integers, integers + 2.0, 0.25, torch.eye(9), torch.Size((4, 5, 3, 3)))
+    latent = Latent.start(integers, integers + 2.0, 0.25, NO_EXPONENTS, torch.eye(9), torch.Size((4, 5, 3, 3)))
     assert torch.equal(latent.integers(), integers.float())
     torch.testing.assert_close(latent.weight().detach().flatten(), (integers * 0.25).float().flatten())
     latent.weight().sum().backward()
@@ -225,11 +279,12 @@ def test_images_keep_their_size_and_other_inputs_their_numbers() -> None:
 def test_decoding_is_the_codecs_arithmetic() -> None:
     torch.manual_seed(1)
     bases = {(3, 3, False): torch.linalg.qr(torch.randn(9, 9).double())[0]}
-    layer = LearnedLayer(
-        torch.randint(-9, 9, (6, 5, 9), dtype=torch.int32), 0.0123, (3, 3, False), (6, 5, 3, 3), torch.zeros(1)
-    )
+    exponents = Exponents(np.arange(6) - 3, np.array([-9, 4, 0, 1, 2]), np.arange(9) % 3)
+    integers_OCT = torch.randint(-9, 9, (6, 5, 9), dtype=torch.int32)
+    layer = LearnedLayer(integers_OCT, 0.0123, (3, 3, False), (6, 5, 3, 3), torch.zeros(1), exponents)
     numbers = codec.NumberArray(bases[3, 3, False].float().numpy().reshape(-1), "float32")
-    entry = codec.Expanded(layer.shape, "float32", 0, layer.integers_OCT.numpy(), float(np.float32(layer.step)))
+    step = float(np.float32(layer.step))
+    entry = codec.Expanded(layer.shape, "float32", 0, layer.integers_OCT.numpy(), step, exponents)
     stored = codec.StoredModel(None, {}, [codec.Codebook(None, 9, 9, False, numbers)], {"w": entry})
     np.testing.assert_array_equal(codec.reconstruct(stored)["w"][0], rebuild_layer(layer, bases).numpy())
 

@@ -1,4 +1,4 @@
-"""Write the golden files of format 1.0. Made once: a file that is there is never written again."""
+"""Write the golden files of formats 1.0 and 1.1. Made once: a file that is there is never written again."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from mess import codec  # noqa: E402
 
 if __name__ == "__main__":
     expected = {}
-    for version in ("v1", "v2", "v2a", "v2q", "v3", "v3a", "v4"):
+    for version in ("v1", "v2", "v2a", "v2q", "v3", "v3a", "v4", "v4_exponents"):
         path = HERE / f"{version}.mess"
         if not path.exists():
-            codec.write_model(path, example_v4() if version == "v4" else example(version))
+            summed = version.startswith("v4")
+            codec.write_model(path, example_v4(exponents=version != "v4") if summed else example(version))
         found = codec.reconstruct(codec.read_model(path))
         expected[version] = {
             n: hashlib.sha256(f"{d}{list(a.shape)}".encode() + a.tobytes()).hexdigest() for n, (a, d) in found.items()

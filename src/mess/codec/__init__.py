@@ -26,7 +26,7 @@ from mess.codec.model_file import LARGEST_MODEL, encode_model, read_model, write
 from mess.codec.numbers import NumberArray
 from mess.codec.quantize import choose_step, dequantize, quantize, quantize_numbers
 from mess.codec.reconstruct import reconstruct, references
-from mess.codec.steps import Exponents
+from mess.step_exponents import Exponents
 
 __all__ = [
     "BATCH_NORM_PARTS",

@@ -20,12 +20,13 @@ import numpy as np
 
 from mess.codec.bits import Reader, unzigzag, varint, zigzag
 from mess.codec.contexts import CONTEXTS, LEVEL_OF_ONE, LEVELS, ContextState, stages, term_level
+from mess.codec.exponents import Size, read_exponents, write_exponents
 from mess.codec.grouped import LaneDecoder, Tables, encode_groups
 from mess.codec.numbers import NumberArray
-from mess.codec.steps import NO_EXPONENTS, Exponents, Size, are_steps_good, read_exponents, write_exponents
 from mess.codec.streams import PreviousTable, read_integers, read_stream, write_integers, write_stream
 from mess.codec.tables import Table, best_table, read_table
 from mess.errors import FormatError, WeightsError
+from mess.step_exponents import NO_EXPONENTS, Exponents, are_steps_good
 
 ONE_STEP, EXPONENTS = 1, 2  # coders: one step a layer; exponents by row, column and term beside it
 LARGEST_INTEGER = (1 << 15) - 1
@@ -133,7 +134,7 @@ def _read_head(reader: Reader, coder: int, sizes: Sequence[Size]) -> _Head:
     steps = numbers.values.astype(float).tolist()
     exponents = [NO_EXPONENTS] * len(sizes)
     if coder == EXPONENTS:
-        exponents = read_exponents(reader, list(sizes))
+        exponents = read_exponents(reader, sizes)
         if not all(are_steps_good(step, own) for step, own in zip(steps, exponents, strict=True) if own.given):
             raise FormatError(reader.where, "steps that float32 can hold", "others")
     changes = read_integers(reader, sum(terms for _, _, terms in sizes), PreviousTable(), (-LEVELS, LEVELS))

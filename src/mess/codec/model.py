@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from mess.codec.numbers import NumberArray
-from mess.codec.steps import NO_EXPONENTS, Exponents
 from mess.errors import FormatError
+from mess.step_exponents import NO_EXPONENTS, Exponents
 
 Layout = Callable[[dict[str, Any]], list[tuple[str, tuple[int, ...], str]]]
 BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

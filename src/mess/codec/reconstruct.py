@@ -23,8 +23,8 @@ from mess.codec.model import (
     joined,
 )
 from mess.codec.numbers import cast
-from mess.codec.steps import steps_of
 from mess.errors import FormatError
+from mess.step_exponents import steps_of
 
 Tensor = tuple[np.ndarray, str]  # array and dtype by torch's name; bfloat16 as uint16
 

@@ -109,7 +109,8 @@ def coded(learned: Learned, network: Network) -> Coded:
             continue
         dtype = str(network.weights[name].dtype).removeprefix("torch.")
         integers = layer.integers_OCT.numpy().astype(np.int32)
-        entries[name] = codec.Expanded(layer.shape, dtype, number_of[layer.basis], integers, layer.step)
+        book = number_of[layer.basis]
+        entries[name] = codec.Expanded(layer.shape, dtype, book, integers, layer.step, layer.exponents)
     return Coded(books, entries, FACTS, settled, learned.vector_bits)
 
 
@@ -137,7 +138,7 @@ def decoded(stored: codec.StoredModel, model: nn.Module) -> Learned:
             key = (height, width, entry.shape[1] == 1 and groups > 1)  # one input may also be a grey first layer
             bases[key] = torch.from_numpy(codec.references(stored, book)).double()
         integers = torch.from_numpy(np.ascontiguousarray(entry.integers_RCK))
-        layers[name] = LearnedLayer(integers, entry.step, key, entry.shape, integers)
+        layers[name] = LearnedLayer(integers, entry.step, key, entry.shape, integers, entry.exponents)
     return Learned(layers, bases, model)
 
 

@@ -20,8 +20,10 @@ from mess.scheme.learned.layerwise import LayerwiseForward, StageProgress, in_fa
 from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_
 from mess.scheme.learned.outputs import known_outputs
-from mess.scheme.learned.rate_rounding import best_step, inverse_cholesky_, round_alone, round_layer, spent
+from mess.scheme.learned.rate_rounding import RoundingProblem, best_step, inverse_cholesky_, round_alone, round_layer
 from mess.scheme.learned.sensitivity import Sensitivity, output_sensitivity
+from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, shrinkage
+from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
 # Divergence of unseen inputs over what it would be at high rates: zeros are wider there, and networks not linear.
 # Measured over asked for, with 2: 0.6 to 1.9 on ResNets and MobileNetV2, 1.8 to 2.2 on a WideResNet, 2.8 to 4.9 on
@@ -29,8 +31,6 @@ from mess.scheme.learned.sensitivity import Sensitivity, output_sensitivity
 STRAYS = 2.0
 DISTILLED_NUMBERS = 3 * 64 * 64  # an input: of larger ones a step takes minutes
 MIN_DISTILLED = 256  # inputs: fewer would be learned by heart
-SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
-PLENTY = 256  # patches for each number of a row in half of the inputs, from which on H is taken as it is
 MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
 MIN_BITS, MAX_BITS = 6, 12  # of vectors with a step; beyond: float16
 DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
@@ -70,7 +70,8 @@ class LearnedLayer:
         step: float32 that all of q is multiplied with.
         basis: whose references; None: one reference, the number 1.
         shape: of the weight.
-        wanted_OCT: the multiples of the step that q was rounded from.
+        unrounded_OCT: the multiples of the step that q was rounded from.
+        exponents: by which the steps of rows, columns and terms differ from it.
     """
 
     integers_OCT: Tensor
@@ -78,6 +79,7 @@ class LearnedLayer:
     basis: Basis | None
     shape: tuple[int, ...]
     unrounded_OCT: Tensor
+    exponents: Exponents = NO_EXPONENTS
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def learn(
             basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
             if layer.calls:
                 halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
-                latents[layer.name] = latent = _rounded(layer, halves, channels, basis, lmbda)
+                latents[layer.name] = latent = _rounded(layer, halves, channels, basis, lmbda, len(inputs))
                 del halves
             else:
                 latents[layer.name] = latent = _rounded_alone(layer, channels, lmbda)
@@ -170,8 +172,8 @@ def lambda_for(layers: list[WeightLayer], options: LearnOptions) -> float:
 
 
 def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:
-    """Return the weight as the file's reader does: float32, q·step rounded, times R_t, summed term after term."""
-    scaled = layer.integers_OCT.float() * torch.tensor(layer.step, dtype=torch.float32)
+    """Return the weight as the file's reader does: float32, q·s rounded, times R_t, summed term after term."""
+    scaled = layer.integers_OCT.float() * torch.from_numpy(steps_of(layer.step, layer.exponents))
     if layer.basis is None:
         return scaled.reshape(layer.shape)
     basis = bases[layer.basis].float()
@@ -182,49 +184,32 @@ def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:
 
 
 def _rounded(
-    layer: WeightLayer, halves: list[Moments], sensitivity_O: Tensor, basis_TT: Tensor | None, lmbda: float
+    layer: WeightLayer,
+    halves: list[Moments],
+    sensitivity_O: Tensor,
+    basis_TT: Tensor | None,
+    lmbda: float,
+    inputs: int,
 ) -> Latent:
     """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
-    terms = layer.terms
     weight_GRn = layer.matrix(layer.weight.detach().double())
-    share, loss = shrinkage(halves)
+    if basis_TT is not None:
+        weight_GRn = (weight_GRn.unflatten(-1, (-1, layer.terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
+        for half in halves:
+            change_basis(half, basis_TT)
+    share, strain_Gn = shrinkage(halves)
     moments = joined(halves)
     shrink_(moments, share, weight_GRn)
     target_GRn = asymmetric_target(moments)
-    if basis_TT is not None:
-        change_basis(moments.own_Gnn, basis_TT)
-        target_GRn = (target_GRn.unflatten(-1, (-1, terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
-    upper = inverse_cholesky_(moments.own_Gnn)
-    weights_GR = sensitivity_O.reshape(layer.groups, -1) * loss
-    step = best_step(target_GRn, upper, weights_GR, lmbda=lmbda, terms=terms)
-    integers, wanted = round_layer(target_GRn, upper, weights_GR, step=step, lmbda=lmbda, terms=terms)
-    size = (layer.weight.shape[0], -1, terms)
-    return Latent.start(integers.reshape(size), wanted.reshape(size), step, basis_TT, layer.weight.shape)
-
-
-def shrinkage(halves: list[Moments]) -> tuple[float, float]:
-    """Return how far to shrink H, and by how much more than it says rounding loses on other inputs.
-
-    What is left of the first half's directions of no variance, errors flow into; the second half says what that costs.
-    """
-    if len(halves) < 2:
-        return 1.0, 1.0
-    one, other = halves
-    size = one.own_Gnn.shape[1]
-    if one.count >= PLENTY * size:
-        return SHARES[-1], 1.0
-    best = (float("inf"), 1.0, 1.0)
-    for share in SHARES:
-        second_moment_Gnn = (1 - share) * one.own_Gnn
-        diagonal_Gn = second_moment_Gnn.diagonal(dim1=1, dim2=2)
-        diagonal_Gn.add_(share * one.own_Gnn.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-12))
-        upper = inverse_cholesky_(second_moment_Gnn)
-        lost = float(spent(upper, other.own_Gnn).sum())
-        expected = float((1 / upper.diagonal(dim1=1, dim2=2).square()).sum())
-        if lost > best[0]:
-            break
-        best = (lost, share, max(1.0, lost / expected))
-    return best[1], math.sqrt(best[2])  # with both halves it is about half as much, in logarithms
+    upper_Gnn = inverse_cholesky_(moments.own_Gnn)
+    cost_Gn = strain_Gn / upper_Gnn.diagonal(dim1=1, dim2=2).square()
+    sensitivity_GR = sensitivity_O.reshape(layer.groups, -1)
+    exponents = fitted_exponents(cost_Gn, sensitivity_GR, layer.terms, inputs)
+    problem = in_steps(RoundingProblem(target_GRn, upper_Gnn, sensitivity_GR, cost_Gn, layer.terms), exponents)
+    step = best_step(problem, lmbda)
+    integers, wanted = round_layer(problem, step, lmbda)
+    size = (layer.weight.shape[0], -1, layer.terms)
+    return Latent.start(integers.reshape(size), wanted.reshape(size), step, exponents, basis_TT, layer.weight.shape)
 
 
 def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> Latent:
@@ -234,7 +219,7 @@ def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> L
     step = min(step, largest / MIN_LEVELS)  # where nothing comes of it, as in a part that does not run
     integers, wanted = round_alone(weight_OC, sensitivity_O, step=step, lmbda=lmbda)
     size = (len(weight_OC), -1, 1)
-    return Latent.start(integers.reshape(size), wanted.reshape(size), step, None, layer.weight.shape)
+    return Latent.start(integers.reshape(size), wanted.reshape(size), step, NO_EXPONENTS, None, layer.weight.shape)
 
 
 def vector_bits(model: nn.Module, sensitivity: Sensitivity, lmbda: float) -> dict[str, int]:
@@ -279,7 +264,12 @@ def _finished(
         latent = latents[layer.name]
         step = float(latent.log_step.detach().exp().float())
         found = LearnedLayer(
-            latent.integers().to(torch.int32), step, layer.basis, tuple(latent.shape), latent.values_OCT.detach()
+            latent.integers().to(torch.int32),
+            step,
+            layer.basis,
+            tuple(latent.shape),
+            latent.values_OCT.detach(),
+            latent.exponents,
         )
         made[layer.name] = found
         layer.weight.data = rebuild_layer(found, bases)

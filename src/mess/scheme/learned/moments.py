@@ -117,13 +117,13 @@ def asymmetric_target(moments: Moments) -> Tensor:
     return torch.cholesky_solve(moments.cross_GnR, torch.linalg.cholesky(moments.own_Gnn)).mT
 
 
-def change_basis(second_moment_Gnn: Tensor, basis_TT: Tensor) -> None:
-    """Turn H into B·H·Bᵀ in place, B the basis in blocks along the diagonal."""
-    terms = len(basis_TT)
-    rows = terms * max(1, PIECE_NUMBERS // (terms * second_moment_Gnn[:, 0].numel()))
-    for side_Gnn in (second_moment_Gnn, second_moment_Gnn.mT):  # rows, then columns
-        for piece_Gmn in side_Gnn.split(rows, dim=1):
-            piece_Gmn.copy_((basis_TT @ piece_Gmn.unflatten(1, (-1, terms))).flatten(1, 2))
+def change_basis(moments: Moments, basis_TT: Tensor) -> None:
+    """Turn x into B·x in place, H into B·H·Bᵀ, B the basis in blocks along the diagonal."""
+    terms, own_Gnn = len(basis_TT), moments.own_Gnn
+    rows = terms * max(1, PIECE_NUMBERS // (terms * own_Gnn[:, 0].numel()))
+    for side_Gnm in (own_Gnn, own_Gnn.mT, moments.cross_GnR):
+        for piece_Gpm in side_Gnm.split(rows, dim=1):
+            piece_Gpm.copy_((basis_TT @ piece_Gpm.unflatten(1, (-1, terms))).flatten(1, 2))
 
 
 class _Sum:

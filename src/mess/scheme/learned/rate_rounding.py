@@ -8,6 +8,7 @@ what makes the integers cheap.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -24,6 +25,26 @@ PASSES = 2
 BLOCK = 64
 STEPS_DOWN_4 = np.array([0, 1, 2, np.inf])[:, None, None]  # from the nearest integer: it, the next two, and zero
 SMOOTHING = 0.3  # added to counts: an integer that has not been seen can be chosen, at a price
+
+
+@dataclass(frozen=True)
+class RoundingProblem:
+    """What rounding a layer is to lose little by, all float64.
+
+    Attributes:
+        target_GRn: the numbers to round, in the coordinates of the basis.
+        upper_Gnn: from `inverse_cholesky_`, in the same coordinates: how an error is passed on.
+        sensitivity_GR: g, of the network's answers to each row's outputs.
+        cost_Gn: c, what a squared error of 1 in a column costs where g is 1, after what follows has made up for it:
+            1/u_jj² on the inputs that U was made of.
+        terms: T; number j of a row belongs to term j mod T.
+    """
+
+    target_GRn: Tensor
+    upper_Gnn: Tensor
+    sensitivity_GR: Tensor
+    cost_Gn: Tensor
+    terms: int
 
 
 def rounded(values_OCT: Tensor) -> Tensor:
@@ -43,42 +64,36 @@ def inverse_cholesky_(second_moment_Gnn: Tensor) -> Tensor:
     return torch.linalg.cholesky(second_moment_Gnn, upper=True, out=second_moment_Gnn)
 
 
-def spent(upper_Gnn: Tensor, second_moment_Gnn: Tensor) -> Tensor:
-    """Return what rounding with this feedback loses where the second moment is another, (G,), in squared steps/12.
-
-    Rounding errors z of a row come out as e = z·diag(1/u_jj)·U, so E[e·H·eᵀ] = s²/12·Σ_j (U·H·Uᵀ)_jj/u_jj².
-    """
-    products_Gnn = upper_Gnn @ second_moment_Gnn
-    own_Gn = upper_Gnn.diagonal(dim1=1, dim2=2)
-    return ((products_Gnn.mul_(upper_Gnn)).sum(2) / own_Gn.square()).sum(1)
-
-
-def layer_step(upper_Gnn: Tensor, sensitivity_GR: Tensor, lmbda: float) -> float:
-    """Return the step of a layer: for uniform errors, D = g·s²/24u² and dD/dR = −λ give s² = 12λu²/(ln 2·g).
+def layer_step(problem: RoundingProblem, lmbda: float) -> float:
+    """Return the step of a layer: for uniform errors, D = g·c·s²/24 and dD/dR = −λ give s² = 12λ/(ln 2·g·c).
 
     Args:
         lmbda: λ, distortion that one bit is worth.
     """
-    logs = 2 * upper_Gnn.diagonal(dim1=1, dim2=2).log().mean() - sensitivity_GR.log().mean()
-    return COARSENESS * math.sqrt(12 * lmbda / math.log(2) * math.exp(float(logs)))
+    logs = problem.cost_Gn.log().mean() + problem.sensitivity_GR.log().mean()
+    return COARSENESS * math.sqrt(12 * lmbda / math.log(2) * math.exp(-float(logs)))
 
 
-def best_step(target_GRn: Tensor, upper_Gnn: Tensor, sensitivity_GR: Tensor, *, lmbda: float, terms: int) -> float:
+def best_step(problem: RoundingProblem, lmbda: float) -> float:
     """Return the step at which some of the rows, rounded, lose and cost the least.
 
     Where columns differ much, or most of a layer is zeros, no formula knows it.
     """
-    usual = layer_step(upper_Gnn, sensitivity_GR, lmbda)
-    every = max(1, target_GRn.shape[1] // TRIED_ROWS)
-    target_GRn, some_GR = target_GRn[:, ::every].contiguous(), sensitivity_GR[:, ::every].contiguous()
-    own_G1n = upper_Gnn.diagonal(dim1=1, dim2=2)[:, None]
+    usual = layer_step(problem, lmbda)
+    every = max(1, problem.target_GRn.shape[1] // TRIED_ROWS)
+    some = replace(
+        problem,
+        target_GRn=problem.target_GRn[:, ::every].contiguous(),
+        sensitivity_GR=problem.sensitivity_GR[:, ::every].contiguous(),
+    )
 
     @cache
     def cost(half_octaves: int) -> float:
         step = usual * 2 ** (half_octaves / 2)
-        integers, wanted = round_layer(target_GRn, upper_Gnn, some_GR, step=step, lmbda=lmbda, terms=terms)
-        lost = 0.5 * (some_GR[..., None] * ((wanted - integers) * step / own_G1n).square()).sum()
-        units = integers.reshape(-1, terms)
+        integers, wanted = round_layer(some, step, lmbda)
+        squares_GRn = problem.cost_Gn[:, None] * ((wanted - integers) * step).square()
+        lost = 0.5 * (some.sensitivity_GR[..., None] * squares_GRn).sum()
+        units = integers.reshape(-1, problem.terms)
         largest = int(integers.abs().max()) + 1
         bits_TA = code_lengths(units, largest)
         bits = bits_TA.gather(1, units.T.long() + largest).sum()
@@ -104,44 +119,37 @@ def code_lengths(integers_GRIT: Tensor, largest: int) -> Tensor:
     return -(counts_TA / counts_TA.sum(1, keepdim=True)).log2()
 
 
-def round_layer(
-    target_GRn: Tensor, upper_Gnn: Tensor, sensitivity_GR: Tensor, *, step: float, lmbda: float, terms: int
-) -> tuple[Tensor, Tensor]:
+def round_layer(problem: RoundingProblem, step: float, lmbda: float) -> tuple[Tensor, Tensor]:
     """Return integers and the (unrounded) multiples of the step they stand for, both (G, R, n).
 
-    Every number takes the integer q that minimises g·(w − q·s)²/2u² + λ·bits(q), among the nearest, the next two
+    Every number takes the integer q that minimises g·c·(w − q·s)²/2 + λ·bits(q), among the nearest, the next two
     towards zero, and zero; its error is then made up for by the numbers of the row that follow. Bits are those of the
     integers of the pass before, by term.
-
-    Args:
-        target_GRn: weights in the coordinates of the basis.
-        upper_Gnn: from `inverse_cholesky_`, in the same coordinates.
-        terms: T; number j of a row belongs to term j mod T.
     """
+    target_GRn, terms = problem.target_GRn, problem.terms
     integers = torch.round(target_GRn / step).clamp(-LARGEST, LARGEST)
     wanted = torch.zeros_like(integers)
     for _ in range(PASSES):
         largest = int(min(integers.abs().max().item() + 1, LARGEST))
         bits_TA = lmbda * code_lengths(integers.reshape(-1, integers.shape[-1] // terms, terms), largest)
-        integers, wanted = _one_pass(target_GRn, upper_Gnn, sensitivity_GR, bits_TA, step)
+        integers, wanted = _one_pass(problem, bits_TA, step)
     return integers, wanted
 
 
-def _one_pass(
-    target_GRn: Tensor, upper_Gnn: Tensor, sensitivity_GR: Tensor, bits_TA: Tensor, step: float
-) -> tuple[Tensor, Tensor]:
+def _one_pass(problem: RoundingProblem, bits_TA: Tensor, step: float) -> tuple[Tensor, Tensor]:
     """Return integers and what they were rounded from, column after column.
 
     A column's few numbers make many small operations, whose calls cost NumPy a tenth of what they cost torch; errors
     reach the columns beyond a block in one product, as GPTQ's lazy batches do.
     """
     terms, largest = bits_TA.shape[0], bits_TA.shape[1] // 2
-    rest = (target_GRn / step).permute(2, 0, 1).contiguous()  # (n, G, R): a column lies in one piece
+    upper_Gnn = problem.upper_Gnn
+    rest = (problem.target_GRn / step).permute(2, 0, 1).contiguous()  # (n, G, R): a column lies in one piece
     rest_nGR, bits = rest.numpy(), bits_TA.numpy()
     size = len(rest)
     own_nG1 = upper_Gnn.diagonal(dim1=1, dim2=2).T.contiguous().numpy()[:, :, None]
     reach_nnG1 = upper_Gnn.permute(1, 2, 0).numpy()[..., None]
-    weight_nGR = (sensitivity_GR * (0.5 * step * step)).numpy() / np.square(own_nG1)
+    weight_nGR = (problem.sensitivity_GR * (0.5 * step * step)).numpy() * problem.cost_Gn.T.numpy()[:, :, None]
     integers_nGR, errors = np.empty_like(rest_nGR), torch.empty(BLOCK, *rest.shape[1:], dtype=rest.dtype)
     errors_BGR = errors.numpy()
     for start in range(0, size, BLOCK):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from mess.scheme.learned.rate_model import RateModel
 from mess.scheme.learned.rate_rounding import rounded
 from mess.scheme.parametrized import OWN, Parametrized
 from mess.scheme.ties import find_ties
+from mess.step_exponents import NO_EXPONENTS, Exponents
 
 REFRESH = 50  # steps between two looks at how long the integers' codes are
 VECTOR_RATE = 0.1  # learning rate of steps, BatchNorm and biases, over that of the latent numbers
@@ -41,7 +43,9 @@ class RateTraining(Parametrized):
         ties = find_ties(model.state_dict())
         for name, layer in learned.layers.items():
             basis_TT = learned.bases[layer.basis] if layer.basis is not None else None
-            latent = Latent.start(layer.integers_OCT, layer.unrounded_OCT, layer.step, basis_TT, layer.shape)
+            latent = Latent.start(
+                layer.integers_OCT, layer.unrounded_OCT, layer.step, layer.exponents, basis_TT, layer.shape
+            )
             first = ties.get(name, name)
             # layers that share the weight go on sharing it: the same latent tensor, the same step
             for same in dict.fromkeys((name, first, *(n for n, to in ties.items() if to == first))):
@@ -95,10 +99,15 @@ class RateTraining(Parametrized):
         model = self.rate_model
         rate_model = {"bits": model.bits_XA, "limit": model.limit, "places": model.places}
         bases = [[list(key), basis_TT] for key, basis_TT in self.learned.bases.items()]
-        shapes = {
-            name: [layer.basis and list(layer.basis), list(layer.shape)] for name, layer in self.learned.layers.items()
+        layers = {
+            name: [
+                layer.basis and list(layer.basis),
+                list(layer.shape),
+                [own_N if own_N is None else own_N.tolist() for own_N in layer.exponents],
+            ]
+            for name, layer in self.learned.layers.items()
         }
-        return {"coded": own, "prices": rate_model, "steps": self.steps, "bases": bases, "layers": shapes}
+        return {"coded": own, "prices": rate_model, "steps": self.steps, "bases": bases, "layers": layers}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -124,10 +133,13 @@ def resumed_start(state: Mapping[str, Any], model: nn.Module) -> Learned:
     if "bases" not in state:
         raise CheckpointError("checkpoint", "a run with version v4", "another one, or none")
     layers = {}
-    for name, (basis, shape) in state["layers"].items():
+    for name, (basis, shape, *more) in state["layers"].items():
         coded = f"{name.removesuffix('weight')}{OWN[1:]}"
         values_OCT = state["coded"][f"{coded}original"]
         step = float(state["coded"][f"{coded}0.log_step"].exp())
         key = tuple(basis) if basis else None
-        layers[name] = LearnedLayer(rounded(values_OCT).to(torch.int32), step, key, tuple(shape), values_OCT)
+        # runs before format 1.1 had one step a layer
+        exponents = Exponents(*(own_N if own_N is None else np.array(own_N) for own_N in (more or [NO_EXPONENTS])[0]))
+        integers_OCT = rounded(values_OCT).to(torch.int32)
+        layers[name] = LearnedLayer(integers_OCT, step, key, tuple(shape), values_OCT, exponents)
     return Learned(layers, {tuple(key): basis_TT for key, basis_TT in state["bases"]}, model)
