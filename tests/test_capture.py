@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from mess import models
+from mess.cli import main
 from mess.devices import Devices
 from mess.models import Architecture
 from mess.names import FAMILIES
@@ -298,6 +299,20 @@ def test_nothing_in_and_around_a_step_waits_for_a_gpu(
     devices = AgainDevices()
     train(tmp_path, devices, options, model=model, hooks=hooks, samples=48)
     assert devices.replays == 3
+
+
+@pytest.mark.parametrize("flag", ["--deterministic", "--eager"])
+def test_the_command_captures_unless_it_is_told_not_to(
+    in_folder: Path, flag: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sklearn", reason="carries `digits`")
+    devices, kernels = TapeDevices(), []
+    devices.choose_kernels = lambda *, deterministic: kernels.append(deterministic)
+    monkeypatch.setattr("mess.recipes.run.open_devices", lambda *_, **__: devices)
+    command = ["train", "digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.25", "-b", "256", "--epochs", "1"]
+    assert main([*command, flag]) == 0
+    assert kernels == [flag == "--deterministic"]
+    assert devices.replays == (5 - WARM_UP + 1 if flag == "--deterministic" else 0)  # 5 batches of 256, and one of 157
 
 
 class ElsewhereDevices(Devices):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from mess.devices import OneGpu, open_devices
+from mess.devices.gpu import choose_kernels
 from mess.devices.graph import Recorder, waits
 
 REAL_GRAPH = torch.cuda.graph
@@ -118,3 +119,16 @@ def test_one_gpu_needs_no_fabric(monkeypatch: pytest.MonkeyPatch) -> None:
         devices.backward(model(torch.ones(1, 2)).sum())
     assert model.weight.grad is not None
     assert (devices.scaler_state(), devices.world_size, devices.is_main) == ({}, 1, True)
+
+
+def test_kernels_are_the_fastest_or_repeat_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = torch.backends.cudnn
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = (cudnn.benchmark, cudnn.deterministic, torch.utils.deterministic.fill_uninitialized_memory)
+    try:
+        for deterministic in (False, True, False):
+            choose_kernels(deterministic=deterministic)
+            assert (cudnn.benchmark, cudnn.deterministic) == (not deterministic, deterministic)
+            assert torch.are_deterministic_algorithms_enabled() is deterministic
+    finally:
+        cudnn.benchmark, cudnn.deterministic, torch.utils.deterministic.fill_uninitialized_memory = before
