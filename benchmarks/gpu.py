@@ -6,8 +6,8 @@
 In this order, so that what matters most is there when time runs out: `tests/test_cuda.py`; for each network, images a
 second of a plain PyTorch loop (DataLoader over PIL images, float32), of a step captured by hand on images that are
 there (the floor), of `mess train`, and of `mess train --eager`; what the schemes cost; how long a command takes to its
-first step; ResNet-20 from nothing to the accuracy of public weights, where CIFAR-10 is there. Ratios are of one run on
-one card.
+first step; ResNet-20 from nothing to the accuracy of public weights, where CIFAR-10 is there; how many pictures are
+decoded for a GPU, and how many it takes. Ratios are of one run on one card.
 Writes docs/results/gpu.json and gpu.md after each part; parts that found no time say so.
 """
 
@@ -28,12 +28,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader
 
 from common import RESULTS, ROOT, read_rows, setting, write_page, write_rows
 from mess import models
 from mess.data import Batches, open_dataset
+from mess.data.workers import usable_cores
 from mess.models import Architecture
 from mess.recipes import DataChoice, DeviceChoice, Job, RateChoice, SchemeChoice, run_job
 from mess.scheme.learned.inputs import natural_noise
@@ -228,6 +230,49 @@ class Program:
             found = dict(zip(("imports", "first step"), (round(float(x), 2) for x in line.split()[1:]), strict=True))
         return found
 
+    def pictures(self) -> dict[str, Any]:
+        """Return JPEGs a second that workers decode for the device, a core, and what a ResNet-50 takes."""
+        device, size = torch.device("cuda" if self.cuda else "cpu"), 64 if self.args.smoke else 224
+        folder, cores = self.scratch / "pictures" / "train" / "all", usable_cores()
+        folder.mkdir(parents=True)
+        image = (natural_noise(1, 512)[0] * 40 + 128).clamp(0, 255).byte().permute(1, 2, 0).numpy()[:375, :500]
+        Image.fromarray(image).save(folder / "0.jpg", quality=90)
+        for i in range(1, 64 if self.args.smoke else 4096):
+            os.link(folder / "0.jpg", folder / f"{i}.jpg")
+        found = open_dataset(str(folder.parents[1]), train=True, crop=size)
+        batches = Batches(found, 32, train=True, device=device, workers=cores if self.cuda else 0, channels_last=True)
+
+        def decoded() -> Iterator[None]:
+            for epoch in range(1000):
+                for _ in batches.epoch(epoch):
+                    yield
+
+        rate = 32 * per_second(decoded(), self.seconds, self.cuda, warm_up=4 * cores, at_once=1)
+        row: dict[str, Any] = {
+            "JPEGs of 500 × 375 a second": round(rate),
+            "cores": cores,
+            "a core": round(rate / cores),
+        }
+        model = models.build(models.resolve("resnet", "imagenet", layers=50))
+        model = model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=MOMENTUM, fused=self.cuda or None)
+        batch = 2 if self.args.smoke else 128
+        images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+        labels = torch.zeros(batch, dtype=torch.int64, device=device)
+
+        def steps() -> Iterator[None]:
+            while True:
+                optimizer.zero_grad()
+                with torch.autocast(device.type, torch.bfloat16):
+                    loss = nn.functional.cross_entropy(model(images).float(), labels)
+                loss.backward()
+                optimizer.step()
+                yield
+
+        taken = batch * per_second(steps(), self.seconds, self.cuda, warm_up=10)
+        needed = round(taken / max(1, rate / cores), 1)
+        return row | {"ResNet-50, bf16, images a second": round(taken), "cores that it needs": needed}
+
     def accuracy(self) -> dict[str, Any]:
         """Train ResNet-20 from nothing; return seconds, without start-up, and the best accuracy."""
         if self.data.name != "cifar10" or self.args.synthetic:
@@ -317,7 +362,7 @@ class Program:
         return batch * per_second(steps(), self.seconds, self.cuda, warm_up=10)
 
 
-def per_second(steps: Iterator[None], seconds: float, cuda: bool, warm_up: int) -> float:
+def per_second(steps: Iterator[None], seconds: float, cuda: bool, warm_up: int, at_once: int = 20) -> float:
     """Return steps a second; a GPU is waited for at both ends."""
     wait = torch.cuda.synchronize if cuda else lambda: None
     for _ in range(warm_up if cuda else 2):
@@ -325,7 +370,7 @@ def per_second(steps: Iterator[None], seconds: float, cuda: bool, warm_up: int) 
     wait()
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        for _ in range(20 if cuda else 1):
+        for _ in range(at_once if cuda else 1):
             next(steps)
             count += 1
         wait()
@@ -391,7 +436,11 @@ def page(rows: dict[str, Any]) -> list[str]:
                 lines.append(f"| `{way}` | {row[way]:,} | {cost:.2f} | {GOALS.get(way, '')} |")
         else:
             lines.append(str(row))
-    for name, title in (("first step", "Start-up, seconds"), ("accuracy", "ResNet-20 from nothing")):
+    for name, title in (
+        ("first step", "Start-up, seconds"),
+        ("accuracy", "ResNet-20 from nothing"),
+        ("pictures", "Pictures"),
+    ):
         if name in rows:
             lines += ["", f"## {title}", "", "; ".join(f"{key}: {value}" for key, value in rows[name].items())]
     return lines
@@ -406,6 +455,8 @@ def main() -> None:
     parser.add_argument("--go-on", action="store_true", help="leave out parts that the results have")
     parser.add_argument("--smoke", action="store_true", help="one network, small batches, tenths of seconds")
     args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no GPU that torch can use: --device cpu --smoke tries the program itself")
     RESULTS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
@@ -423,6 +474,7 @@ def main() -> None:
         program.part("schemes", 30, program.schemes)
         program.part("first step", 20, program.first_step)
         program.part("accuracy", 90, program.accuracy)
+        program.part("pictures", 25, program.pictures)
 
 
 if __name__ == "__main__":

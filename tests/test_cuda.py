@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mess import models
-from mess.data import Batches, DatasetInfo, ImageSet
+from mess.data import Batches, DatasetInfo, ImageSet, open_dataset
 from mess.devices import Devices, OneGpu, open_devices
 from mess.names import FAMILIES
 from mess.scheme.matched.matching import match
@@ -200,6 +200,18 @@ def test_the_same_references_are_chosen() -> None:
     for fit_ in ("affine", "copy"):
         cpu, gpu = match(units_NU, refs_KU, fit_), match(units_NU.cuda(), refs_KU.cuda(), fit_)
         assert float((cpu.index_N == gpu.index_N.cpu()).float().mean()) > 0.9999
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_pictures_reach_the_gpu_as_they_are(pictures: Path, workers: int) -> None:
+    images = open_dataset(str(pictures), train=True, crop=32, resize=36)
+    cpu, gpu = (
+        list(Batches(images, 5, train=True, device=device, workers=workers, channels_last=True).epoch(1))
+        for device in ("cpu", "cuda")
+    )
+    for (x_NCHW, labels_N), (y_NCHW, others_N) in zip(cpu, gpu, strict=True):
+        torch.testing.assert_close(y_NCHW.cpu(), x_NCHW)
+        assert torch.equal(others_N.cpu(), labels_N)
 
 
 def test_one_gpu_is_opened_as_asked() -> None:
