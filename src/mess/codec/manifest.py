@@ -18,8 +18,10 @@ MAX_DIGITS = 30  # characters
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
-def pack_manifest(manifest: dict[str, Any]) -> tuple[int, bytes]:
+def pack_manifest(manifest: dict[str, Any], *, compressed: bool = True) -> tuple[int, bytes]:
     """Return (coder, content): the same manifest gives the same bytes, whatever the order of its keys.
+
+    Without `compressed` it is left as JSON.
 
     Raises:
         OptionError: facts that JSON cannot hold: NaN, objects, text that is none.
@@ -28,6 +30,8 @@ def pack_manifest(manifest: dict[str, Any]) -> tuple[int, bytes]:
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:  # a UnicodeEncodeError is a ValueError
         raise OptionError("about", "finite numbers, text, and lists and dicts of them", error) from error
+    if not compressed:
+        return RAW, text
     packed = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True).compress(text)
     return (ZSTD, packed) if len(packed) < len(text) else (RAW, text)
 

@@ -31,7 +31,7 @@ from mess.codec.model import (
     joined,
 )
 from mess.codec.numbers import NumberArray
-from mess.codec.streams import PreviousTable, read_stream, write_stream
+from mess.codec.streams import ITEM, PreviousTable, read_stream, write_stream
 from mess.errors import FormatError
 from mess.files import atomic_write
 
@@ -49,19 +49,20 @@ KNOWN = {
 LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
 
 
-def encode_model(stored: StoredModel, layout: Layout | None = None) -> bytes:
+def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bool = False) -> bytes:
     """Return the bytes of a file. The same network and scheme give the same bytes, in whatever order entries come.
 
     Args:
         stored: what to write.
         layout: gives names, shapes and dtypes of networks that are named, which are then not in the file; where a
             tensor has another dtype (half weights, say) they are in it all the same.
+        plain: leave the manifest uncompressed, for readers without zstd (mess.h).
     """
     named = layout(stored.network) if layout is not None and stored.network is not None else None
     if named is not None and not _has_these_dtypes(stored, named):
         named = None
     manifest, order = make_manifest(stored, named)
-    coder, text = pack_manifest(manifest)
+    coder, text = pack_manifest(manifest, compressed=not plain)
     streams: dict[int, list[bytes]] = {}
     previous: dict[int, PreviousTable] = {}
 
@@ -117,10 +118,7 @@ def read_model(
         FormatError: the file breaks FORMAT.md, or is larger than allowed.
     """
     contents, sections, where = open_model(path, layout=layout)
-    if contents.decoded_bytes > max_bytes:
-        raise FormatError(
-            where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
-        )
+    check_size(contents, max_bytes, where)
     wanted = contents.needed(names) if names is not None else None
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
     previous: dict[int, PreviousTable] = {}
@@ -163,12 +161,22 @@ def open_model(
     return read_contents(unpack_manifest(head.coder, head.content, where), layout, where), sections, where
 
 
+def check_size(contents: Contents, max_bytes: int, where: str) -> None:
+    """Refuse a file whose tensors take more memory than the caller allows (FORMAT.md 11.8)."""
+    if contents.decoded_bytes > max_bytes:
+        raise FormatError(
+            where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
+        )
+
+
 def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry | None:
     count = math.prod(item.shape)
     if item.kind == "T":
         return None if skip else Tied(item.to)
     if item.kind == "P":
         numbers = take(REFERENCES if contents.is_source(item.name) else TENSORS, count, skip)
+        if not skip and item.dtype not in ITEM and (numbers.step is not None or numbers.dtype != item.dtype):
+            raise FormatError(item.name, f"numbers that are {item.dtype}", f"others, {numbers.dtype}")
         return None if skip else Plain(item.shape, item.dtype, numbers)
     if item.kind == "B":
         scale, shift = (take(BATCH_NORMS, item.shape[0], skip) for _ in range(2))
@@ -178,8 +186,8 @@ def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry 
     scale, offset = (take(s, units, skip) if item.kind == "M" else None for s in (SCALES, OFFSETS))
     if skip:
         return None
-    if index.step is not None:
-        raise FormatError(item.name, "indices that are integers", "numbers with a step")
+    if index.step is not None or index.dtype in ITEM:
+        raise FormatError(item.name, "indices that are integers", "numbers with a step, or floats")
     for wrong in (int(index.values.min()), int(index.values.max())) if units else ():
         if not 0 <= wrong < references:
             raise FormatError(item.name, f"indices below {references}", wrong)
