@@ -75,3 +75,14 @@ def test_a_file_that_says_nonsense_of_its_network_gets_no_layout(wrong: dict) ->
     network = resolve("resnet", "cifar10", layers=20).to_dict()
     assert known_layout(network) is not None
     assert known_layout({**network, **wrong}) is None
+
+
+def test_training_in_one_process_imports_neither_the_compiler_nor_fabric(tmp_path: Path) -> None:
+    """Each takes as long as torch itself."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); sys.argv[1:] = [{str(tmp_path)!r}];"
+        "import training_fakes; training_fakes.main();"
+        "print([name for name in ('torch._dynamo', 'sympy', 'lightning_fabric') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"

@@ -108,6 +108,8 @@ MORE = (
     Flag("--processes", "CPU processes that share a batch, without -C (default: 1)", "N", int, 1),
     Flag("--sync-bn", "BatchNorm over all processes instead of each one's part: slower, and the same on any number "
          "of them"),
+    Flag("--eager", "with -C: run steps operation by operation, not captured in a CUDA graph: several times as slow"),
+    Flag("--deterministic", "with -C: kernels that give the same bits each time, in place of the fastest ones"),
     Flag("--checkpoints", "where checkpoints go, in ARCH/DATA (default: checkpoint)", "FOLDER", Path,
          Path("checkpoint")),
     Flag("--name", "folder of this run in place of ARCH, so that two sizes of a family do not share one "

@@ -49,14 +49,25 @@ class Pictures:
     """Batches of decoded images; the workers that decode them live as long as this object.
 
     Args:
-        workers: processes; no more are started than there are cores, since decoding keeps a core busy.
+        workers: processes; no more are started than there are cores for, since decoding keeps a core busy.
         smallest: images that a part of a batch has to have.
+        processes_here: that have such an object, on this machine: they share its cores.
+        pinned: hand batches over in memory that a GPU copies from while other things go on.
     """
 
-    def __init__(self, folder: ImageFolder, *, seed: int, workers: int, smallest: int) -> None:
+    def __init__(
+        self,
+        folder: ImageFolder,
+        *,
+        seed: int,
+        workers: int,
+        smallest: int,
+        processes_here: int = 1,
+        pinned: bool = False,
+    ) -> None:
         self.folder, self.smallest = folder, smallest
         self._order: list[tuple[int, np.ndarray, np.ndarray]] = []
-        workers = min(workers, usable_cores())
+        workers = min(workers, max(1, usable_cores() // processes_here))
         self._loader = DataLoader(
             _Parts(folder, seed),
             batch_size=None,
@@ -65,6 +76,7 @@ class Pictures:
             persistent_workers=workers > 0,
             timeout=WAIT_S if workers else 0,
             prefetch_factor=2 if workers else None,
+            pin_memory=pinned,
         )
 
     def decoded(self, parts: list[tuple[np.ndarray, np.ndarray]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

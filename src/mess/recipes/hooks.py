@@ -118,8 +118,11 @@ def scheme_hooks(
     if trained is None:
         return _plain_hooks(model, choice, stored)
 
-    def optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-        return torch.optim.Adam(trained.parameter_groups() or network.parameters(), lr=options.lr, betas=(0.9, 0.99))
+    def optimizer(network: nn.Module, options: TrainOptions, captured: bool) -> torch.optim.Optimizer:
+        parameters = trained.parameter_groups() or network.parameters()
+        return torch.optim.Adam(
+            parameters, lr=options.lr, betas=(0.9, 0.99), fused=captured or None, capturable=captured
+        )
 
     def after_step(_model: nn.Module) -> None:
         trained.after_step()

@@ -95,7 +95,8 @@ class RateTraining(Parametrized):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs beside the plain weights."""
         own = {name: tensor for name, tensor in self.model.state_dict().items() if OWN in name}
-        rate_model = {"bits": self.rate_model.bits_XA, "places": self.rate_model.places}
+        model = self.rate_model
+        rate_model = {"bits": model.bits_XA, "limit": model.limit, "places": model.places}
         bases = [[list(key), basis_TT] for key, basis_TT in self.learned.bases.items()]
         layers = {
             name: [
@@ -118,10 +119,7 @@ class RateTraining(Parametrized):
         if set(rate_model.get("places", ())) != set(self.learned.layers):
             raise CheckpointError("checkpoint", "a run with version v4", "another one, or none")
         self.model.load_state_dict(state["coded"], strict=False)
-        self.rate_model.bits_XA = rate_model["bits"].to(self.rate_model.bits_XA)
-        self.rate_model.places = {
-            name: rate_model["places"][name].to(now) for name, now in self.rate_model.places.items()
-        }
+        self.rate_model.take(rate_model["bits"], rate_model.get("limit"), rate_model["places"])
         self.steps = int(state["steps"])
 
 
