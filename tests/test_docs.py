@@ -35,8 +35,16 @@ PROGRAMS = {
     "down_imagenet.py": ("fetch", "down_imagenet.py", "add_imagenet_arguments"),
     "down_ckpt.py": ("fetch", "down_ckpt.py", "add_ckpt_arguments"),
 }
-NOT_HERE = ("--cuda", "-C", "--pretrained", "fetch", "imagenet")  # GPUs and downloads
-TOO_LONG = ("demo", "--processes", "path/to/photos", "net.onnx", "v4", "--figures")  # run with the slow tests
+NOT_HERE = ("--cuda", "-C", "--pretrained", "fetch", "imagenet", "--arch")  # GPUs, downloads, other libraries
+TOO_LONG = (
+    "demo",
+    "--processes",
+    "path/to/photos",
+    "net.onnx",
+    "again.onnx",
+    "v4",
+    "--figures",
+)  # run with the slow tests
 WEIGHTS = ("weights.pth", "resnet20.th", "ckpt_best.pth", "pretrained_model.pth")  # what a reader has already
 
 

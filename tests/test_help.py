@@ -23,7 +23,8 @@ FLAGS = [
     (["train", "--lr"], "--lr/--learning-rate: expected one value, found none"),
     (["train", "--schedule", "cosin"], "did you mean cosine?"),
     (["compress"], "mess compress: expected CKPT, found nothing. `mess compress --help`"),
-    (["compress", "a", "b"], "expected nothing more, found 'b'"),
+    (["decompress", "a", "b"], "expected -o/--output, found nothing"),
+    (["inspect", "a", "b"], "expected nothing more, found 'b'"),
     (["train", "-N", "-v", "v22"], "did you mean v2?"),
     (["train", "--name", "../elsewhere"], "--name: expected a name of one folder"),
     (["completion", "fish"], "SHELL: expected one of bash, zsh, tcsh"),
@@ -58,7 +59,7 @@ def test_every_verb_has_help_for_80_columns_and_examples_that_parse(
 
 
 def test_help_says_first_what_has_to_be_typed_and_keeps_brackets(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb, usage in (("train", "[FLAG ...] [DATA]"), ("compress", "[FLAG ...] CKPT")):
+    for verb, usage in (("train", "[FLAG ...] [DATA]"), ("compress", "[FLAG ...] CKPT [CKPT ...]")):
         assert f"Usage: mess {verb} {usage}\n" in make_parser(verb).format_help()
     parser = Parser("mess imagined", "What `pip install 'mess-cnn[onnx]'` brings.", "Examples:\n  mess imagined [red]")
     assert "mess-cnn[onnx]" in parser.format_help()

@@ -26,7 +26,7 @@ EXPORTED = (
 )
 ONNX = (
     "an ONNX model",
-    "Save the weights of the network it was made from: torch.save(model.state_dict(), 'weights.pth')",
+    "`mess compress` stores it. For all else save the weights it was made from: torch.save(net.state_dict(), 'w.pth')",
 )
 FOLDER = ("an archive of other files", "Unpack it first")
 
@@ -52,9 +52,14 @@ def kind_of(content: bytes, name: str) -> tuple[str, str] | None:
             return EXPORTED
         if "data.pkl" not in parts:
             return FOLDER
-    if name.lower().endswith(".onnx") or (content[:1] == b"\x08" and content[2:3] == b"\x12" and b"onnx" in content):
+    if is_onnx(content, name):
         return ONNX
     return None
+
+
+def is_onnx(content: bytes, name: str) -> bool:
+    """Return whether a file is an ONNX model, by its name, or by how it and its first field begin."""
+    return name.lower().endswith(".onnx") or (content[:1] == b"\x08" and content[2:3] == b"\x12" and b"onnx" in content)
 
 
 def _names(content: bytes) -> list[str]:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
-from mess.errors import OptionError, first_few
+from mess.cli.stored import as_json, headline, show, summary
+from mess.errors import MessError, OptionError
 from mess.files import check_output
 from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
 from mess.sizes import parse_size
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
-    from mess.storing import SizeReport
+    from mess.storing import SizeReport, StoreOptions
 
     Batches = Iterator[tuple[torch.Tensor, torch.Tensor]]
 
@@ -29,12 +31,22 @@ EXAMPLES = """Examples:
   mess compress weights.pth -v v2a --scale-bits 8 --offset-bits 8 --rest-bits 8 -o small.mess
   mess compress weights.safetensors -v v3 -d 4 --pointwise 8
   mess compress weights.pth -v v4 --calibration cifar10 --datapath ../data
-  mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB"""
+  mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB
+  mess compress model.onnx -o model.mess
+  mess compress checkpoint/ -o stored/ --json"""
+ENDINGS = (".pth", ".pt", ".th", ".safetensors", ".onnx")  # of files that are stored where a folder is named
+EXIT_BAD_INPUT = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess compress`."""
-    parser.add_argument("ckpt", metavar="CKPT", type=Path, help="checkpoint, state dict (.pth, .th) or .safetensors")
+    parser.add_argument(
+        "ckpt",
+        metavar="CKPT",
+        type=Path,
+        nargs="+",
+        help="checkpoint, state dict (.pth, .th), .safetensors or .onnx; a folder stands for all of them in it",
+    )
     parser.add_argument(
         "-v",
         "--version",
@@ -42,7 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_VERSION,
         help=f"{' | '.join(VERSIONS)} (default: {DEFAULT_VERSION})",
     )
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="default: beside CKPT, NAME_VERSION.mess")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="file, for several CKPT a folder (default: beside CKPT, NAME_VERSION.mess)",
+    )
     parser.add_argument(
         "-d", "--bind-size", metavar="N", type=int, default=2, help="kernels a unit, v3 and v3a (default: 2)"
     )
@@ -50,8 +68,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--qb", "--quant-bit", dest="qb", metavar="N", type=int, default=8, help="bits, v2q (default: 8)"
     )
     KEY.add_to(parser)
+    parser.add_argument(
+        "--arch",
+        metavar="NAME",
+        help="the network that weights are of: timm:NAME or torchvision:NAME, which the file then says, or "
+        "package.module:function",
+    )
     parser.add_argument("--force", action="store_true", help="overwrite an existing file")
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
+    parser.add_argument("--json", action="store_true", help="for programs: what was written, on standard output")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
     _add_learned_flags(parser)
     add_bit_flags(parser)
@@ -60,7 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("version v4")
-    group.add_argument("--calibration", metavar="DATA", help="dataset or folder whose training pictures v4 looks at")
+    group.add_argument(
+        "--calibration",
+        metavar="DATA",
+        help="dataset or folder whose training pictures v4 looks at, or inputs in .npy or .npz",
+    )
     group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
     group.add_argument(
         "--divergence",
@@ -68,6 +97,12 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="how far what the network says may stray, looked at before the file is written; smaller: larger files "
         f"(default: {DIVERGENCE:g})",
+    )
+    group.add_argument(
+        "--input-shape",
+        metavar="C,H,W",
+        type=_shape,
+        help="shape of one input of an ONNX model that leaves it open (default: the first usual one it takes)",
     )
     group.add_argument("--target-size", metavar="SIZE", help="size of the file: 90000, 90KB, 1.5MB")
     group.add_argument(
@@ -78,83 +113,157 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.split(",")
+    if not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
+        raise OptionError("--input-shape", "sizes with commas between, as 3,48,320", text)
+    return tuple(map(int, sizes))
+
+
 def run(args: argparse.Namespace) -> int:
-    """Store, read back, report."""
+    """Store each file, read it back, report."""
     from mess.cli.choices import store_options
     from mess.data.info import check_normalisation
-    from mess.models import Architecture
-    from mess.nested_weights import told_of
-    from mess.storing import Request, store
-    from mess.storing.sources import input_facts
-    from mess.weights_file import load_weights
 
     check_normalisation(args.mean, args.std)
     args.target_size = parse_size(args.target_size)
     options = store_options(args)
     if args.calibration is not None and options.scheme().fit != "learned":
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
-    output = args.output or args.ckpt.with_name(f"{args.ckpt.stem}_{options.tag}.mess")
-    check_output(output, overwrite=args.force, source=args.ckpt)
-    weights, about = load_weights(args.ckpt, args.key)
-    described = about.get("architecture")
-    given = {"mean": args.mean, "std": args.std}
-    facts = input_facts(about | {name: value for name, value in given.items() if value is not None})
-    console = Console(highlight=False)
+    console = Console(highlight=False, stderr=args.json)
+    files = weights_files(args.ckpt)
+    reports: list[SizeReport] = []
+    failed = 0
+    for path, output in outputs_of(files, args.output, options.tag):
+        try:
+            report = _store(args, path, output, options, console)
+        except MessError as error:
+            if len(files) == 1:
+                raise
+            failed += 1
+            console.print(f"[bold red]{escape(str(path))}[/]: {escape(str(error))}", soft_wrap=True)
+            continue
+        reports.append(report)
+        if len(files) == 1:
+            show(console, report, verified=not args.no_verify)
+        else:
+            console.print(headline(report), soft_wrap=True)
+    if args.json:
+        told = [as_json(report) for report in reports]
+        print(json.dumps(told[0] if len(files) == 1 else told, indent=1))
+    elif len(files) > 1:
+        console.print(summary(reports, failed), soft_wrap=True)
+    return EXIT_BAD_INPUT if failed else 0
+
+
+def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOptions, console: Console) -> SizeReport:
+    """Store one file."""
+    from mess.models import Architecture
+    from mess.nested_weights import told_of
+    from mess.storing import Request, store
+
+    check_output(output, overwrite=args.force, source=path)
+    weights, about, facts = _read(args, path)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
-    title = escape(f"storing {args.ckpt.name} as {options.tag}")
+    described = about.get("architecture")
+    title = escape(f"storing {path.name} as {options.tag}")
     with console.status(title) as status:
         request = Request(
             options,
-            calibration_images(args, about | facts),
+            calibration_images(args, about | facts, weights),
             architecture=Architecture.from_dict(described) if described else None,
             about=facts,
             overwrite=args.force,
             verify=not args.no_verify,
+            input_shape=args.input_shape,
             progress=lambda *told: status.update(f"{title}: {escape(_told(told))}"),
         )
-        report = store(weights, output, request)
-    show(console, report, verified=not args.no_verify)
-    return 0
+        return store(weights, output, request)
 
 
-def calibration_images(args: argparse.Namespace, about: Mapping[str, Any]) -> Batches | None:
-    """Return the training pictures of the dataset that was named, prepared as the network's file says, and labels."""
-    from mess.recipes import DataChoice, calibration_batches
+def _read(
+    args: argparse.Namespace, path: Path
+) -> tuple[nn.Module | Mapping[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
+    """Return the weights of a file, what it says of them, and facts that the stored one is to keep."""
+    from mess.graphs.model_files import is_onnx_file
+    from mess.storing.graph import read_graph_network
+    from mess.storing.sources import filled, input_facts
+    from mess.weights_file import load_weights
 
+    given = {name: value for name, value in (("mean", args.mean), ("std", args.std)) if value is not None}
+    if is_onnx_file(path):
+        if args.key is not None or args.arch is not None:
+            raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
+        return read_graph_network(str(path)), {}, input_facts(given)
+    weights, about = load_weights(path, args.key)
+    if args.arch is None:
+        return weights, about, input_facts(about | given)
+    model, facts = filled(args.arch, weights, path)
+    about.pop("architecture", None)
+    return model, about | facts, facts | input_facts(about | facts | given)
+
+
+def weights_files(named: Sequence[Path]) -> list[Path]:
+    """Return the files that are to be stored: those named, and those in folders that are named.
+
+    Raises:
+        OptionError: a folder without files of weights.
+    """
+    found: list[Path] = []
+    for path in named:
+        inside = (
+            sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+            if path.is_dir()
+            else [path]
+        )
+        if not inside:
+            raise OptionError("CKPT", f"a folder with files that end in {', '.join(ENDINGS)}", path)
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def outputs_of(files: Sequence[Path], output: Path | None, tag: str) -> list[tuple[Path, Path]]:
+    """Return each file and where it goes: beside it, under the name given, or for several into the folder given.
+
+    Raises:
+        OptionError: one name for several files, or two files that would get one name.
+    """
+    into = output is not None and (output.is_dir() or len(files) > 1)
+    if output is not None and into and output.exists() and not output.is_dir():
+        raise OptionError("--output", f"a folder for {len(files)} files", output)
+    pairs = []
+    for path in files:
+        beside = path.with_name(f"{path.stem}_{tag}.mess")
+        pairs.append((path, beside if output is None else output / beside.name if into else output))
+    names = [made for _, made in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise OptionError("--output", "files whose names differ", f"{twice.count(twice[0])} that become {twice[0]}")
+    if output is not None and into:
+        output.mkdir(parents=True, exist_ok=True)
+    return pairs
+
+
+def calibration_images(
+    args: argparse.Namespace, about: Mapping[str, Any], network: object = None
+) -> Batches | torch.Tensor | None:
+    """Return what v4 looks at: the numbers of a file, or training pictures of a dataset, prepared as the file says."""
     if args.calibration is None:
         return None
+    if args.calibration.lower().endswith((".npy", ".npz")):
+        from mess.storing.calibration import read_arrays
+
+        return read_arrays(args.calibration)
+    from mess.recipes import DataChoice, calibration_batches
+    from mess.storing.calibration import side_of, taken_by
+
     prepared: dict[str, Any] = {name: about.get(name) for name in ("mean", "std", "resize", "crop")}
-    return calibration_batches(DataChoice(args.calibration, args.datapath, **prepared))
+    if (side := side_of(network, args.input_shape)) is not None:
+        prepared |= {"resize": side, "crop": side}
+    return taken_by(
+        network, args.input_shape, calibration_batches(DataChoice(args.calibration, args.datapath, **prepared))
+    )
 
 
 def _told(told: tuple[object, ...]) -> str:
     return " ".join(str(part) for part in told)
-
-
-def show(console: Console, report: SizeReport, *, verified: bool) -> None:
-    """Say what was written, and what of the network no reference stands for."""
-    console.print(
-        f"[bold]{escape(str(report.path))}[/]  {report.bytes:,} B: {report.ratio:.2f}× smaller than "
-        f"{report.float_bytes:,} B of weights",
-        soft_wrap=True,
-    )
-    if report.look is not None:
-        console.print(
-            f"[{'bold red' if report.look.is_noise else 'green'}]{escape(str(report.look))}[/]", soft_wrap=True
-        )
-        if report.look.is_noise:
-            console.print("[bold red]little is left of the network: ask for less, or retrain it (mess train -T)[/]")
-    if verified:
-        console.print("[green]read back in a fresh process: every tensor as it should be[/]")
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stored by reference")
-    table.add_column("relative error", justify="right")
-    for name, error in report.error.items():
-        table.add_row(escape(name), f"{error:.4f}")
-    console.print(table)
-    reasons: dict[str, list[str]] = {}
-    for name, reason in report.as_is:
-        reasons.setdefault(reason, []).append(name)
-    for reason, names in reasons.items():
-        console.print(f"[dim]as it is ({escape(reason)}): {escape(first_few(names, 4))}[/]")

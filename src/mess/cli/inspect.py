@@ -38,6 +38,7 @@ EIGHTHS = " ▏▎▍▌▋▊▉"
 COLOURS = {
     "indices": "blue", "scales": "yellow", "offsets": "green", "references": "magenta", "expansions": "blue",
     "tensors": "cyan", "batch norms": "red", "header": "white", "manifest": "white",
+    "graph": "white",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from mess.codec.model import Layout
 from mess.codec.model_file import (
     BATCH_NORMS,
     EXPANSIONS,
+    GRAPH,
     INDICES,
     OFFSETS,
     REFERENCES,
@@ -139,7 +140,8 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
     """
     content = read_file(path)
     contents, sections, where = open_model(content, layout=layout, where=os.fspath(path))
-    readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
+    streams = {kind: section for kind, section in sections.items() if kind != GRAPH}
+    readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in streams.items()}
     previous = {kind: PreviousTable() for kind in sections}
 
     def passed(kind: int, count: int) -> tuple[int, str]:

@@ -6,12 +6,9 @@ import json
 import re
 from typing import Any
 
-import zstandard
-
+from mess.codec.frames import RAW, pack, unpack
 from mess.errors import FormatError, OptionError
 
-RAW, ZSTD = 0, 1  # coders of the section
-LEVEL = 19
 LARGEST = 1 << 26  # bytes of JSON
 DEEPEST = 16
 MAX_DIGITS = 30  # characters
@@ -30,10 +27,7 @@ def pack_manifest(manifest: dict[str, Any], *, compressed: bool = True) -> tuple
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:  # a UnicodeEncodeError is a ValueError
         raise OptionError("about", "finite numbers, text, and lists and dicts of them", error) from error
-    if not compressed:
-        return RAW, text
-    packed = zstandard.ZstdCompressor(level=LEVEL, write_checksum=False, write_content_size=True).compress(text)
-    return (ZSTD, packed) if len(packed) < len(text) else (RAW, text)
+    return pack(text) if compressed else (RAW, text)
 
 
 def unpack_manifest(coder: int, content: bytes, where: str) -> dict[str, Any]:
@@ -43,9 +37,7 @@ def unpack_manifest(coder: int, content: bytes, where: str) -> dict[str, Any]:
         FormatError: too large on either side, not JSON, or JSON with duplicate keys, NaN, or nesting or numbers that do
             not end.
     """
-    text = content if coder == RAW else _decompressed(content, where)
-    if len(text) > LARGEST:
-        raise FormatError(where, f"a manifest of at most {LARGEST} bytes", len(text))
+    text = unpack(coder, content, LARGEST, "manifest", where)
     bare = STRINGS.sub(b"", text)
     depth = deepest = 0
     for character in re.findall(rb"[\[\]{}]", bare):
@@ -62,20 +54,6 @@ def unpack_manifest(coder: int, content: bytes, where: str) -> dict[str, Any]:
     if not isinstance(manifest, dict):
         raise FormatError(where, "a JSON object", type(manifest).__name__)
     return manifest
-
-
-def _decompressed(content: bytes, where: str) -> bytes:
-    try:
-        size = zstandard.frame_content_size(content)
-        if not 0 <= size <= LARGEST:
-            raise FormatError(where, f"a manifest that says its size, at most {LARGEST} bytes", size)
-        decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
-        text = decompressor.decompress(content, max_output_size=LARGEST, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise FormatError(where, "a manifest compressed with zstd", f"{error}") from error
-    if len(text) != size:
-        raise FormatError(where, f"{size} bytes of manifest", len(text))
-    return text
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

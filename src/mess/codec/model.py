@@ -133,12 +133,14 @@ class StoredModel:
         scheme: version and options, as plain JSON values.
         books: the codebooks.
         entries: by name of the tensor; BatchNorm by the layer's prefix.
+        graph: what the network computes, an ONNX model without these tensors; None where the file does not say it.
     """
 
     network: dict[str, Any] | None
     scheme: dict[str, Any]
     books: list[Codebook] = field(default_factory=list)
     entries: Mapping[str, Entry] = field(default_factory=dict)
+    graph: bytes | None = field(default=None, repr=False)
 
 
 def joined(prefix: str, part: str) -> str:

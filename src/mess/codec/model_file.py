@@ -16,7 +16,8 @@ from mess.codec.bits import Reader
 from mess.codec.container import Section, pack_sections, read_file, unpack_sections
 from mess.codec.contents import Contents, Item, make_manifest, read_contents
 from mess.codec.expansion import EXPONENTS, ONE_STEP, Integers, read_expansions, write_expansions
-from mess.codec.manifest import RAW, ZSTD, pack_manifest, unpack_manifest
+from mess.codec.frames import RAW, ZSTD, pack, unpack
+from mess.codec.manifest import pack_manifest, unpack_manifest
 from mess.codec.model import (
     BATCH_NORM_PARTS,
     BatchNorm,
@@ -32,21 +33,24 @@ from mess.codec.model import (
 )
 from mess.codec.numbers import NumberArray
 from mess.codec.streams import ITEM, PreviousTable, read_stream, write_stream
-from mess.errors import FormatError
+from mess.errors import FormatError, WeightsError
 from mess.files import atomic_write
 
-MANIFEST, REFERENCES, INDICES, SCALES, OFFSETS, TENSORS, BATCH_NORMS, EXPANSIONS = range(1, 9)
+MANIFEST, REFERENCES, INDICES, SCALES, OFFSETS, TENSORS, BATCH_NORMS, EXPANSIONS, GRAPH = range(1, 10)
 SECTION_NAMES = {
     MANIFEST: "manifest", REFERENCES: "references", INDICES: "indices", SCALES: "scales", OFFSETS: "offsets",
     TENSORS: "tensors", BATCH_NORMS: "batch norms", EXPANSIONS: "expansions",
+    GRAPH: "graph",
 }  # fmt: skip
 STREAMS = 0  # coder of a section that is streams
 KNOWN = {
     MANIFEST: (RAW, ZSTD),
     **dict.fromkeys(range(REFERENCES, EXPANSIONS), (STREAMS,)),
     EXPANSIONS: (ONE_STEP, EXPONENTS),
+    GRAPH: (RAW, ZSTD),
 }
 LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
+LARGEST_GRAPH = 1 << 28  # bytes of an ONNX model without its tensors
 
 
 def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bool = False) -> bytes:
@@ -89,6 +93,10 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
     if expanded:
         layers = [Integers(entry.integers_RCK, entry.step, entry.exponents) for entry in expanded]
         sections.append(Section(EXPANSIONS, *write_expansions(layers)))
+    if stored.graph is not None:
+        if len(stored.graph) > LARGEST_GRAPH:
+            raise WeightsError("graph", f"at most {LARGEST_GRAPH} bytes beside the tensors", len(stored.graph))
+        sections.append(Section(GRAPH, *pack(stored.graph)))
     return pack_sections([Section(MANIFEST, coder, text), *sections])
 
 
@@ -119,6 +127,7 @@ def read_model(
     """
     contents, sections, where = open_model(path, layout=layout)
     check_size(contents, max_bytes, where)
+    graph = sections.pop(GRAPH, None)
     wanted = contents.needed(names) if names is not None else None
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
     previous: dict[int, PreviousTable] = {}
@@ -145,7 +154,8 @@ def read_model(
             entries[item.name] = entry
     for reader in readers.values():
         reader.finish()
-    return StoredModel(contents.network, contents.scheme, books, entries)
+    unpacked = unpacked_graph(graph, where)
+    return StoredModel(contents.network, contents.scheme, books, entries, unpacked)
 
 
 def open_model(
@@ -167,6 +177,11 @@ def check_size(contents: Contents, max_bytes: int, where: str) -> None:
         raise FormatError(
             where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
         )
+
+
+def unpacked_graph(section: Section | None, where: str) -> bytes | None:
+    """Return what the section of a graph holds, None where there is none."""
+    return None if section is None else unpack(section.coder, section.content, LARGEST_GRAPH, "graph", where)
 
 
 def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry | None:

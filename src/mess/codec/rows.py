@@ -15,8 +15,10 @@ FEW = 24  # rows that are taken in at a glance
 NAME_OF_SECTION = {
     "header": "header", "manifest": "manifest", "references": "references", "indices": "indices k",
     "scales": "scales α", "offsets": "offsets β", "expansions": "sums of references", "tensors": "other tensors",
-    "batch norms": "BatchNorm",
+    "batch norms": "BatchNorm", "graph": "graph",
 }  # fmt: skip
+
+FRAME = ("header", "manifest", "graph")  # what belongs to no layer
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ def rows_of(info: FileInfo, most: int | None = FEW) -> list[Row]:
             rows.append(_joined(name, group, "two vectors" if group is norms else "as it is"))
     if info.own_references:
         rows.append(Row(0, {"references": info.own_references}, "references of their own", "references", 0, ()))
-    frame = {name: info.sections[name] for name in ("header", "manifest")}
-    return [*rows, Row(0, frame, "header and manifest", "", 0, ())]
+    frame = {name: info.sections[name] for name in FRAME if name in info.sections}
+    *all_but, last = frame
+    return [*rows, Row(0, frame, f"{', '.join(all_but)} and {last}", "", 0, ())]
 
 
 def is_weight(tensor: TensorInfo) -> bool:
@@ -66,7 +69,7 @@ def network_name(info: FileInfo) -> str:
     """Return a name for people: "resnet20 for cifar10", or that the file names none."""
     network = info.network
     if network is None:
-        return "weights of a network of its own"
+        return "a network that came as ONNX" if "graph" in info.sections else "weights of a network of its own"
     name = f"{network.get('arch')}{network.get('layers') or ''}"
     width, groups = network.get("width_mult"), network.get("groups")
     if width not in (None, 1, 1.0):

@@ -22,6 +22,7 @@ import mess.storing
 from mess import codec
 from mess.errors import OptionError, WeightsError
 from mess.export.about import facts_of
+from mess.export.onnx_graph import write_graph
 from mess.files import atomic_write
 from mess.models.described import layout_of
 
@@ -43,6 +44,8 @@ def write(path: str | os.PathLike[str], output: Path) -> tuple[str, ...]:
         found = f"no {' or '.join(missing)}"
         raise OptionError(output, "the packages onnx and onnxruntime", found, "pip install 'mess-cnn[onnx]'")
     stored = codec.read_model(path, layout=layout_of, names=[])
+    if stored.graph is not None:
+        return write_graph(path, codec.read_model(path, layout=layout_of), output)
     if stored.network is None:
         raise WeightsError(path, "a network of the zoo, whose layers MESS knows", "weights of another network")
     facts = facts_of(stored.network, stored.scheme)

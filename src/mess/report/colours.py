@@ -27,6 +27,7 @@ SERIES = ("blue", "orange", "green", "purple", "yellow", "sky", "grey")
 OF_SECTION = {
     "indices": "blue", "scales": "orange", "offsets": "green", "references": "purple", "expansions": "blue",
     "tensors": "sky", "batch norms": "yellow", "header": "grey", "manifest": "grey",
+    "graph": "grey",
 }  # fmt: skip
 
 

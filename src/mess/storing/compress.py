@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mess import codec
 from mess.codec.verification import write_verified
 from mess.files import check_output
+from mess.graphs.answers import ModelAnswers
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.python_names import keywords_for_flags
@@ -28,6 +29,7 @@ from mess.scheme.learned import StageProgress, no_progress
 from mess.sizes import parse_size
 from mess.storing import learned, matched
 from mess.storing.entries import Coded, complete
+from mess.storing.graph import answers_of, prepared
 from mess.storing.load import to_tensors
 from mess.storing.look import Look
 from mess.storing.network import Network, identify
@@ -45,6 +47,10 @@ class SizeReport:
         as_is: (name, reason) of every tensor, or BatchNorm layer, that no reference stands for.
         error: relative error ‖w − ŵ‖² / ‖w‖² by layer that references stand for.
         look: what the stored network still answers, as seen before the file took its place; None: it was not run.
+        unseen: why a network that came as ONNX was not looked at; "" where it was.
+        answers: what onnxruntime answers on the model and on what comes out of the file; None: it does not run on the
+            inputs there are, or (`compared` is None) it was no ONNX model.
+        compared: whether these could be compared.
     """
 
     path: Path
@@ -53,6 +59,9 @@ class SizeReport:
     as_is: tuple[tuple[str, str], ...] = field(repr=False)
     error: dict[str, float] = field(repr=False)
     look: Look | None = None
+    unseen: str = ""
+    answers: ModelAnswers | None = None
+    compared: bool | None = None
 
     @property
     def ratio(self) -> float:
@@ -82,6 +91,8 @@ def compress(
     rest_bits: int | None = None,
     self_contained: bool = False,
     key: str | None = None,
+    arch: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
     architecture: Architecture | None = None,
     about: Mapping[str, Any] | None = None,
     overwrite: bool = True,
@@ -92,7 +103,7 @@ def compress(
 
     Args:
         model_or_state_dict: any module, or any mapping of names to tensors, which stay as they are; or the path of a
-            file of weights, as `mess compress` takes it.
+            file of weights or of an ONNX model, as `mess compress` takes it.
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
         calibration: v4 only: inputs as the network takes them (normalised): a tensor, or batches of inputs or of
@@ -100,8 +111,11 @@ def compress(
         validation: v4 only: other inputs, with labels or without, to measure on what is lost.
         target_size: v4 only: bytes, or a size such as ``"20KB"``.
         key: where in the file of weights they are, if it has several; see `mess.nested_weights`.
+        arch: the network that a file of weights is of: ``"timm:NAME"``, ``"torchvision:NAME"`` (the file says it, and
+            `load` builds it) or ``"package.module:function"``.
         max_drop, divergence, steps, seed, bind, quant_bits, quant, pointwise, linear, scale_bits,
             offset_bits, rest_bits, self_contained: how weights are stored, see `StoreOptions`.
+        input_shape: of one input of an ONNX model that leaves it open, as ``(3, 48, 320)``.
         architecture, about, overwrite, verify, progress: see `Request`; without `overwrite` an existing file raises
             FileExistsError.
 
@@ -118,10 +132,10 @@ def compress(
         )  # fmt: skip
         read = Path(model_or_state_dict) if isinstance(model_or_state_dict, str | os.PathLike) else None
         check_output(Path(path), overwrite=True, source=read)
-        network, architecture, facts = read_source(model_or_state_dict, key, architecture, about)
+        network, architecture, facts = read_source(model_or_state_dict, key, architecture, about, arch)
         request = Request(
             options, calibration, validation, architecture, facts,
-            overwrite=overwrite, verify=verify, progress=progress,
+            overwrite=overwrite, verify=verify, input_shape=input_shape, progress=progress,
         )  # fmt: skip
         return store(network, path, request)
 
@@ -143,14 +157,26 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     check_output(Path(path), overwrite=True)
-    found = identify(network, request.architecture)
+    found, request = prepared(identify(network, request.architecture), request)
     coded = code(found, request)
     stored = whole(found, coded, request)
+    answers = answers_of(found, stored, request, path)
+    compared = None if stored.graph is None else answers is not None
     write = write_verified if request.verify else codec.write_model
     write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
     info = codec.inspect_file(path, layout=layout_of)
     as_is = tuple((tensor.name, tensor.reason) for tensor in info.tensors if tensor.reason and tensor.stored != "tied")
-    return SizeReport(Path(path), info.bytes, info.float_bytes, as_is, _errors(found, stored), coded.look)
+    return SizeReport(
+        Path(path),
+        info.bytes,
+        info.float_bytes,
+        as_is,
+        _errors(found, stored),
+        coded.look,
+        found.unseen,
+        answers,
+        compared,
+    )
 
 
 def to_stored(network: Network, request: Request) -> codec.StoredModel:

@@ -79,7 +79,7 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
         )
     described, facts = describe(network.architecture, about)
     seen = {} if coded.look is None else {"look": coded.look.facts()}
-    return codec.StoredModel(described, {**coded.facts, **seen, **facts}, coded.books, entries)
+    return codec.StoredModel(described, {**coded.facts, **seen, **facts}, coded.books, entries, network.graph)
 
 
 def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:

@@ -55,7 +55,8 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
     Raises:
         OptionError: a target that cannot be reached, or none that can be looked for without a network.
     """
-    options, module = request.options, None if network.module is None else copy_to_run(network.module)
+    runnable = network.module is not None and not network.unseen
+    options, module = request.options, copy_to_run(network.module) if network.module is not None and runnable else None
     inputs, held_out = (None, None) if module is None else _inputs(network, module, request)
     if module is None or inputs is None or held_out is None:
         if options.target_size is not None or options.max_drop is not None:

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec, models
+from mess.catalogues import BUILT_BY, build_named
 from mess.class_folders import as_told
-from mess.errors import WeightsError, first_few
+from mess.errors import OptionError, WeightsError, first_few
+from mess.graphs.network import GraphNetwork
 from mess.models.described import INPUT_FACTS, architecture_of, layout_of
 from mess.scheme.order import in_natural_order
 from mess.storing.entries import DTYPES
@@ -22,20 +24,44 @@ Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 
 
 def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
-    """Read a network of the zoo, ready to run (in eval mode), its tensors in the dtypes that were stored.
+    """Read a network, ready to run (in eval mode), its tensors in the dtypes that were stored.
+
+    Networks of the zoo, those that came as ONNX, and those of a catalogue (timm, torchvision) that is installed.
 
     Raises:
         FormatError: as `load_state_dict`.
-        WeightsError: the file holds weights of a network that is not in the zoo; `load_into` takes those.
+        WeightsError: the file holds weights of a network that cannot be built here; `load_into` takes those.
     """
-    network, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
-    if network is None:
-        where = "the file" if isinstance(path, bytes) else path
-        hint = "mess.load_into(model, path) takes them"
-        raise WeightsError(where, "a network of the zoo", "weights of another network", hint)
-    model = models.build(architecture_of(network), initialised=False)
-    _fill(model, _as_tensors(found), path, assign=True)
+    facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
+    weights = _as_tensors(found, ordered=facts.network is not None)
+    if facts.network is None and facts.graph is not None:
+        said = "the file" if isinstance(path, bytes) else os.fspath(path)
+        return GraphNetwork(facts.graph, weights, said).eval().to(device)
+    if facts.network is None:
+        model = built_from(facts.scheme, path)
+    else:
+        model = models.build(architecture_of(facts.network), initialised=False)
+    fill(model, weights, path, assign=True)
     return model.eval().to(device)
+
+
+def built_from(facts: Mapping[str, Any], path: Source) -> nn.Module:
+    """Build the network that a file says its weights are of, from the catalogue it is in.
+
+    Raises:
+        WeightsError: it says none, or a catalogue that is not installed.
+    """
+    where = "the file" if isinstance(path, bytes) else path
+    hint = "mess.load_into(model, path) takes them"
+    if BUILT_BY not in facts:
+        raise WeightsError(where, "a network of the zoo", "weights of another network", hint)
+    named = str(facts[BUILT_BY])
+    try:
+        return build_named(named, facts.get("num_classes"), facts.get("in_chans"))
+    except OptionError as error:
+        raise WeightsError(
+            where, "a network that can be built here", f"weights of {named[:80]}: {error}", hint
+        ) from error
 
 
 def loads(content: bytes, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
@@ -50,8 +76,8 @@ def load_state_dict(path: Source, *, names: Iterable[str] | None = None, max_byt
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
     """
     wanted = None if names is None else list(names)
-    network, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes, names=wanted)
-    return _as_tensors(found, ordered=wanted is not None or network is not None)
+    facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes, names=wanted)
+    return _as_tensors(found, ordered=wanted is not None or facts.network is not None)
 
 
 def load_into(model: nn.Module, path: str | os.PathLike[str], *, max_bytes: int = 2**31) -> nn.Module:
@@ -62,7 +88,7 @@ def load_into(model: nn.Module, path: str | os.PathLike[str], *, max_bytes: int 
     Raises:
         WeightsError: names that are missing or not expected, or a shape that differs; says which.
     """
-    _fill(plain_module(model), load_state_dict(path, max_bytes=max_bytes), path)
+    fill(plain_module(model), load_state_dict(path, max_bytes=max_bytes), path)
     return model
 
 
@@ -108,7 +134,8 @@ def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
     return tensor.view(DTYPES[dtype]) if dtype in ("bfloat16", "bool") else tensor  # NumPy has these as integers
 
 
-def _fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source, *, assign: bool = False) -> None:
+def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source, *, assign: bool = False) -> None:
+    """Put weights into a model that must have exactly these names and shapes; see `load_into`."""
     where = "the file" if isinstance(path, bytes) else os.fspath(path)
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())

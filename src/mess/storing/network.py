@@ -28,12 +28,16 @@ class Network:
         module: says of what kind layers are; None for a state dict of a network that is not in the zoo.
         architecture: which network of the zoo it is.
         tied: name → earlier name of the same tensor.
+        graph: what it computes, where it came as an ONNX model.
+        unseen: why it cannot be looked at; "" where it can, or is not known to be impossible.
     """
 
     weights: dict[str, Tensor]
     module: nn.Module | None
     architecture: Architecture | None
     tied: dict[str, str]
+    graph: bytes | None = None
+    unseen: str = ""
 
 
 def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architecture | None = None) -> Network:
@@ -59,7 +63,8 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
         module = models.build(architecture, initialised=False)
         module.load_state_dict(weights)
     _check_variances(weights, module)
-    return Network(weights, module, architecture, find_ties(weights))
+    graph = getattr(module, "graph", None)
+    return Network(weights, module, architecture, find_ties(weights), graph if isinstance(graph, bytes) else None)
 
 
 def _check_variances(weights: Mapping[str, Tensor], module: nn.Module | None) -> None:

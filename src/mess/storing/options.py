@@ -120,6 +120,7 @@ class Request:
         overwrite: replace an existing file, as everything in Python that saves does.
         verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
             and up to 1 s for each million bytes of file.
+        input_shape: of one input of an ONNX model that leaves it open.
         progress: told how far storing has come.
     """
 
@@ -131,6 +132,7 @@ class Request:
     projected: bool = False
     overwrite: bool = True
     verify: bool = True
+    input_shape: tuple[int, ...] | None = None
     progress: StageProgress = no_progress
 
 

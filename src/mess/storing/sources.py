@@ -8,22 +8,31 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from mess.catalogues import build
 from mess.class_folders import compact
 from mess.errors import OptionError
+from mess.graphs.model_files import is_onnx_file
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
+from mess.storing.graph import read_graph_network
+from mess.storing.load import fill
 from mess.weights_file import load_weights
 
 Source = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
 def read_source(
-    source: Source, key: str | None, architecture: Architecture | None, about: Mapping[str, Any] | None
+    source: Source,
+    key: str | None,
+    architecture: Architecture | None,
+    about: Mapping[str, Any] | None,
+    arch: str | None = None,
 ) -> tuple[nn.Module | Mapping[str, Tensor], Architecture | None, dict[str, Any]]:
     """Return the weights, which network they are, and facts for the file, as a file of weights says where it is one.
 
     Args:
         key, architecture, about: what is given beside; the latter two come before what the file says.
+        arch: the network that a file of weights is of, as `mess.catalogues` names it.
 
     Raises:
         CheckpointError: a file that is not there, damaged, or holds no weights.
@@ -31,11 +40,34 @@ def read_source(
     if not isinstance(source, str | os.PathLike):
         if key is not None:
             raise OptionError("--key", "a file of weights beside it", type(source).__name__)
+        if arch is not None:
+            raise OptionError("--arch", "a file of weights beside it", type(source).__name__)
         return source, architecture, dict(about or {})
+    if is_onnx_file(source):
+        if key is not None or arch is not None:
+            raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
+        return read_graph_network(os.fspath(source)), None, dict(about or {})
     weights, found = load_weights(source, key)
+    if arch is not None:
+        model, facts = filled(arch, weights, source)
+        return model, architecture, {**input_facts(found), **facts, **(about or {})}
     if architecture is None and (described := found.get("architecture")):
         architecture = Architecture.from_dict(described)
     return weights, architecture, {**input_facts(found), **(about or {})}
+
+
+def filled(arch: str, weights: Mapping[str, Tensor], path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
+    """Return the network of that name with these weights, in eval mode, and facts for the file.
+
+    Raises:
+        OptionError: no such network.
+        WeightsError: weights of another one, by name.
+    """
+    model, facts = build(arch, weights)
+    own = model.state_dict()
+    counters = {n: own[n] for n in own if n.endswith("num_batches_tracked") and n not in weights}
+    fill(model, {**counters, **weights}, path)
+    return model.eval(), facts
 
 
 def input_facts(found: Mapping[str, Any]) -> dict[str, Any]:

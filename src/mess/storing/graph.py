@@ -1,0 +1,97 @@
+"""Storing a network that comes as ONNX: how it is looked at, and what onnxruntime says of what was stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from mess.codec import StoredModel, reconstruct
+from mess.errors import OptionError
+from mess.graphs.answers import ModelAnswers, compare
+from mess.graphs.looking import make_fit
+from mess.graphs.model_files import read_taken, serialised
+from mess.graphs.network import GraphNetwork
+from mess.graphs.tensors import put_back
+from mess.scheme.learned import gather_inputs
+from mess.storing.entries import DTYPES
+from mess.storing.graph_inputs import feeds_of, made_up
+from mess.storing.network import Network
+from mess.storing.options import Request
+
+COMPARED = 16  # inputs
+
+
+def read_graph_network(path: str) -> GraphNetwork:
+    """Read an ONNX model as a network.
+
+    Raises:
+        CheckpointError: no ONNX model, or numbers beside it that are not there.
+        OptionError: onnx or onnxruntime is not installed.
+    """
+    taken = read_taken(path)
+    tensors = {name: torch.from_numpy(array) for name, array in taken.tensors.items()}
+    tensors |= {
+        name: tensors[name].view(DTYPES["bfloat16"]) for name, kind in taken.dtypes.items() if kind == "bfloat16"
+    }
+    return GraphNetwork(taken.graph, tensors, path).eval()
+
+
+def prepared(network: Network, request: Request) -> tuple[Network, Request]:
+    """Return a network that comes as ONNX fit to be looked at, and inputs to look at it with; any other as it is.
+
+    Where it cannot be run, `unseen` of the network says why, and its weights are rounded by themselves.
+
+    Raises:
+        OptionError: another version than v4.
+    """
+    module = network.module
+    if not isinstance(module, GraphNetwork):
+        return network, request
+    if request.options.scheme().fit != "learned":
+        raise OptionError("--version", "v4 for an ONNX model", request.options.version)
+    inputs, reason = None, ""
+    if unknown := module.unknown():
+        reason = f"operators that cannot be run here: {', '.join(unknown)}"
+    elif len(module.plan.inputs) != 1 or not module.plan.inputs[0].is_float:
+        reason = f"{len(module.plan.inputs)} inputs, where one of floats is looked at"
+    elif request.calibration is not None:
+        given, labels = gather_inputs(request.calibration)
+        inputs = given
+        request = replace(request, calibration=given if labels is None else [(given, labels)])
+    else:
+        inputs = made_up(module, request.input_shape, progress=request.progress)
+        reason = "" if inputs is not None else "a shape of inputs that is not known; --input-shape says it"
+    if inputs is not None:
+        two = inputs[:2] if len(inputs) > 1 else inputs[:1].repeat(2, *[1] * (inputs.dim() - 1))
+        reason = make_fit(module, two)
+        request = replace(request, calibration=inputs if request.calibration is None else request.calibration)
+    return replace(network, unseen=reason), replace(request, calibration=None) if reason else request
+
+
+def answers_of(network: Network, stored: StoredModel, request: Request, where: object) -> ModelAnswers | None:
+    """Return what onnxruntime answers on the model that was given and on the one in the file; None: no ONNX model.
+
+    Raises:
+        WeightsError: the stored model does not run, or answers no numbers.
+    """
+    module = network.module
+    if not isinstance(module, GraphNetwork) or stored.graph is None:
+        return None
+    inputs = None if request.calibration is None else gather_inputs(request.calibration)[0]
+    feeds = feeds_of(module, inputs, COMPARED)
+    own = {name: _as_numpy(tensor) for name, tensor in network.weights.items()}
+    before = serialised(put_back(stored.graph, own, str(where)), where)
+    return compare(before, model_of(stored, where), feeds, where)
+
+
+def model_of(stored: StoredModel, where: object) -> bytes:
+    """Return the ONNX model of a file whose graph is in it."""
+    arrays = {name: array for name, (array, _) in reconstruct(stored).items()}
+    return serialised(put_back(stored.graph or b"", arrays, str(where)), where)
+
+
+def _as_numpy(tensor: torch.Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu().contiguous()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()

@@ -1,0 +1,134 @@
+"""Inputs for a network that comes as ONNX: of the shape its graph says, made up where none are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mess.graphs.looking import CANNOT_RUN
+from mess.graphs.network import GraphNetwork
+from mess.graphs.plan import GraphInput
+from mess.scheme.learned import StageProgress, synthetic_inputs
+from mess.scheme.learned.inputs import natural_noise
+
+CHANNELS = (1, 3, 4)
+SIDES = ((224, 224), (320, 320), (48, 320), (640, 640), (64, 64), (32, 32))  # tried in turn, height and width
+LARGEST_SIDE = 4096
+COUNT = 16
+DIM = 0.2  # of the biases of a first layer is what pictures of variance 1 make it answer, if it wants levels of 0…255
+LEVELS = 64.0  # standard deviation of such
+KINDS = {2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # of ONNX
+
+
+class Shaped(nn.Module):
+    """A network that takes square pictures of three colours, whatever its graph takes: it cuts and turns them."""
+
+    def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.network, self.shape = network, shape
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return what the network says of pictures (N, 3, S, S)."""
+        return self.network(shaped(pictures, self.shape))
+
+
+def made_up(network: GraphNetwork, shape: tuple[int, ...] | None, *, progress: StageProgress) -> Tensor | None:
+    """Return inputs that look like pictures, as far as anything in the network says what these look like.
+
+    Args:
+        shape: of one input; None: the graph's, and where it leaves sides open the first usual ones that run.
+    """
+    first = network.plan.inputs[0]
+    for size in [shape] if shape is not None else possible_shapes(first):
+        if not _runs(network, size):
+            continue
+        if not _is_picture(size):
+            return torch.randn(COUNT, *size, generator=torch.Generator().manual_seed(0))
+        side = max(size)
+        count = max(2, min(COUNT, 16 * 224**2 * 3 // math.prod(size)))
+        if any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
+            return shaped(synthetic_inputs(Shaped(network, size), side, count, progress=progress), size)
+        return levels_of(network) * shaped(natural_noise(count, side), size)
+    return None
+
+
+def levels_of(network: GraphNetwork) -> float:
+    """Return 64 where the first convolution is made for levels of 0…255, else 1.
+
+    A trained layer's biases are about as large as what its inputs make of it. Of pictures of variance 1 one that takes
+    0…255 makes a few hundredths of that; all others make more than their biases.
+    """
+    step = next((s for s in network.plan.steps if s.operator == "Conv"), None)
+    values = [network.value(name) for name in step.inputs[1:]] if step is not None else []
+    if len(values) < 2 or values[0] is None or values[1] is None or values[0].dim() != 4:
+        return 1.0
+    weight, bias = values[0].detach(), values[1].detach()
+    picture = natural_noise(4, max(64, *weight.shape[2:]))
+    channels = picture if weight.shape[1] == 3 else picture[:, :1].expand(-1, weight.shape[1], -1, -1)
+    answer = torch.nn.functional.conv2d(channels, weight)
+    ratio = answer.std((0, 2, 3)) / bias.abs().clamp_min(1e-12)
+    return LEVELS if float(ratio.median()) < DIM else 1.0
+
+
+def possible_shapes(first: GraphInput) -> Iterator[tuple[int, ...]]:
+    """Yield shapes of one input that a graph may take."""
+    sizes = first.shape[1:]
+    if None not in sizes:
+        yield tuple(size for size in sizes if size is not None)
+        return
+    if len(sizes) != 3:
+        return
+    last = sizes[2] in CHANNELS and sizes[0] not in CHANNELS
+    channels = (sizes[2] if last else sizes[0]) or 3
+    height, width = (sizes[0], sizes[1]) if last else (sizes[1], sizes[2])
+    for h, w in SIDES:
+        h, w = (height or (width or h), width or (4 * height if height and height <= 64 else height or w))
+        yield (h, w, channels) if last else (channels, h, w)
+
+
+def shaped(pictures: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return square pictures of three colours as a network takes them: cut, of so many channels, channels last."""
+    last = shape[2] in CHANNELS and shape[0] not in CHANNELS
+    height, width, channels = shape if last else (shape[1], shape[2], shape[0])
+    cut = pictures[:, :, :height, :width]
+    cut = cut if channels == 3 else cut[:, :1].expand(-1, channels, -1, -1)
+    return (cut.movedim(1, -1) if last else cut).contiguous()
+
+
+def feeds_of(network: GraphNetwork, inputs: Tensor | None, most: int) -> list[dict[str, np.ndarray]]:
+    """Return what onnxruntime is given, one input at a time; other inputs of a graph are zeros."""
+    first, *others = network.plan.inputs
+    fixed = {other.name: _zeros(other) for other in others}
+    if inputs is None:
+        return [{first.name: _noise(first), **fixed}]
+    return [{first.name: _as_kind(x.numpy(), first), **fixed} for x in inputs[:most].split(1)]
+
+
+def _zeros(given: GraphInput) -> np.ndarray:
+    return _as_kind(np.zeros([size or 1 for size in given.shape]), given)
+
+
+def _noise(given: GraphInput) -> np.ndarray:
+    shape = [size or (1 if place == 0 else 64) for place, size in enumerate(given.shape)]
+    return _as_kind(np.random.default_rng(0).normal(size=shape), given)
+
+
+def _as_kind(array: np.ndarray, given: GraphInput) -> np.ndarray:
+    return array.astype(KINDS.get(given.kind, "float32"))
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and max(shape) <= LARGEST_SIDE
+
+
+@torch.no_grad()
+def _runs(network: GraphNetwork, shape: tuple[int, ...]) -> bool:
+    try:
+        network.outputs(torch.zeros(1, *shape))
+    except CANNOT_RUN:
+        return False
+    return True
