@@ -124,7 +124,7 @@ def _scores(content: bytes) -> set[str]:
     import onnx
 
     model: onnx.ModelProto = onnx.load_from_string(content)
-    made_by = {}
+    made_by: dict[str, str] = {}
     for node in model.graph.node:  # in order: what an Identity passes on has been made before
         kind = made_by.get(node.input[0], "") if node.op_type == "Identity" else node.op_type
         made_by |= dict.fromkeys(node.output, kind)
