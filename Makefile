@@ -1,5 +1,6 @@
 # Everything a person or CI needs: `make demo` to see it work, `make test` to know it works.
 PYTHON ?= python3
+CLANG ?= clang
 BIN := .venv/bin
 PY := $(BIN)/python
 
@@ -46,11 +47,23 @@ check: .venv/installed  ## formatting, lint, types, import rules
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e '.[docs]'
 	@touch $@
 
+WASM_FLAGS := --target=wasm32 -std=c99 -Os -nostdlib -ffreestanding -fno-builtin -Wl,--no-entry -Wl,--strip-all -Wl,-z,stack-size=65536
+wasm:  ## compile the decoder to WebAssembly (needs clang and wasm-ld)
+	$(CLANG) $(WASM_FLAGS) -Idecoder/js/include -Isrc/mess/decoder -o decoder/js/mess.wasm decoder/js/wasm.c
+
 docs: .venv/docs  ## build the documentation into site/ (a broken link is an error; minutes the first time, mkdocs is installed)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
 	$(PY) tests/fuzz_format.py --n 100000
+
+FUZZ_SECONDS ?= 600
+fuzz-c: .venv/installed  ## let libFuzzer find files that the C decoder takes amiss (needs clang; ten minutes)
+	mkdir -p build/fuzz-c
+	PYTHONPATH=tests $(PY) -c "import c_decoder; c_decoder.write_examples('build/fuzz-c')"
+	$(CLANG) -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DMESS_FUZZ -Isrc/mess/decoder \
+		-o build/mess_fuzzer tests/c/dump.c
+	build/mess_fuzzer build/fuzz-c -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=3072 -timeout=10 -max_len=8192
 
 soak: .venv/installed  ## interrupt runs hundreds of times, in every way (about 10 minutes; goes on where it stopped)
 	OMP_NUM_THREADS=1 $(PY) benchmarks/soak.py
@@ -88,4 +101,4 @@ clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check docs fuzz soak peers bench bench-check bench-schemes bench-size bench-answers clean
+.PHONY: help install demo test test-slow test-network dist check docs wasm fuzz fuzz-c soak peers bench bench-check bench-schemes bench-size bench-answers clean

@@ -84,7 +84,7 @@ def page(rows: dict[str, Row]) -> list[str]:
         "Each stored by `mess compress model.onnx` as it comes, with a look at 24 inputs where it takes one input of",
         "floats: photographs of ImageNet, or for readers of text lines that are drawn. Answers are compared in",
         "onnxruntime on 24 other inputs. The error is the squared error over the squared outputs, of the output that",
-        "lost most (of detectors mostly that of coordinates, which are large); decided alike: the largest class score is",
+        "lost most (of detectors mostly that of large coordinates); decided alike: the largest class score is",
         "of the same class (of readers: at each place of a line).",
         "",
         "| model | from | ONNX | zstd -19 | .mess | smaller | error | decided alike | s | back, s |",

@@ -28,7 +28,7 @@ from test_data import write_cifar
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/GUIDE.md")
-LANGUAGES = ("python", "shell", "c", "text")  # text is what is printed, or drawn
+LANGUAGES = ("python", "shell", "c", "javascript", "text")  # text is what is printed, or drawn
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = {
     "main.py": ("train", "main.py", "add_arguments"),
@@ -164,7 +164,14 @@ def follow(page: str, skipped: tuple[str, ...]) -> int:
                 exec(program, names)
         elif block.language == "c" and (compiler := shutil.which("cc")):
             Path("example.c").write_text(block.text)
-            subprocess.run([compiler, "-std=c99", "-Wall", "-fsyntax-only", "example.c"], check=True)
+            subprocess.run([compiler, "-std=c99", "-Wall", "-Werror", "-o", "example", "example.c"], check=True)
+            subprocess.run(["./example"], check=True)
+        elif block.language == "javascript" and (node := shutil.which("node")):
+            Path("node_modules").mkdir(exist_ok=True)
+            if not Path("node_modules/mess-decoder").exists():
+                Path("node_modules/mess-decoder").symlink_to(ROOT / "decoder" / "js")
+            Path("example.mjs").write_text(block.text)
+            subprocess.run([node, "example.mjs"], check=True)
         for words in block.commands() if block.language == "shell" else ():
             command = understood(words)
             if command is None or set(skipped) & {*command}:

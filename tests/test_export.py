@@ -91,10 +91,10 @@ def test_an_onnx_model_that_answers_otherwise_is_not_written(
 
 BAD = [
     ("v2.mess", "net.onnx", "a network of the zoo"),
-    ("v2.mess", "net.tflite", ".pth, .safetensors, .onnx, .h"),
+    ("v2.mess", "net.tflite", ".pth, .safetensors, .onnx, .c, .mess"),
     ("v2.mess", "net", ".pth"),
-    ("missing.mess", "net.h", "missing.mess"),
-    ("golden.json", "net.h", "a .mess file"),
+    ("missing.mess", "net.c", "missing.mess"),
+    ("golden.json", "net.c", "a .mess file"),
 ]
 
 

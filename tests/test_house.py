@@ -26,9 +26,8 @@ FORBIDDEN = {
     "storing": ("mess.training", "mess.data", "mess.fetch", "mess.recipes"),
     "report": ("mess.training", "mess.data", "mess.recipes"),
     "export": ("mess.training", "mess.scheme", "mess.recipes", "mess.report"),
-    # a C header is made of what the codec holds, and of nothing else
-    "export/c_source.py": ("torch", "mess.storing", "mess.models", "mess.data"),
-    "export/c_names.py": ("torch", "numpy", "mess.codec", "mess.storing", "mess.models", "mess.data"),
+    # what a C program needs follows from what the codec holds, and from nothing else
+    "export/c_sizes.py": ("torch", "mess.storing", "mess.models", "mess.data"),
     "recipes": ("mess.report",),
     "weights_file.py": ("mess.codec", "mess.scheme", "mess.models", "mess.storing", "mess.training", "mess.recipes"),
     "errors.py": ("torch", "numpy"),

@@ -104,7 +104,7 @@ def test_no_verb_replaces_a_device_or_pipe(weights: Path, capsys: pytest.Capture
     for output, command in (
         ("out.mess", ["compress", "n.pth", "-v", "v2"]),
         ("out.pth", ["decompress", "n.mess"]),
-        ("out.h", ["decompress", "n.mess"]),
+        ("out.c", ["decompress", "n.mess"]),
     ):
         special(Path(output), kind)
         before = os.lstat(output).st_ino

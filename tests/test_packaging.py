@@ -47,7 +47,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for path in ROOT.iterdir():
         if path.is_file() and not path.name.startswith("."):
             shutil.copy(path, source)
-    for name in ("src", "tests", "docs", "benchmarks"):
+    for name in ("src", "tests", "docs", "benchmarks", "decoder", "examples"):
         shutil.copytree(ROOT / name, source / name, ignore=NOT_SOURCE)
     build = f"from setuptools import build_meta; build_meta.build_sdist({str(out)!r})"
     done(sys.executable, "-c", build, cwd=source)
@@ -83,7 +83,7 @@ def test_the_wheel_has_the_package_and_nothing_else(built: tuple[Path, Path]) ->
     package = ROOT / "src"
     expected = {p.relative_to(package).as_posix() for p in package.glob("mess/**/*") if p.is_file()}
     assert names == {name for name in expected if not name.endswith(".pyc")}
-    assert {"mess/py.typed", "mess/fetch/weights.json", "mess/export/decoder.h"} <= names
+    assert {"mess/py.typed", "mess/fetch/weights.json", "mess/decoder/mess.h", "mess/decoder/reader.c"} <= names
     assert told["Name"] == "mess-cnn"
     assert told["Requires-Python"] == ">=3.10"
     assert {"demo", "onnx", "tensorboard", "imagenet", "dev"} <= set(told.get_all("Provides-Extra"))
@@ -104,13 +104,13 @@ def test_the_sdist_has_all_that_the_tests_need(built: tuple[Path, Path]) -> None
 def test_the_commands_work_where_only_the_wheel_is(installed: Path, tmp_path: Path) -> None:
     where = done(installed / "python", "-c", "import mess; print(mess.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parent)
-    assert done(installed / "mess", "--version", cwd=tmp_path) == f"mess {mess.__version__}\n"
+    assert done(installed / "mess", "--version", cwd=tmp_path).startswith(f"mess {mess.__version__}\n")
     assert "mess compress" in done(installed / "mess", cwd=tmp_path)
     weights = create_model("resnet", layers=8).state_dict()
     save_file(weights, tmp_path / "net.safetensors")
     done(installed / "mess", "compress", "net.safetensors", "-v", "v2", "-o", "net.mess", cwd=tmp_path)
     assert "resnet8" in done(installed / "mess", "inspect", "net.mess", cwd=tmp_path)
-    for name in ("net.pth", "net.h"):
+    for name in ("net.pth", "net.c", "plain.mess"):
         done(installed / "mess", "decompress", "net.mess", "-o", name, cwd=tmp_path)
     again = torch.load(tmp_path / "net.pth", weights_only=True)
     assert again.keys() == weights.keys()
@@ -177,6 +177,6 @@ def test_every_python_compiles_it_and_reads_files_without_torch(
         "v1", "v2", "v2a", "v2q", "v3", "v3a",
     ]  # fmt: skip
     mess_ = tmp_path / "venv" / "bin" / "mess"
-    assert done(mess_, "--version", cwd=tmp_path) == f"mess {mess.__version__}\n"
+    assert done(mess_, "--version", cwd=tmp_path).startswith(f"mess {mess.__version__}\n")
     golden = ROOT / "tests" / "golden" / "v2a.mess"
     assert f"{golden.stat().st_size:,} B" in done(mess_, "inspect", golden, cwd=tmp_path)

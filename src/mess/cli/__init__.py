@@ -27,10 +27,11 @@ VERBS = {
     "train-all": "train every network on every dataset, one after the other",
     "test": "test a network from a checkpoint or a .mess file",
     "compress": "store a checkpoint, or any weights file, as a .mess file",
-    "decompress": "turn a .mess file into weights, an ONNX model or a C header",
+    "decompress": "turn a .mess file into weights, an ONNX model or C",
     "predict": "say what a stored network sees in pictures",
     "verify": "check .mess files, every number in them decoded",
     "diff": "compare two networks layer by layer: error and bytes",
+    "reader": "say which reader of .mess files serves; build the one in C, which is faster",
     "inspect": "show what a .mess file holds, byte for byte",
     "report": "draw files and runs as one page: curves, bytes, references, errors",
     "fetch": "fetch datasets and public weights, checked",
@@ -119,7 +120,9 @@ def _mess(argv: list[str]) -> int:
         _welcome()
         return 0
     if argv[0] in ("-V", "--version"):
-        print(f"mess {__version__}")
+        from mess.codec.native import reader_name
+
+        print(f"mess {__version__}\nfiles are read by {reader_name()}")
         return 0
     if argv[0] not in VERBS:
         raise OptionError("verb", one_of(VERBS, argv[0]), argv[0], "`mess` alone shows what to do first")

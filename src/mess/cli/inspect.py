@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mess.codec import FileInfo, bits_per_weight
+from mess.codec.native import reader_name
 from mess.codec.rows import (
     FEW,
     NAME_OF_SECTION,
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         _sections(info, console.width),
         _layers(rows_of(info, None if args.all else FEW), console.width),
         _by_themselves(info),
-        f"[dim]SHA-256 {info.sha256} checked[/]",
+        f"[dim]SHA-256 {info.sha256} checked; weights are read by {escape(reader_name())}[/]",
     ):
         if part is not None:
             console.print(part, soft_wrap=isinstance(part, str) and not console.is_terminal)

@@ -26,6 +26,7 @@ from mess.codec.model_file import LARGEST_MODEL, encode_model, read_model, write
 from mess.codec.numbers import NumberArray
 from mess.codec.quantize import choose_step, dequantize, quantize, quantize_numbers
 from mess.codec.reconstruct import reconstruct, references
+from mess.codec.tensors import read_tensors
 from mess.step_exponents import Exponents
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "quantize",
     "quantize_numbers",
     "read_model",
+    "read_tensors",
     "reconstruct",
     "references",
     "write_model",

@@ -234,6 +234,8 @@ def _row(name: str, entry: object, kind: str) -> list[Any]:
 
 def _from_rows(manifest: dict[str, Any], eps: list[float], where: str) -> list[Item]:
     rows = manifest["tensors"]
+    if beside := manifest.keys() & {"layout", "kinds", "ties"}:
+        raise FormatError(where, "nothing of a layout beside tensors", ", ".join(sorted(beside)))
     if not isinstance(rows, list) or len(rows) > MAX_TENSORS:
         raise FormatError(where, f"a list of at most {MAX_TENSORS} tensors", "something else")
     items = []
@@ -250,8 +252,8 @@ def _from_rows(manifest: dict[str, Any], eps: list[float], where: str) -> list[I
         if type(dtype) is not int or not 0 <= dtype < len(PLAIN_DTYPES):
             raise FormatError(f"{where}: {name}", f"a dtype 0 to {len(PLAIN_DTYPES) - 1}", repr(dtype)[:40])
         items.append(_item(name, kind, checked_shape(row[2], name), PLAIN_DTYPES[dtype], eps, where))
-    if [item.name for item in items] != sorted(item.name for item in items):
-        raise FormatError(where, "tensors sorted by name", "another order")
+    if [item.name for item in items] != sorted({item.name for item in items}):
+        raise FormatError(where, "tensors sorted by name, each once", "another order")
     return items
 
 

@@ -116,6 +116,11 @@ def expansion_shares(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[
     return (lengths + np.diff(ends * shared // ends[-1:], prepend=0)).tolist()
 
 
+def table_sizes(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[int]:
+    """Return how many symbols each table of the section has."""
+    return [len(cluster.table.frequency_A) for cluster in _read_head(reader, coder, sizes).clusters]
+
+
 @dataclass(frozen=True)
 class _Head:
     """All of the section that is not lanes."""

@@ -166,7 +166,7 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
         forms: dict[str, str] = {}
         if item.kind == "E":
             parts[SECTION_NAMES[EXPANSIONS]] = next(shares)
-        for kind, count in _streams(item, contents):
+        for kind, count in streams_of(item, contents):
             size, forms[SECTION_NAMES[kind]] = passed(kind, count)
             parts[SECTION_NAMES[kind]] = parts.get(SECTION_NAMES[kind], 0) + size
         stored = "references" if contents.is_source(item.name) else STORED_AS[item.kind]
@@ -193,7 +193,7 @@ def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) 
     )
 
 
-def _streams(item: Item, contents: Contents) -> list[tuple[int, int]]:
+def streams_of(item: Item, contents: Contents) -> list[tuple[int, int]]:
     """Return (section, numbers) of each stream of a tensor, in their order (FORMAT.md 5.6)."""
     if item.kind == "P":
         return [(REFERENCES if contents.is_source(item.name) else TENSORS, math.prod(item.shape))]

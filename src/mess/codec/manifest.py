@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from mess.codec.frames import pack, unpack
+from mess.codec.frames import RAW, pack, unpack
 from mess.errors import FormatError, OptionError
 
 LARGEST = 1 << 26  # bytes of JSON
@@ -15,8 +15,10 @@ MAX_DIGITS = 30  # characters
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
-def pack_manifest(manifest: dict[str, Any]) -> tuple[int, bytes]:
+def pack_manifest(manifest: dict[str, Any], *, compressed: bool = True) -> tuple[int, bytes]:
     """Return (coder, content): the same manifest gives the same bytes, whatever the order of its keys.
+
+    Without `compressed` it is left as JSON.
 
     Raises:
         OptionError: facts that JSON cannot hold: NaN, objects, text that is none.
@@ -25,7 +27,7 @@ def pack_manifest(manifest: dict[str, Any]) -> tuple[int, bytes]:
         text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:  # a UnicodeEncodeError is a ValueError
         raise OptionError("about", "finite numbers, text, and lists and dicts of them", error) from error
-    return pack(text)
+    return pack(text) if compressed else (RAW, text)
 
 
 def unpack_manifest(coder: int, content: bytes, where: str) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from mess.codec.model import (
     joined,
 )
 from mess.codec.numbers import NumberArray
-from mess.codec.streams import PreviousTable, read_stream, write_stream
+from mess.codec.streams import ITEM, PreviousTable, read_stream, write_stream
 from mess.errors import FormatError, WeightsError
 from mess.files import atomic_write
 
@@ -53,19 +53,20 @@ LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows mo
 LARGEST_GRAPH = 1 << 28  # bytes of an ONNX model without its tensors
 
 
-def encode_model(stored: StoredModel, layout: Layout | None = None) -> bytes:
+def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bool = False) -> bytes:
     """Return the bytes of a file. The same network and scheme give the same bytes, in whatever order entries come.
 
     Args:
         stored: what to write.
         layout: gives names, shapes and dtypes of networks that are named, which are then not in the file; where a
             tensor has another dtype (half weights, say) they are in it all the same.
+        plain: leave the manifest uncompressed and the graph out, for readers of tensors without zstd (mess.h).
     """
     named = layout(stored.network) if layout is not None and stored.network is not None else None
     if named is not None and not _has_these_dtypes(stored, named):
         named = None
     manifest, order = make_manifest(stored, named)
-    coder, text = pack_manifest(manifest)
+    coder, text = pack_manifest(manifest, compressed=not plain)
     streams: dict[int, list[bytes]] = {}
     previous: dict[int, PreviousTable] = {}
 
@@ -92,7 +93,7 @@ def encode_model(stored: StoredModel, layout: Layout | None = None) -> bytes:
     if expanded:
         layers = [Integers(entry.integers_RCK, entry.step, entry.exponents) for entry in expanded]
         sections.append(Section(EXPANSIONS, *write_expansions(layers)))
-    if stored.graph is not None:
+    if stored.graph is not None and not plain:
         if len(stored.graph) > LARGEST_GRAPH:
             raise WeightsError("graph", f"at most {LARGEST_GRAPH} bytes beside the tensors", len(stored.graph))
         sections.append(Section(GRAPH, *pack(stored.graph)))
@@ -125,10 +126,7 @@ def read_model(
         FormatError: the file breaks FORMAT.md, or is larger than allowed.
     """
     contents, sections, where = open_model(path, layout=layout)
-    if contents.decoded_bytes > max_bytes:
-        raise FormatError(
-            where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
-        )
+    check_size(contents, max_bytes, where)
     graph = sections.pop(GRAPH, None)
     wanted = contents.needed(names) if names is not None else None
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
@@ -173,12 +171,22 @@ def open_model(
     return read_contents(unpack_manifest(head.coder, head.content, where), layout, where), sections, where
 
 
+def check_size(contents: Contents, max_bytes: int, where: str) -> None:
+    """Refuse a file whose tensors take more memory than the caller allows (FORMAT.md 11.8)."""
+    if contents.decoded_bytes > max_bytes:
+        raise FormatError(
+            where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
+        )
+
+
 def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry | None:
     count = math.prod(item.shape)
     if item.kind == "T":
         return None if skip else Tied(item.to)
     if item.kind == "P":
         numbers = take(REFERENCES if contents.is_source(item.name) else TENSORS, count, skip)
+        if not skip and item.dtype not in ITEM and (numbers.step is not None or numbers.dtype != item.dtype):
+            raise FormatError(item.name, f"numbers that are {item.dtype}", f"others, {numbers.dtype}")
         return None if skip else Plain(item.shape, item.dtype, numbers)
     if item.kind == "B":
         scale, shift = (take(BATCH_NORMS, item.shape[0], skip) for _ in range(2))
@@ -188,8 +196,8 @@ def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry 
     scale, offset = (take(s, units, skip) if item.kind == "M" else None for s in (SCALES, OFFSETS))
     if skip:
         return None
-    if index.step is not None:
-        raise FormatError(item.name, "indices that are integers", "numbers with a step")
+    if index.step is not None or index.dtype in ITEM:
+        raise FormatError(item.name, "indices that are integers", "numbers with a step, or floats")
     for wrong in (int(index.values.min()), int(index.values.max())) if units else ():
         if not 0 <= wrong < references:
             raise FormatError(item.name, f"indices below {references}", wrong)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mess.codec.info import FileInfo, Share, TensorInfo
+from mess.codec.native import reader_name
 from mess.codec.streams import ROUNDED
 
 FEW = 24  # rows that are taken in at a glance
@@ -121,6 +122,7 @@ def as_json(path: str | os.PathLike[str], info: FileInfo) -> dict[str, Any]:
         "sha256": info.sha256,
         "crc32": {name: f"{crc:08x}" for name, crc in info.crc32.items()},
         "header": info.header,
+        "reader": reader_name(),
         "own_references": info.own_references,
         "sections": info.sections,
         "tensors": [

@@ -4,9 +4,10 @@
 
     X.mess ──► weights     .pth, .safetensors    the state dict
            ├─► onnx_model  .onnx                 networks of the zoo, compared with onnxruntime
-           └─► c_header    .h                    c_source: references, indices, scales as C arrays, with a decoder
+           ├─► c_program   .c                    the file as a C array, with its decoder, mess.h
+           └─► plain_file  .mess                 the file again, for readers that know neither zstd nor the zoo
 
-Formats know storing, the codec and the zoo, nothing of training. `c_source` and `c_names` need no torch.
+Formats know storing, the codec and the zoo, nothing of training.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from mess.errors import OptionError
 __all__ = ["FORMATS", "Exported", "export"]
 
 # ending → the module here whose `write(path, output)` makes such a file and returns what to say of it
-FORMATS = {".pth": "weights", ".safetensors": "weights", ".onnx": "onnx_model", ".h": "c_header"}
+FORMATS = {
+    ".pth": "weights", ".safetensors": "weights", ".onnx": "onnx_model", ".c": "c_program", ".mess": "plain_file",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -32,16 +32,16 @@ def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2
         FormatError: as `load_state_dict`.
         WeightsError: the file holds weights of a network that cannot be built here; `load_into` takes those.
     """
-    stored = codec.read_model(path, layout=layout_of, max_bytes=max_bytes)
-    if stored.network is None and stored.graph is not None:
-        said = "the file" if isinstance(path, bytes) else os.fspath(path)
-        return GraphNetwork(stored.graph, to_tensors(stored), said).eval().to(device)
-    if stored.network is None:
-        model, weights = built_from(stored.scheme, path), to_tensors(stored)
-        fill(model, weights, path, assign=True)
-        return model.eval().to(device)
-    model = models.build(architecture_of(stored.network), initialised=False)
-    fill(model, to_tensors(stored), path, assign=True)
+    network, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
+    if network is not None:
+        model = models.build(architecture_of(network), initialised=False)
+    else:
+        said = codec.read_model(path, layout=layout_of, max_bytes=max_bytes, names=[])
+        if said.graph is not None:
+            where = "the file" if isinstance(path, bytes) else os.fspath(path)
+            return GraphNetwork(said.graph, _as_tensors(found), where).eval().to(device)
+        model = built_from(said.scheme, path)
+    fill(model, _as_tensors(found), path, assign=True)
     return model.eval().to(device)
 
 
@@ -76,7 +76,8 @@ def load_state_dict(path: Source, *, names: Iterable[str] | None = None, max_byt
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
     """
     wanted = None if names is None else list(names)
-    return to_tensors(codec.read_model(path, layout=layout_of, max_bytes=max_bytes, names=wanted), wanted)
+    network, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes, names=wanted)
+    return _as_tensors(found, ordered=wanted is not None or network is not None)
 
 
 def load_into(model: nn.Module, path: str | os.PathLike[str], *, max_bytes: int = 2**31) -> nn.Module:
@@ -120,9 +121,12 @@ def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dic
     They come in the order of `names`, else in that of the zoo's network, else in the natural order of names.
     """
     found = codec.reconstruct(stored, names=names)
-    if names is None and stored.network is None:
-        found = {name: found[name] for name in in_natural_order(found)}
-    return {name: _as_tensor(array, dtype) for name, (array, dtype) in found.items()}
+    return _as_tensors(found, ordered=names is not None or stored.network is not None)
+
+
+def _as_tensors(found: dict[str, tuple[np.ndarray, str]], *, ordered: bool = True) -> dict[str, Tensor]:
+    names = found if ordered else in_natural_order(found)
+    return {name: _as_tensor(*found[name]) for name in names}
 
 
 def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:

@@ -1,0 +1,98 @@
+"""A file to its tensors in one step, by whichever reader serves: C where it was built, else Python. The same bits."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from mess.codec import native
+from mess.codec.container import Section, pack_sections
+from mess.codec.contents import Contents, Item
+from mess.codec.frames import RAW
+from mess.codec.model import BATCH_NORM_PARTS, Layout
+from mess.codec.model_file import GRAPH, LARGEST_MODEL, MANIFEST, check_size, open_model, read_model
+from mess.codec.reconstruct import Tensor, reconstruct
+from mess.codec.streams import PLAIN_DTYPES
+
+WEIGHT, BIAS = 1, 2  # parts of a BatchNorm layer, as mess.h counts them
+IN_MEMORY = {"bfloat16": "uint16", "bool": "uint8"}
+
+
+def read_tensors(
+    path: str | os.PathLike[str] | bytes,
+    *,
+    layout: Layout | None = None,
+    max_bytes: int = LARGEST_MODEL,
+    names: Iterable[str] | None = None,
+) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """Return the network a file names, if any, and its tensors (or only `names`), each with memory of its own.
+
+    Raises:
+        FormatError: the file breaks FORMAT.md, or is larger than allowed.
+    """
+    wanted = None if names is None else list(names)
+    if native.library() is not None:
+        contents, sections, where = open_model(path, layout=layout)
+        check_size(contents, max_bytes, where)
+        try:
+            return contents.network, _decoded(contents, sections, wanted)
+        except native.NativeRefusedError:
+            pass  # the reader below says what is wrong
+    stored = read_model(path, layout=layout, max_bytes=max_bytes, names=wanted)
+    return stored.network, reconstruct(stored, names=wanted)
+
+
+def _decoded(contents: Contents, sections: dict[int, Section], names: list[str] | None) -> dict[str, Tensor]:
+    needed = None if names is None else contents.needed(names)
+    found: dict[str, Tensor] = {}
+    wanted: list[native.Wanted] = []
+    for place, item in enumerate(contents.items):
+        if needed is not None and item.name not in needed:
+            continue
+        if item.kind == "B":
+            found |= _batch_norm(place, item, wanted)
+        elif item.kind != "T":
+            out = np.empty(item.shape, IN_MEMORY.get(item.dtype, item.dtype))
+            found[item.name] = (out, item.dtype)
+            wanted.append(native.Wanted(place, 0, out))
+    manifest = json.dumps(_manifest(contents), separators=(",", ":"), ensure_ascii=False).encode()
+    streams = [section for section in sections.values() if section.type != GRAPH]
+    native.decode(pack_sections([Section(MANIFEST, RAW, manifest), *streams]), wanted)
+    for item in contents.items:
+        if item.kind == "T" and (needed is None or item.name in needed):
+            array, dtype = found[item.to]
+            found[item.name] = (array.copy(), dtype)
+    return found if names is None else {name: found[name] for name in names}
+
+
+def _batch_norm(place: int, item: Item, wanted: list[native.Wanted]) -> dict[str, Tensor]:
+    size = item.shape[0]
+    weight, bias = np.empty(size, np.float32), np.empty(size, np.float32)
+    wanted += [native.Wanted(place, WEIGHT, weight), native.Wanted(place, BIAS, bias)]
+    values: tuple[np.ndarray, ...] = (weight, bias, np.zeros(size, np.float32), np.ones(size, np.float32))
+    values += (np.zeros((), np.int64),)
+    dtypes = ("float32",) * len(BATCH_NORM_PARTS[:4]) + ("int64",)
+    return {name: (value, dtype) for name, value, dtype in zip(item.names, values, dtypes)}  # noqa: B905 - or no tracking
+
+
+def _manifest(contents: Contents) -> dict[str, Any]:
+    """Return a manifest that says everything, its tensors in the order of their streams."""
+    eps = sorted({item.eps for item in contents.items if item.kind == "B"})
+    places = {item.name: place for place, item in enumerate(contents.items)}
+    rows: list[list[Any]] = []
+    for item in contents.items:
+        if item.kind == "T":
+            rows.append([item.name, "T", item.to])
+            continue
+        number = "" if item.kind == "P" else eps.index(item.eps) if item.kind == "B" else item.book
+        kind = item.kind if item.tracked else "b"
+        rows.append([item.name, f"{kind}{number}", list(item.shape), PLAIN_DTYPES.index(item.dtype)])
+    books = [
+        [-1 if b.source is None else places[b.source], b.unit, b.stride, int(b.by_row), own]
+        for b, own in zip(contents.books, contents.own_numbers, strict=True)
+    ]
+    return {"scheme": {}, "eps": eps, "books": books, "tensors": rows}

@@ -1,0 +1,130 @@
+"""How much memory mess.h asks for to read a network, without MESS_FAST: bounds that hold on every machine.
+
+The sizes of the C structures and what is taken from scratch stand in mess.h (`mess_i_item`, `mess_i_plan_of`); a test
+compiles it and compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mess.codec import BatchNorm, Expanded, Matched, NumberArray, Plain, StoredModel
+from mess.codec.bits import Reader
+from mess.codec.expansion import table_sizes
+from mess.codec.info import streams_of
+from mess.codec.model import Cut
+from mess.codec.model_file import EXPANSIONS, REFERENCES, open_model
+from mess.codec.streams import PreviousTable, read_stream
+
+ITEM, BOOK = 56, 64  # bytes of a tensor's record and of a codebook's, where pointers take eight
+BYTES_TABLE = 256  # symbols of a table of bytes, levels or exponents, at most
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes: what `mess_open` keeps, what `mess_decode` needs beside its output, and the largest output."""
+
+    memory: int
+    scratch: int
+    output: int
+
+
+def sizes_of(stored: StoredModel, content: bytes) -> Sizes:
+    """Return what a program must set aside to decode a network tensor by tensor.
+
+    Args:
+        stored: what is in the file.
+        content: the file, which says everything itself.
+    """
+    streams, all_ = (_whole(4 * (symbols + 1)) for symbols in _largest_tables(content))
+    expanded = [entry for entry in stored.entries.values() if isinstance(entry, Expanded)]
+    terms = sum(entry.integers_RCK.shape[2] for entry in expanded)
+    exponents = sum(len(own) for entry in expanded for own in entry.exponents if own is not None)
+    memory = 8 + ITEM * len(stored.entries) + BOOK * len(stored.books)
+    memory += 5 * len(expanded) + terms + exponents + 40  # steps, axes, levels, each to a whole 8 bytes
+    scratch = max((_scratch(stored, entry) for entry in stored.entries.values()), default=0)
+    output = max((_output(entry) for entry in stored.entries.values()), default=0)
+    return Sizes(_whole(memory + streams), _whole(8 + all_ + scratch), _whole(output))
+
+
+def _whole(size: int) -> int:
+    return (size + 7) // 8 * 8
+
+
+def _numbers(entry: object) -> Iterator[NumberArray]:
+    if isinstance(entry, Plain):
+        yield entry.numbers
+    elif isinstance(entry, BatchNorm):
+        yield from (entry.scale, entry.shift)
+    elif isinstance(entry, Matched):
+        yield from (numbers for numbers in (entry.scale_N, entry.offset_N) if numbers is not None)
+
+
+class _Noted(PreviousTable):
+    """Notes how many symbols the largest table of a section has."""
+
+    largest = BYTES_TABLE
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "table" and value is not None:
+            super().__setattr__("largest", max(self.largest, len(value.frequency_A)))
+        super().__setattr__(name, value)
+
+
+def _largest_tables(content: bytes) -> tuple[int, int]:
+    """Return how many symbols the largest table has: of all streams, and of all that is in the file."""
+    contents, sections, where = open_model(content, layout=None)
+    readers = {kind: Reader(section.content, where) for kind, section in sections.items()}
+    noted = {kind: _Noted() for kind in sections}
+    for count in contents.own_numbers:
+        if count:
+            read_stream(readers[REFERENCES], count, noted[REFERENCES], skip=True)
+    for item in contents.items:
+        for kind, count in streams_of(item, contents):
+            read_stream(readers[kind], count, noted[kind], skip=True)
+    largest = max((note.largest for note in noted.values()), default=BYTES_TABLE)
+    sums = [contents.expansion(item) for item in contents.items if item.kind == "E"]
+    of_sums = table_sizes(readers[EXPANSIONS], sections[EXPANSIONS].coder, sums) if sums else []
+    return largest, max([largest, *of_sums])
+
+
+def _scratch(stored: StoredModel, entry: object) -> int:
+    """Return the bytes a tensor takes beside a table (see `mess_i_plan_of`)."""
+    wide = [8 * len(n) for n in _numbers(entry) if n.dtype == "float64" and n.step is None]
+    if isinstance(entry, Plain):
+        if entry.numbers.step is None and entry.numbers.dtype == entry.dtype:
+            return 0
+        return max(wide, default=0) + (0 if entry.dtype == "float32" else 4 * len(entry.numbers)) + 16
+    if not isinstance(entry, Matched | Expanded):
+        return max(wide, default=0)
+    book = stored.books[entry.book]
+    source = stored.entries[book.source].numbers if book.source is not None else book.numbers  # type: ignore[union-attr]
+    assert source is not None
+    if source.dtype == "float64" and source.step is None:
+        wide.append(8 * len(source))
+    count = int(np.prod(entry.shape, dtype=np.int64))
+    total = max(wide, default=0) + 4 * len(source) + (0 if entry.dtype == "float32" else 4 * count)
+    if isinstance(entry, Expanded):
+        rows, columns, terms = entry.integers_RCK.shape
+        total += 9 * (rows + columns) + 4 * terms * (-(-book.unit // 4) * 4) + 4 * terms
+        ends = [(int(own.min()), int(own.max())) for own in entry.exponents if own is not None and own.size]
+        total += 4 * (sum(high - low for low, high in ends) + 1)
+        if terms > book.unit:
+            total += 4 * rows * columns * terms
+        return total + 64
+    cut = Cut.of(entry.shape, book.unit, book.by_row)
+    whole = cut.row and cut.row % cut.unit == 0 and book.unit >= (1 if entry.scale_N is None else 3)
+    return total + (0 if whole else 12 * cut.units) + 64
+
+
+def _output(entry: object) -> int:
+    if isinstance(entry, BatchNorm):
+        return 8 * len(entry.scale)
+    if isinstance(entry, Plain | Matched | Expanded):
+        size = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
+        return int(np.prod(entry.shape, dtype=np.int64)) * size.get(entry.dtype, 1)
+    return 0
