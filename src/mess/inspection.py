@@ -1,14 +1,20 @@
-"""`mess.inspect`: any file, with as little imported as it allows."""
+"""Looking into any file, or through it, with as little imported as it allows."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, TypeVar
 
-from mess.codec import FileInfo, inspect_file
+from mess.codec import FileInfo, inspect_file, read_model, reconstruct
 from mess.codec.contents import NO_LAYOUT
 from mess.errors import FormatError
+from mess.graphs.tensors import put_back
 from mess.layouts import Layout, known_layout
+
+Read = TypeVar("Read")
+LARGEST = 1 << 40  # bytes of decoded tensors
 
 
 def inspect(path: str | os.PathLike[str]) -> FileInfo:
@@ -20,14 +26,32 @@ def inspect(path: str | os.PathLike[str]) -> FileInfo:
     Raises:
         FormatError: the file breaks docs/FORMAT.md.
     """
+    return _with_layout(lambda layout: inspect_file(path, layout=layout))
+
+
+def decode(path: str | os.PathLike[str]) -> int:
+    """Decode every number in a file, and put the tensors of a graph in their places; return how many tensors there are.
+
+    Raises:
+        FormatError: the file breaks docs/FORMAT.md.
+    """
+    stored = _with_layout(lambda layout: read_model(path, layout=layout, max_bytes=LARGEST))
+    tensors = {name: array for name, (array, _) in reconstruct(stored).items()}
+    if stored.graph is not None and find_spec("onnx") is not None:
+        put_back(stored.graph, tensors, os.fspath(path))
+    return len(tensors)
+
+
+def _with_layout(read: Callable[[Any], Read]) -> Read:
+    """Read a file with the layouts that are known without torch, or else with the zoo's."""
     try:
-        return inspect_file(path, layout=_layout)
+        return read(_layout)
     except FormatError as error:
         if error.expected != NO_LAYOUT:
             raise
     from mess.models.described import layout_of  # torch takes a second to import
 
-    return inspect_file(path, layout=layout_of)
+    return read(layout_of)
 
 
 def _layout(network: dict[str, Any]) -> Layout:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
+from mess.cli.shapes import shape_of_input
 from mess.cli.stages import Stages
 from mess.cli.stored import as_json, headline, show, summary
 from mess.errors import MessError, OptionError
@@ -102,7 +103,7 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--input-shape",
         metavar="C,H,W",
-        type=_shape,
+        type=shape_of_input,
         help="shape of one input of an ONNX model that leaves it open (default: the first usual one it takes)",
     )
     group.add_argument("--target-size", metavar="SIZE", help="size of the file: 90000, 90KB, 1.5MB")
@@ -112,13 +113,6 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="points of accuracy that may be lost, as measured on images that nothing is learned from",
     )
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    sizes = text.split(",")
-    if not all(size.strip().isdigit() and int(size) > 0 for size in sizes):
-        raise OptionError("--input-shape", "sizes with commas between, as 3,48,320", text)
-    return tuple(map(int, sizes))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -60,7 +60,7 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
         stored: what to write.
         layout: gives names, shapes and dtypes of networks that are named, which are then not in the file; where a
             tensor has another dtype (half weights, say) they are in it all the same.
-        plain: leave the manifest uncompressed, for readers without zstd (mess.h).
+        plain: leave the manifest uncompressed and the graph out, for readers of tensors without zstd (mess.h).
     """
     named = layout(stored.network) if layout is not None and stored.network is not None else None
     if named is not None and not _has_these_dtypes(stored, named):
@@ -93,7 +93,7 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
     if expanded:
         layers = [Integers(entry.integers_RCK, entry.step, entry.exponents) for entry in expanded]
         sections.append(Section(EXPANSIONS, *write_expansions(layers)))
-    if stored.graph is not None:
+    if stored.graph is not None and not plain:
         if len(stored.graph) > LARGEST_GRAPH:
             raise WeightsError("graph", f"at most {LARGEST_GRAPH} bytes beside the tensors", len(stored.graph))
         sections.append(Section(GRAPH, *pack(stored.graph)))

@@ -27,4 +27,5 @@ def write(path: str | os.PathLike[str], output: Path) -> tuple[str, ...]:
 
 def _more(path: str | os.PathLike[str], content: bytes) -> str:
     before = Path(path).stat().st_size
-    return f"{len(content) - before:+,} B against {before:,} B, all of it names and shapes"
+    what = "the graph left out, names and shapes added" if len(content) < before else "all of it names and shapes"
+    return f"{len(content) - before:+,} B against {before:,} B, {what}"

@@ -28,6 +28,7 @@ from mess.python_names import keywords_for_flags
 from mess.scheme.learned import StageProgress, no_progress
 from mess.sizes import parse_size
 from mess.storing import learned, matched
+from mess.storing.calibration import Calibration, as_inputs
 from mess.storing.entries import Coded, complete
 from mess.storing.graph import answers_of, prepared
 from mess.storing.load import to_tensors
@@ -73,10 +74,10 @@ def compress(
     model_or_state_dict: Source,
     path: str | os.PathLike[str],
     scheme: str = DEFAULT_VERSION,
-    calibration: Iterable[Any] | Tensor | None = None,
+    calibration: Calibration = None,
     target_size: int | str | None = None,
     *,
-    validation: Iterable[Any] | Tensor | None = None,
+    validation: Calibration = None,
     max_drop: float | None = None,
     divergence: float | None = None,
     steps: int | None = None,
@@ -106,8 +107,9 @@ def compress(
             file of weights or of an ONNX model, as `mess compress` takes it.
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
-        calibration: v4 only: inputs as the network takes them (normalised): a tensor, or batches of inputs or of
-            (inputs, labels). The first 1,024 are learned from. None: images are made up from the BatchNorm layers.
+        calibration: v4 only: inputs as the network takes them (normalised): a tensor, an array, a ``.npy``
+            file, batches of inputs or of (inputs, labels) as a DataLoader gives, or a dataset. The first 1,024 are learned from.
+            None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost.
         target_size: v4 only: bytes, or a size such as ``"20KB"``.
         key: where in the file of weights they are, if it has several; see `mess.nested_weights`.
@@ -134,7 +136,7 @@ def compress(
         check_output(Path(path), overwrite=True, source=read)
         network, architecture, facts = read_source(model_or_state_dict, key, architecture, about, arch)
         request = Request(
-            options, calibration, validation, architecture, facts,
+            options, as_inputs(calibration), as_inputs(validation), architecture, facts,
             overwrite=overwrite, verify=verify, input_shape=input_shape, progress=progress,
         )  # fmt: skip
         return store(network, path, request)

@@ -1,0 +1,78 @@
+"""`mess predict`: what a stored network says of pictures."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mess.cli.flags import add_normalisation_flags
+from mess.cli.shapes import shape_of_input
+from mess.errors import OptionError
+
+EXAMPLES = """Examples:
+  mess predict net.mess cat.jpg dog.png
+  mess predict net.mess photos/ --csv > predicted.csv
+  mess predict net.mess photos/ --json --top 1
+  mess predict net.mess cat.jpg --classes names.txt"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `mess predict`."""
+    parser.add_argument(
+        "file", metavar="FILE.mess", type=Path, help="a network of the zoo, of a catalogue, or from ONNX"
+    )
+    parser.add_argument("pictures", metavar="PICTURE", type=Path, nargs="+", help="pictures, and folders of them")
+    parser.add_argument("--top", metavar="N", type=int, default=5, help="classes a picture, the likeliest (default: 5)")
+    parser.add_argument(
+        "--classes", metavar="FILE", type=Path, help="names of the classes, one a line (default: the file's)"
+    )
+    parser.add_argument("--csv", action="store_true", help="for tables: picture, place, class, name, probability")
+    parser.add_argument("--json", action="store_true", help="for programs: the same")
+    parser.add_argument(
+        "--input-shape", metavar="C,H,W", type=shape_of_input, help="shape of one input, where ONNX left it open"
+    )
+    add_normalisation_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, predict, print."""
+    from mess.recipes.predicting import names_in, open_classifier, pictures_in, predict
+
+    if args.top < 1:
+        raise OptionError("--top", "at least 1", args.top)
+    if args.csv and args.json:
+        raise OptionError("--csv", "one form", "--json as well")
+    names = names_in(args.classes) if args.classes is not None else ()
+    pictures = pictures_in(args.pictures)
+    shape = args.input_shape
+    model, view = open_classifier(args.file, mean=args.mean, std=args.std, names=names, shape=shape)
+    found = predict(model, view, pictures, count=args.top, shape=shape)
+    if args.json:
+        rows = [
+            {"picture": str(p.path), "top": [{"class": c, "name": n, "probability": x} for c, n, x in p.top]}
+            for p in found
+        ]
+        print(json.dumps(rows, indent=1))
+        return 0
+    if args.csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["picture", "place", "class", "name", "probability"])
+        for p in found:
+            writer.writerows([str(p.path), k, c, n, f"{x:.6f}"] for k, (c, n, x) in enumerate(p.top, 1))
+        return 0
+    console = Console(highlight=False)
+    for p in found:
+        console.print(f"[bold]{escape(str(p.path))}[/]", soft_wrap=True)
+        table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))
+        table.add_column(justify="right")
+        for _, name, chance in p.top:
+            table.add_row(f"  {chance:.1%}", escape(name), f"[cyan]{'━' * round(20 * chance)}[/]")
+        console.print(table)
+    return 0

@@ -1,0 +1,75 @@
+"""`mess verify`: files are read from first to last byte, every number in them decoded."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from mess.errors import MessError, OptionError
+
+EXAMPLES = """Examples:
+  mess verify net.mess
+  mess verify models/ --json        # every .mess file in a folder; exit code 2 if any is damaged"""
+EXIT_BAD_INPUT = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `mess verify`."""
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help=".mess files, and folders of them")
+    parser.add_argument("--json", action="store_true", help="for programs: a list, on standard output")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check each file and say so; 2 if one breaks the format."""
+    console = Console(highlight=False, stderr=args.json)
+    rows = []
+    for path in mess_files(args.files):
+        row = checked(path)
+        rows.append(row)
+        if "error" in row:
+            console.print(f"[bold red]damaged[/]  {escape(str(row['error']))}", soft_wrap=True)
+        else:
+            console.print(
+                f"[green]ok[/]  [bold]{escape(str(path))}[/]  {row['bytes']:,} B, {row['tensors']} tensors, "
+                f"format {row['format']}, SHA-256 {str(row['sha256'])[:16]}…",
+                soft_wrap=True,
+            )
+    if args.json:
+        print(json.dumps(rows, indent=1))
+    return EXIT_BAD_INPUT if any("error" in row for row in rows) else 0
+
+
+def mess_files(named: list[Path]) -> list[Path]:
+    """Return the files that are named, and all `.mess` files in folders that are named.
+
+    Raises:
+        OptionError: a folder without any.
+    """
+    found: list[Path] = []
+    for path in named:
+        inside = sorted(path.rglob("*.mess")) if path.is_dir() else [path]
+        if not inside:
+            raise OptionError("FILE", "a folder with .mess files", path)
+        found += inside
+    return found
+
+
+def checked(path: Path) -> dict[str, object]:
+    """Return what a file is, or under "error" what is wrong with it."""
+    from mess.inspection import decode, inspect
+
+    try:
+        info = inspect(path)
+        tensors = decode(path)
+    except MessError as error:
+        return {"file": str(path), "error": str(error)}
+    except OSError as error:
+        return {"file": str(path), "error": f"{path}: {error.strerror or error}"}
+    return {
+        "file": str(path), "bytes": info.bytes, "tensors": tensors, "format": "{}.{}".format(*info.format),
+        "sha256": info.sha256,
+    }  # fmt: skip

@@ -1,0 +1,172 @@
+"""What a stored network says of pictures: read, cut and normalised as its file says, classes by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mess import codec, storing
+from mess.class_folders import as_told
+from mess.data.decode import CorruptPictureError, Picture
+from mess.data.folder import ENDINGS
+from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN, check_normalisation
+from mess.data.pictures import centre_view
+from mess.errors import DataError, FormatError, OptionError, WeightsError
+from mess.graphs.network import GraphNetwork
+from mess.models.described import layout_of
+from mess.storing.calibration import side_of, taken_by
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+NAMES = {"cifar10": CIFAR10, "digits": tuple(map(str, range(10)))}
+SIDE, MARGIN = 224, 256 / 224  # of pictures that no file says anything of; shorter side before the crop over the crop
+BATCH = 32
+EPSILON = 1e-3  # by which probabilities may miss 1
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network takes pictures.
+
+    Attributes:
+        resize, crop: shorter side before the centre crop, and its side, in pixels.
+        mean, std: of R, G, B in 0…1.
+        names: of classes, in their order; empty where nothing says them.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The likeliest classes of a picture: (class, name, probability), the likeliest first."""
+
+    path: Path
+    top: tuple[tuple[int, str, float], ...]
+
+
+def open_classifier(
+    path: Path,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    names: Sequence[str] = (),
+    shape: tuple[int, ...] | None = None,
+) -> tuple[nn.Module, View]:
+    """Read a network, and how it takes pictures: as is said here, else in the file, else as its dataset is.
+
+    Raises:
+        FormatError: a damaged file.
+        WeightsError: weights whose network cannot be built here.
+        OptionError: a mean or std that cannot be.
+    """
+    check_normalisation(mean, std)
+    stored = codec.read_model(path, layout=layout_of, names=[])
+    facts: Mapping[str, Any] = {**stored.scheme, **(stored.network or {})}
+    model = storing.load(path)
+    known = KNOWN.get(str(facts.get("dataset")))
+    side = side_of(model, shape) or _number(facts.get("crop")) or (known.image_size if known else SIDE)
+    small = known is not None and known.name != "imagenet"
+    exact = small or isinstance(model, GraphNetwork)
+    resize = side if exact else _number(facts.get("resize")) or round(side * MARGIN)
+    said = {part: facts.get(part) for part in ("mean", "std")}
+    try:
+        check_normalisation(said["mean"], said["std"])
+    except OptionError as error:
+        raise FormatError(path, "mean and std of three colours", said) from error
+    told = as_told(facts.get("classes"))
+    usual = tuple(told) if isinstance(told, list) else NAMES.get(str(facts.get("dataset")), ())
+    return model, View(
+        resize,
+        side,
+        tuple(mean or said["mean"] or (known.mean if known else IMAGENET_MEAN)),
+        tuple(std or said["std"] or (known.std if known else IMAGENET_STD)),
+        tuple(names) or usual,
+    )
+
+
+def names_in(path: Path) -> tuple[str, ...]:
+    """Return names of classes, one a line.
+
+    Raises:
+        DataError: no file of text.
+    """
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(path, "names of classes, one a line", "no such text") from error
+
+
+def pictures_in(named: Sequence[Path]) -> list[Path]:
+    """Return the pictures that are named, and those in folders that are named, sorted.
+
+    Raises:
+        DataError: nothing of that name, or a folder without pictures.
+    """
+    found: list[Path] = []
+    for path in named:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        if not inside or not path.exists():
+            raise DataError(path, "a picture, or a folder with pictures", "none")
+        found += inside
+    return found
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module, view: View, pictures: Sequence[Path], *, count: int = 5, shape: tuple[int, ...] | None = None
+) -> Iterator[Prediction]:
+    """Yield what the network says of each picture.
+
+    Raises:
+        DataError: a picture that cannot be read.
+        WeightsError: a network whose output is no class scores.
+    """
+    model = model.float().eval()
+    for start in range(0, len(pictures), BATCH):
+        paths = pictures[start : start + BATCH]
+        scores_NK = _scores(model, taken_by(model, shape, [(_read(paths, view), torch.zeros(len(paths)))]))
+        for path, chances_K in zip(paths, scores_NK, strict=True):
+            top = chances_K.topk(min(count, len(chances_K)))
+            pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+            yield Prediction(path, tuple(_named(number, chance, view) for number, chance in pairs))
+
+
+def _scores(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    """Return probabilities (N, K), one picture at a time where a graph was made for one."""
+    (inputs, _), *_ = batches
+    alone = isinstance(model, GraphNetwork) and model.plan.inputs[0].shape[:1] == (1,)
+    found = torch.cat([model(x) for x in inputs.split(1)]) if alone else model(inputs)
+    if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(inputs):
+        shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+        raise WeightsError("the network", "class scores, one row a picture", shape)
+    sure = bool((found >= 0).all()) and bool(((found.sum(1) - 1).abs() < EPSILON).all())
+    return found if sure else found.softmax(1)
+
+
+def _read(paths: Sequence[Path], view: View) -> Tensor:
+    try:
+        seen = torch.stack([centre_view(Picture(path).pixels(), view.resize, view.crop) for path in paths])
+    except CorruptPictureError as error:
+        raise DataError(error.args[0], "a picture", "one that cannot be read") from error
+    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (view.mean, view.std))
+    return (seen.float() / 255 - mean) / std
+
+
+def _named(number: int, chance: float, view: View) -> tuple[int, str, float]:
+    name = view.names[number] if number < len(view.names) else f"class {number}"
+    return number, name, chance
+
+
+def _number(value: object) -> int | None:
+    return value if type(value) is int and 0 < value <= 1 << 14 else None
