@@ -120,6 +120,7 @@ def page(rows: Rows) -> list[str]:
         "",
         *_main(rows),
         *_defaults(rows),
+        *_knob(rows),
         *(line for network in networks(rows) for line in _everything(network, of(rows, network))),
     ]  # fmt: skip
 
@@ -208,6 +209,40 @@ def _quality(row: Row, whole: Row) -> list[str]:
 
 def _cost(row: Row) -> list[str]:
     return [f"{row['seconds']:.0f}" if "seconds" in row else "–", f"{row['peak_mb']:,}" if "peak_mb" in row else "–"]
+
+
+def _knob(rows: Rows) -> list[str]:
+    """Return what each rate that was asked for came to."""
+    asked = sorted(
+        {row["setting"] for row in rows.values() if row["method"] in OURS and row["setting"] != DEFAULT}, key=float
+    )
+    lines = [
+        "## What a rate means",
+        "",
+        "`--divergence` asked for, and what the unseen pictures said: points lost (CIFAR-10), percent of answers that",
+        "changed (ImageNet), squared error (MTCNN); the divergence seen, in thousandths of a nat; the file in kB.",
+        "",
+        "| network | method | " + " | ".join(asked) + " |",
+        "|---|---|" + "---|" * len(asked),
+    ]
+    for network in networks(rows):
+        own = of(rows, network)
+        for method in OURS:
+            by_rate = {row["setting"]: row for row in own if row["method"] == method}
+            if by_rate.keys() & set(asked):
+                cells = [_came_to(by_rate.get(rate), own[0]) for rate in asked]
+                lines.append(f"| {network} | {method} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _came_to(row: Row | None, whole: Row) -> str:
+    if row is None:
+        return "–"
+    size = f"{row['bytes'] / 1000:,.0f} kB"
+    if measure(row) == "error":
+        return f"{row['error']:g}; {size}"
+    unit = "points" if measure(row) == "drop" else "%"
+    return f"{loss(row, whole):.2f} {unit}; {1000 * row['divergence']:.1f}; {size}"
 
 
 def _everything(network: str, own: list[Row]) -> list[str]:

@@ -40,6 +40,11 @@ ENDINGS = (".pth", ".pt", ".th", ".safetensors", ".onnx")  # of files that are s
 EXIT_BAD_INPUT = 2
 
 
+WARNING = (
+    "{} puts references in the place of kernels: of a network that was not trained for it little is left, until -T"
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess compress`."""
     parser.add_argument(
@@ -92,6 +97,11 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="dataset or folder whose training images v4 looks at, or inputs in .npy or .npz",
     )
+    group.add_argument(
+        "--validation",
+        metavar="DATA",
+        help="images that were held out, to measure on what is lost: DATA:train, or DATA:val (DATA alone is that), or .npy",
+    )
     group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
     group.add_argument(
         "--divergence",
@@ -125,6 +135,8 @@ def run(args: argparse.Namespace) -> int:
     options = store_options(args)
     if args.calibration is not None and options.scheme().fit != "learned":
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
+    if args.validation is not None and args.calibration is None:
+        raise OptionError("--validation", "--calibration beside it, images to learn from", "none")
     console = Console(highlight=False, stderr=args.json)
     files = weights_files(args.ckpt)
     reports: list[SizeReport] = []
@@ -161,11 +173,14 @@ def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOpt
     weights, about, facts = _read(args, path)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
+    if options.scheme().fit != "learned":
+        console.print(f"[yellow]{escape(WARNING.format(options.version))}[/]", soft_wrap=True)
     described = about.get("architecture")
     with Stages(console, f"storing {path.name} as {options.tag}") as stages:
         request = Request(
             options,
             calibration_images(args, about | facts, weights),
+            None if args.validation is None else held_out_images(args, about | facts, weights),
             architecture=Architecture.from_dict(described) if described else None,
             about=facts,
             overwrite=args.force,
@@ -240,19 +255,32 @@ def outputs_of(files: Sequence[Path], output: Path | None, tag: str) -> list[tup
 def calibration_images(
     args: argparse.Namespace, about: Mapping[str, Any], network: object = None
 ) -> Batches | torch.Tensor | None:
-    """Return what v4 looks at: the numbers of a file, or training pictures of a dataset, prepared as the file says."""
-    if args.calibration is None:
-        return None
-    if args.calibration.lower().endswith((".npy", ".npz")):
+    """Return what v4 looks at: the numbers of a file, or training images of a dataset, prepared as the file says."""
+    return None if args.calibration is None else _images(args.calibration, args, about, network, train=True)
+
+
+def held_out_images(
+    args: argparse.Namespace, about: Mapping[str, Any], network: object = None
+) -> Batches | torch.Tensor:
+    """Return what is lost is measured on: the numbers of a file, or images of the split that is named."""
+    named, colon, split = args.validation.rpartition(":")
+    if not colon or split not in ("train", "val"):
+        named, split = args.validation, "val"
+    return _images(named, args, about, network, train=split == "train")
+
+
+def _images(
+    named: str, args: argparse.Namespace, about: Mapping[str, Any], network: object, *, train: bool
+) -> Batches | torch.Tensor:
+    if named.lower().endswith((".npy", ".npz")):
         from mess.storing.calibration import read_arrays
 
-        return read_arrays(args.calibration)
+        return read_arrays(named)
     from mess.recipes import DataChoice, calibration_batches
     from mess.storing.calibration import side_of, taken_by
 
     prepared: dict[str, Any] = {name: about.get(name) for name in ("mean", "std", "resize", "crop")}
     if (side := side_of(network, args.input_shape)) is not None:
         prepared |= {"resize": side, "crop": side}
-    return taken_by(
-        network, args.input_shape, calibration_batches(DataChoice(args.calibration, args.datapath, **prepared))
-    )
+    batches = calibration_batches(DataChoice(named, args.datapath, **prepared), train=train)
+    return taken_by(network, args.input_shape, batches)

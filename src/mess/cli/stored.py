@@ -32,8 +32,12 @@ def show(console: Console, report: SizeReport, *, verified: bool) -> None:
         console.print(
             f"[{'bold red' if report.look.is_noise else 'green'}]{escape(str(report.look))}[/]", soft_wrap=True
         )
-        if report.look.is_noise:
-            console.print("[bold red]little is left of the network: ask for less, or retrain it (mess train -T)[/]")
+    if report.is_noise:
+        console.print(
+            "[bold red]little is left of the network: ask for less, or win it back by training what is stored: "
+            f"mess train DATA -a ARCH -T -v VER --ckpt {escape(str(report.path))}[/]",
+            soft_wrap=True,
+        )
     if report.unseen:
         console.print(f"[yellow]rounded finely without a look: {escape(report.unseen)}[/]", soft_wrap=True)
     if report.answers is not None:
@@ -68,6 +72,7 @@ def as_json(report: SizeReport) -> dict[str, Any]:
         "float_bytes": report.float_bytes,
         "ratio": report.ratio,
         "error": report.error,
+        "is_noise": report.is_noise,
         "as_is": [{"name": name, "reason": reason} for name, reason in report.as_is],
     }
     if report.look is not None:

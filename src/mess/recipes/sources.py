@@ -77,12 +77,14 @@ def open_batches(
     )
 
 
-def calibration_batches(choice: DataChoice, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
+def calibration_batches(
+    choice: DataChoice, batch_size: int = 256, *, train: bool = True
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield training images of a dataset, neither cropped nor mirrored, as the network takes them, and labels.
 
     They come in the order of the stateless permutation: in that of the files the first thousands are of one class.
     """
-    images = open_images(replace(choice, jitter=0.0), train=True)
+    images = open_images(replace(choice, jitter=0.0), train=train)
     if isinstance(images, ImageFolder):
         images = replace(images, train=False)
     batches = Batches(images, min(batch_size, len(images)), train=False, workers=choice.workers, shuffled=True)
