@@ -9,6 +9,9 @@ import torch
 
 import mess
 from mess.cli import main
+from mess.errors import OptionError
+from mess.recipes import sources
+from mess.storing import Request
 
 NETWORK = ["digits", "-a", "resnet", "--layers", "8", "-b", "128"]
 
@@ -67,3 +70,41 @@ def test_a_file_that_is_not_there_is_said_to_be_so(
 def test_the_name_of_the_program_stands_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tset"]) == 2
     assert capsys.readouterr().err.startswith("mess: verb: expected one of ")
+
+
+def test_old_versions_say_before_and_after_what_is_left_of_a_network(
+    plain: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compress", str(plain / "plain.pth"), "-v", "v2"]) == 0
+    before, *after = capsys.readouterr().out.splitlines()
+    assert before.startswith("v2 puts references in the place of kernels: until -T, little is left")
+    assert any("little is left of the network" in line and "-T" in line for line in after)
+    net = mess.create_model("resnet", "digits", layers=8)
+    assert mess.compress(net, plain / "v2.mess", scheme="v2").is_noise
+    assert not mess.compress(net, plain / "v4.mess", calibration=torch.rand(8, 3, 32, 32)).is_noise
+
+
+def test_what_is_lost_is_measured_on_images_that_were_held_out(
+    plain: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []
+    open_images = sources.open_images
+    monkeypatch.setattr(
+        sources, "open_images", lambda *args, train: opened.append(train) or open_images(*args, train=train)
+    )
+    requests: list[Request] = []
+
+    def stop(_weights: object, output: Path, request: Request) -> None:
+        requests.append(request)
+        raise OptionError("test", "the request alone", output)
+
+    monkeypatch.setattr("mess.storing.store", stop)
+    flags = ["compress", str(plain / "plain.pth"), "--calibration", "digits"]
+    for split, train in (("digits", False), ("digits:val", False), ("digits:train", True)):
+        assert main([*flags, "--validation", split]) == 2
+        assert opened[-2:] == [True, train]
+        assert requests[-1].validation is not None
+    assert main(flags) == 2
+    assert requests[-1].validation is None
+    assert main(["compress", str(plain / "plain.pth"), "--validation", "digits"]) == 2
+    assert "--validation: expected --calibration beside it" in " ".join(capsys.readouterr().err.split())

@@ -40,9 +40,7 @@ ENDINGS = (".pth", ".pt", ".th", ".safetensors", ".onnx")  # of files that are s
 EXIT_BAD_INPUT = 2
 
 
-WARNING = (
-    "{} puts references in the place of kernels: of a network that was not trained for it little is left, until -T"
-)
+WARNING = "{} puts references in the place of kernels: until -T, little is left of a network not trained for it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +98,7 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--validation",
         metavar="DATA",
-        help="images that were held out, to measure on what is lost: DATA:train, or DATA:val (DATA alone is that), or .npy",
+        help="images held out, to measure on what is lost: DATA:train or DATA:val (DATA alone means val), or .npy",
     )
     group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
     group.add_argument(
