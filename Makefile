@@ -97,8 +97,11 @@ bench-size: .venv/installed .venv-peers/installed  ## measure bytes against accu
 bench-answers: .venv/installed .venv-peers/installed  ## measure stored networks on unseen pictures beside NNCodec (hours; goes on where it stopped)
 	$(PY) benchmarks/answers.py --datapath $(DATAPATH)
 
+bench-gpu: .venv/installed  ## check and time everything on a GPU, in at most 6 minutes
+	$(PY) benchmarks/gpu.py --datapath $(DATAPATH)
+
 clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check docs wasm fuzz fuzz-c soak peers bench bench-check bench-schemes bench-size bench-answers clean
+.PHONY: help install demo test test-slow test-network dist check docs wasm fuzz fuzz-c soak peers bench bench-check bench-schemes bench-size bench-answers bench-gpu clean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 # the suite runs in two processes, each on a core; set before torch is imported, here and in what tests start
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mess.data import digits
 from web_server import Server
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -32,6 +34,21 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Run in an empty folder, as a user does."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train and test on a quarter of `digits`, 360 and 90 images: for what does not hang on how much is learned."""
+    few = {train: digits.load_digits(train=train) for train in (True, False)}
+    few = {train: replace(s, images_NCHW=s.images_NCHW[::4], labels_N=s.labels_N[::4]) for train, s in few.items()}
+    monkeypatch.setattr("mess.data.open.load_digits", lambda *, train: few[train])
+
+
+@pytest.fixture
+def quick_synthesis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make up few images in few steps, for what does not hang on what comes of them."""
+    monkeypatch.setattr("mess.scheme.learned.inputs.SYNTHETIC", 32)
+    monkeypatch.setattr("mess.scheme.learned.inputs.STEPS", 2)
 
 
 @pytest.fixture

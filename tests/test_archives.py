@@ -130,7 +130,7 @@ def test_the_official_archives_become_class_folders(archives: tuple[Path, Offici
     prepare_imagenet(folder, root, official=official)
     assert (root / "train" / WNIDS[0]).stat().st_mtime_ns == before
     (root / "train" / WNIDS[2] / "more.JPEG").write_bytes(picture(1))
-    with pytest.raises(DownloadError, match="expected 12 pictures, found 13"):
+    with pytest.raises(DownloadError, match="expected 12 images, found 13"):
         prepare_imagenet(folder, root, official=official)
 
 
@@ -170,7 +170,7 @@ def test_a_class_that_is_missing_and_what_is_no_picture_are_named(
         prepare_imagenet(folder, tmp_path / "missing", official=with_train(tarred(classes)))
     for name in ("notes.txt", "n01440764_9.JPEG/../../../out.JPEG"):
         hostile = with_train(tarred({**classes, f"{WNIDS[2]}.tar": tarred({name: picture(1)})}))
-        with pytest.raises(DownloadError, match=r"pictures alone|inside the archive's folder"):
+        with pytest.raises(DownloadError, match=r"images alone|inside the archive's folder"):
             prepare_imagenet(folder, tmp_path / "extra", official=hostile)
         assert not (tmp_path / "extra" / "train" / WNIDS[2]).exists()
     with pytest.raises(DownloadError, match="a damaged one"):
@@ -250,4 +250,4 @@ def test_the_command_takes_what_it_finds_and_needs_the_archives_but_once(
     assert main(["fetch", "imagenet", "--offline", "--datapath", str(folder)]) == 0
     next((folder / "imagenet" / "val").rglob("*.JPEG")).unlink()
     assert main(["fetch", "imagenet", "--offline", "--datapath", str(folder)]) == 2
-    assert "expected 6 pictures, found 5" in capsys.readouterr().err
+    assert "expected 6 images, found 5" in capsys.readouterr().err

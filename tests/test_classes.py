@@ -54,7 +54,7 @@ def test_numbers_come_from_train_in_every_split(in_folder: Path) -> None:
     assert test.labels_N.tolist() == [1, 1, 2, 2]
     assert test.info.class_names == ("ant", "bee", "cat")
     assert test.info.num_classes == 3
-    assert test.notes == ("own/val: no pictures of 1 of 3 classes: ant",)
+    assert test.notes == ("own/val: no images of 1 of 3 classes: ant",)
     Path("own/val/fox").mkdir()
     assert open_dataset("own", train=False).labels_N.tolist() == [1, 1, 2, 2]  # nothing is in it
     draw(Path("own/val"), "dog", 1)
@@ -75,7 +75,7 @@ def test_a_folder_of_test_pictures_alone_is_numbered_by_the_network(
         capsys.readouterr()
         assert main(["test", "other", *SMALL, "--ckpt", file]) == 0
         said = " ".join(capsys.readouterr().out.split())
-        assert said.count("no pictures of 1 of 3 classes: ant") == 1
+        assert said.count("no images of 1 of 3 classes: ant") == 1
         assert "4 images" in said
     draw(Path("other/val"), "dog", 2)
     for file in (str(trained), "n.mess"):
@@ -219,8 +219,8 @@ def test_what_is_left_out_is_said(in_folder: Path) -> None:
         (Path("own/train/ant") / name).write_bytes(b"x")
     Path("own/train/stray.png").write_bytes(Path("own/train/ant/0.png").read_bytes())
     assert open_dataset("own", train=True).notes == (
-        "own/train: left out 4 files whose endings are no pictures': .heic (2), .txt (1), no ending (1)",
-        "own/train: left out 1 pictures that lie in no class folder",
+        "own/train: left out 4 files that do not end as images do: .heic (2), .txt (1), no ending (1)",
+        "own/train: left out 1 images that lie in no class folder",
     )
 
 
@@ -235,7 +235,7 @@ def test_a_training_set_of_one_picture_and_an_empty_test_set_are_refused(
     for name in ("ant", "bee"):
         (Path("none/val") / name).mkdir(parents=True)
     assert main(["train", "none", *SMALL, "--epochs", "1"]) == 2
-    assert "none/val: expected pictures to test on, found none" in capsys.readouterr().err
+    assert "none/val: expected images to test on, found none" in capsys.readouterr().err
     assert not list(Path().glob("checkpoint/**/*.pth"))
 
 
@@ -247,3 +247,20 @@ def test_classes_are_the_same_however_a_system_spells_their_accents(in_folder: P
     test = open_dataset("own", train=False)
     assert test.labels_N.tolist() == [0, 1]
     assert test.notes == ()
+
+
+def test_folders_of_other_programs_are_no_classes_and_hold_no_images(in_folder: Path) -> None:
+    draw(Path("own/train"), "ant bee", 2)
+    image = Path("own/train/ant/0.png").read_bytes()
+    for name in (
+        "__MACOSX/._0.png",
+        ".ipynb_checkpoints/0.png",
+        "@eaDir/0.png",
+        "ant/@eaDir/0.png/SYNOPHOTO_THUMB_M.jpg",
+    ):
+        (Path("own/train") / name).parent.mkdir(parents=True, exist_ok=True)
+        (Path("own/train") / name).write_bytes(image)
+    images = open_dataset("own", train=True)
+    assert images.info.class_names == ("ant", "bee")
+    assert len(images) == len(list(Path("own/train").glob("*[te]/*.png")))
+    assert images.notes == ()

@@ -18,6 +18,7 @@ import torch
 
 import mess
 from mess.cli import main, specified_main
+from mess.recipes.hooks import Stored
 
 ROOT = Path(__file__).parents[1]
 # small members of each family: (arch, flags)
@@ -61,7 +62,7 @@ def stopped_once_there_is(path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize(("arch", "flags"), FAMILIES, ids=[arch for arch, _ in FAMILIES])
 def test_every_family_trains_is_stopped_resumed_stored_and_tested_from_the_file(
-    arch: str, flags: list[str], in_folder: Path, capsys: pytest.CaptureFixture[str]
+    arch: str, flags: list[str], in_folder: Path, few_digits: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = ["digits", "-a", arch, *flags]
     folder = in_folder / "checkpoint" / arch / "digits"
@@ -75,7 +76,7 @@ def test_every_family_trains_is_stopped_resumed_stored_and_tested_from_the_file(
     assert main(["train", *network, "--epochs", str(epochs), "-b", "128", "--lr", "0.05", "-R"]) == 0
     resumed = torch.load(folder / "ckpt_last.pth", weights_only=True)
     assert resumed["epoch"] == epochs
-    assert resumed["samples"] == 1437 * epochs
+    assert resumed["samples"] == 360 * epochs
 
     assert main(["compress", str(folder / "ckpt_last.pth"), "-v", "v2", "--no-verify"]) == 0
     stored = folder / "ckpt_last_v2.mess"
@@ -84,7 +85,7 @@ def test_every_family_trains_is_stopped_resumed_stored_and_tested_from_the_file(
     assert main(["test", *network, "--ckpt", "ckpt_last_v2.mess"]) == 0
     said = capsys.readouterr().out
     assert f"({stored.stat().st_size:,} B)" in said
-    assert "360 images" in said
+    assert "90 images" in said
     model = mess.load(stored)
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
@@ -152,6 +153,29 @@ def test_training_with_the_scheme_writes_files_that_test_as_it_said(
     assert mess.inspect(folder / "ckpt_best_v2a_r1.mess").scheme["rounds"] == 1
 
 
+@pytest.mark.parametrize("way", [["v2"], ["v2", "--project"], ["v4", "--rate-weight", "0.01"]], ids=" ".join)
+def test_an_epoch_makes_its_stored_form_once(
+    way: list[str], trained: Path, few_digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tested, written as the best and written as the epoch's."""
+    made: list[object] = []
+    form = Stored.form
+
+    def counted(self: Stored, model: torch.nn.Module) -> object:
+        made.append(model)
+        return form(self, model)
+
+    monkeypatch.setattr(Stored, "form", counted)
+    network = ["digits", "-a", "resnet", "--layers", "8", "--checkpoints", str(tmp_path), "-N", "-v", *way]
+    start = ["--ckpt", str(trained / "ckpt_best.pth"), "--epochs", "2", "-s", "1", "-b", "64", "--lr", "0.005"]
+    assert main(["train", *network, *start]) == 0
+    assert len(made) == 2
+    folder = tmp_path / "resnet" / "digits"
+    state = torch.load(folder / "ckpt_best.pth", weights_only=True)["best_epoch"]
+    files = [folder / f"{name}_{way[0]}.mess" for name in ("ckpt_best", f"ckpt_epoch_{state}")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def test_retraining_with_rounded_kernels_leaves_few_values(trained: Path, tmp_path: Path) -> None:
     network = ["digits", "-a", "resnet", "--layers", "8", "--checkpoints", str(tmp_path), "-b", "64"]
     source = str(trained / "ckpt_best.pth")
@@ -161,7 +185,7 @@ def test_retraining_with_rounded_kernels_leaves_few_values(trained: Path, tmp_pa
     assert best["best_top1"] > 50
 
 
-def test_the_seed_says_the_first_weights_too(tmp_path: Path) -> None:
+def test_the_seed_says_the_first_weights_too(few_digits: None, tmp_path: Path) -> None:
     states = []
     for run, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         where = ["--checkpoints", str(tmp_path / run), "--seed", seed]
@@ -173,7 +197,9 @@ def test_the_seed_says_the_first_weights_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "lr"), [("v2", "0.02"), ("v4", "0.005")])
-def test_a_resumed_run_with_the_scheme_is_the_same_run(version: str, lr: str, trained: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_with_the_scheme_is_the_same_run(
+    version: str, lr: str, trained: Path, few_digits: None, tmp_path: Path
+) -> None:
     flags = ["digits", "-a", "resnet", "--layers", "8", "-N", "-v", version, "-s", "1", "--lr", lr, "-b", "64"]
     whole, parts = ([*flags, "--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
     source = ["--ckpt", str(trained / "ckpt_best.pth")]
@@ -193,7 +219,7 @@ def test_a_resumed_run_with_the_scheme_is_the_same_run(version: str, lr: str, tr
 
 
 def test_training_with_a_price_on_bits_makes_the_file_smaller(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, few_digits: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = ["digits", "-a", "resnet", "--layers", "8", "-b", "64", "-s", "1"]
     source = str(trained / "ckpt_best.pth")
@@ -218,7 +244,7 @@ def test_training_with_a_price_on_bits_makes_the_file_smaller(
 
 
 def test_a_teacher_may_be_another_network_and_is_kept_by_a_resume(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, few_digits: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.manual_seed(0)
     teachers = {}

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from PIL import Image
 
 import mess
 from mess.cli import VERBS, main, make_parser
-from mess.data import digits
 from mess.errors import MessError
 from test_data import write_cifar
 
@@ -118,6 +117,7 @@ def small(words: list[str]) -> list[str]:
     elif verb == "compress":
         words = [*words, "--no-verify", "--force"]
         given = {"--datapath": "data"} if "--calibration" in words else {}
+        given |= {flag: easy for flag, easy in {"--target-size": "100KB", "--max-drop": "50"}.items() if flag in words}
     elif verb == "demo":
         words = [*words, "--epochs", "1", "--retrain-epochs", "1"]
     for flag, value in given.items():
@@ -129,9 +129,11 @@ def small(words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def at_home(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def at_home(in_folder: Path, few_digits: None, quick_synthesis: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the pages speak of: CIFAR-10, own pictures, weights, a stored network."""
     write_cifar(in_folder / "data", "cifar10", python=False)
+    monkeypatch.setattr("mess.storing.rate.DRAFTS", 2)  # what a search finds is for other tests
+    monkeypatch.setattr("mess.storing.rate.SIZE_RUNS", 1)
     for number in range(8):
         picture = in_folder / "path/to/photos" / "ab"[number % 2] / f"{number}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
@@ -141,9 +143,6 @@ def at_home(in_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         torch.save(model.state_dict(), in_folder / name)
     mess.compress(model, in_folder / "net.mess", "v2")
     mess.compress(mess.create_model("resnet", dataset="digits", layers=8), in_folder / "digits.mess", "v2")
-    few = {train: digits.load_digits(train=train) for train in (True, False)}
-    few = {train: replace(s, images_NCHW=s.images_NCHW[::10], labels_N=s.labels_N[::10]) for train, s in few.items()}
-    monkeypatch.setattr("mess.data.open.load_digits", lambda *, train: few[train])
     return in_folder
 
 
@@ -211,7 +210,20 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     assert "https://fonts" not in page
+    assert "https://unpkg" not in page
     assert "images/kernel.png" in page
+    if (browser := shutil.which("chromium")) is None:
+        pytest.skip("no chromium here, to search the pages as they lie on the disk")
+    flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    found = [
+        browser,
+        *flags,
+        "--virtual-time-budget=15000",
+        "--dump-dom",
+        f"{(tmp_path / 'site/index.html').as_uri()}?q=kernel",
+    ]
+    shown = subprocess.run(found, capture_output=True, text=True, timeout=240).stdout
+    assert re.search(r"[1-9]\d* matching documents", shown)
 
 
 def test_the_checks_themselves_see_what_is_wrong() -> None:

@@ -69,6 +69,30 @@ def test_v4_keeps_a_half_layer_that_would_become_infinite(tmp_path: Path) -> Non
     assert all(bool(tensor.isfinite().all()) for tensor in mess.load_state_dict(tmp_path / "net.mess").values())
 
 
+def test_the_reason_for_what_is_kept_is_the_true_one(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), *(nn.Conv2d(8, 8, 3) for _ in range(3)), nn.ConvTranspose2d(8, 8, 3)).half()
+    with torch.no_grad():
+        net[3].weight.copy_(torch.where(torch.rand(8, 8, 3, 3) < 0.5, 65504.0, -65504.0))
+    wanted = {
+        "0.weight": "kernel layer before the references",
+        "1.weight": "the references themselves",
+        "3.weight": "transposed, or beyond what its dtype holds, as α·R + β",
+        "4.weight": "transposed, or beyond what its dtype holds, as α·R + β",
+    }
+    reasons = dict(mess.compress(net, tmp_path / "net.mess", "v2a").as_is)
+    assert {name: reason for name, reason in reasons.items() if name.endswith("weight")} == wanted
+    bare = dict(mess.compress(net.state_dict(), tmp_path / "net.mess", "v2a").as_is)
+    assert all(bare[name] == wanted[name] for name in ("0.weight", "1.weight", "3.weight"))
+    linear = {
+        "one.weight": torch.randn(1, 8),
+        "half.weight": net[3].weight.detach().flatten(1),
+        "all.weight": torch.randn(8, 8),
+    }
+    reasons = dict(mess.compress(linear, tmp_path / "net.mess", "v4").as_is)
+    assert reasons == {"one.weight": "one row or column"}
+
+
 @pytest.mark.parametrize("bits", range(2, 13))
 def test_the_largest_float_is_rounded_to_something_finite(bits: int) -> None:
     values = np.array([np.finfo(np.float32).max, -1.0], dtype=np.float32)

@@ -324,3 +324,13 @@ def test_a_bare_pickle_is_no_weights_file(tmp_path: Path) -> None:
     (tmp_path / "c.pkl").write_bytes(buffer.getvalue())
     with pytest.raises(CheckpointError):
         load_weights(tmp_path / "c.pkl")
+
+
+@pytest.mark.filterwarnings("ignore:.*quantiz")
+def test_a_quantised_network_is_named_as_one(tmp_path: Path) -> None:
+    net = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), {nn.Linear}, torch.qint8)
+    with pytest.raises(WeightsError, match="quantised already: store the float one"):
+        mess.compress(net, tmp_path / "net.mess")
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(CheckpointError, match="quantised already: store the float one"):
+        mess.compress(tmp_path / "net.pth", tmp_path / "net.mess")

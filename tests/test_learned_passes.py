@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import threading
+from collections import Counter
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from learned_networks import deciding_network, pictures, small_network
 from mess.scheme.learned import layerwise as passes_module
@@ -17,6 +19,7 @@ from mess.scheme.learned.layers import WeightLayer, weight_layers
 from mess.scheme.learned.layerwise import LayerwiseForward, split_batches
 from mess.scheme.learned.moments import Moments, asymmetric_target, joined, second_moments, shrink_
 from mess.scheme.learned.outputs import known_outputs, tensors
+from mess.scheme.learned.passes import ForwardPass
 from mess.scheme.learned.sensitivity import Sensitivity, output_sensitivity
 from mess.scheme.learned.step_sizes import shrinkage
 
@@ -120,19 +123,53 @@ def seen(net: nn.Module, layer: WeightLayer, batches: list[Tensor]) -> Tensor:
     return torch.cat(cut).permute(0, 2, 1).flatten(0, 1).unflatten(1, (layer.groups, -1)).transpose(0, 1)
 
 
+class HalfSeen(nn.Module):
+    """Views, changes in place, several results at once, and a part whose functions Python does not see."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(c, 6, 3, padding=1) for c in (3, 6, 3))
+        self.unseen = torch.jit.trace(nn.GELU(), torch.zeros(1, 3, 8, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        around = x = self.first(x)
+        x = self.second(x.relu()).mul_(2.0)
+        x += around
+        values, _ = x.max(1, keepdim=True)
+        left, right = (x - values).chunk(2, dim=1)
+        return self.third(self.unseen(left) + right.sigmoid_()).mean((2, 3))
+
+
+class Changing(nn.Module):
+    """Calls another function each time it runs, to the same effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+        self.first, self.second, self.third = (nn.Conv2d(c, 6, 3, padding=1) for c in (3, 6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.runs += 1
+        x = self.first(x)
+        x = x.relu() if self.runs % 2 else torch.relu(x)
+        return self.third(self.second(x).relu()).mean((2, 3))
+
+
 @torch.no_grad()
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("bytes_waiting", [1 << 29, 6_000, 0])
-@pytest.mark.parametrize("make", [small_network, Tangled])
+@pytest.mark.parametrize("make", [small_network, Tangled, HalfSeen, Changing])
 def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, monkeypatch) -> None:
     monkeypatch.setattr(passes_module, "WAITING_BYTES", bytes_waiting)
     monkeypatch.setattr(moments_module, "FLOAT32_TERMS", 100)  # so that sums in float32 end within a layer
     monkeypatch.setattr(moments_module, "MIN_PLACES", 1 << 20)  # all of them
     torch.manual_seed(0)
-    net, batches = make().eval(), list(pictures(12).split(5))
+    net, batches, threads = make().eval(), list(pictures(12).split(5)), threading.active_count()
     float_net = copy.deepcopy(net)
     layers, twins = weight_layers(net, batches[0][:1]), weight_layers(float_net, batches[0][:1])
     with LayerwiseForward(net, layers, batches) as stored, LayerwiseForward(float_net, twins, batches) as original:
         for layer, twin in zip(layers, twins, strict=True):
+            assert threading.active_count() == threads
             x_GNn, y_GNn = seen(net, layer, batches).double(), seen(float_net, twin, batches).double()
             weight = layer.weight.detach().clone()
             moments = joined(second_moments(stored, original, layer, twin.weight))
@@ -145,20 +182,47 @@ def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, mo
             original.settle(layer.name)
 
 
-def test_an_error_in_the_network_comes_out_of_a_pass_and_no_thread_stays() -> None:
+def test_an_error_in_the_network_comes_out_of_a_pass() -> None:
     class Breaks(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             raise ValueError("no such thing")
 
     net = nn.Sequential(nn.Conv2d(3, 4, 1), Breaks(), nn.Conv2d(4, 4, 1))
     layers = [WeightLayer(f"{i}.weight", net[i].weight, calls=1) for i in (0, 2)]
-    before = threading.active_count()
     with LayerwiseForward(net, layers, [pictures()]) as made:
         assert made.calls(0, "0.weight")[0].input.shape == (48, 3, 8, 8)
         made.settle("0.weight")
         with pytest.raises(ValueError, match="no such thing"):
             made.calls(0, "2.weight")
-    assert threading.active_count() == before
+
+
+class Ran(TorchFunctionMode):
+    """Counts what is computed; around a pass it sees what the pass lets through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.counts[func.__name__] += func.__name__ in ("conv2d", "batch_norm", "relu", "linear")
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def test_a_pass_that_waits_runs_nothing_twice_and_holds_what_the_network_does() -> None:
+    net, batch, settled, stops = small_network(), pictures(5), set(), []
+    going = ForwardPass(net, batch, {id(p): name for name, p in net.named_parameters()}, settled)
+    with Ran() as plain:
+        net(batch)
+    with Ran() as ran:
+        while going.advance():
+            stops.append(going.at)
+            assert going.seen is not None
+            # the network holds what it hands to the layer; the batch itself is not the pass's
+            assert going.nbytes == (0 if going.at == "0.weight" else going.seen.input.untyped_storage().nbytes())
+            settled.add(going.at)
+    assert stops == [f"{place}.weight" for place in (0, 3, 6, 9, 14)]
+    assert ran.counts == plain.counts
 
 
 def test_large_inputs_come_in_small_batches() -> None:

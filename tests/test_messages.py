@@ -44,7 +44,7 @@ def test_nothing_is_said_to_be_replaced_by_a_run_that_fails(plain: Path, capsys:
 
 @pytest.mark.parametrize("version", ["v2", "v4"])
 def test_a_plain_checkpoint_is_stored_before_it_is_retrained(
-    version: str, plain: Path, capsys: pytest.CaptureFixture[str]
+    version: str, plain: Path, few_digits: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["-T", "-v", version, "--ckpt", "plain.pth", "--epochs", "1", "-s", "1"]
     assert main(["train", *NETWORK, *flags]) == 0

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.utils.prune
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import mess
 from mess.errors import OptionError
@@ -89,6 +92,44 @@ def test_a_wrapped_network_is_stored_under_plain_names(kind: str, version: str, 
     assert mess.load_into(plain(), tmp_path / "net.mess")
     if version == "v2":
         assert (tmp_path / "plain.mess").stat().st_size == (tmp_path / "net.mess").stat().st_size
+
+
+class TwoParts(nn.Module):
+    """Has one part that is compiled and stands in two places, and one that is not."""
+
+    def __init__(self, wrap: Callable[[nn.Module], nn.Module]) -> None:
+        super().__init__()
+        self.body = wrap(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1)))
+        self.more = nn.ModuleList([self.body[0] if wrap is same else self.body._orig_mod[0], nn.Conv2d(8, 8, 3)])
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.more[1](self.body(x) + self.more[0](x)).mean((2, 3)))
+
+
+def same(module: nn.Module) -> nn.Module:
+    return module
+
+
+@pytest.mark.parametrize("options", [{"scheme": "v2"}, {**QUICK, "calibration": IMAGES}], ids=["v2", "v4"])
+def test_a_compiled_part_is_stored_under_plain_names(options: dict[str, object], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, compiled = TwoParts(same), TwoParts(partial(torch.compile, backend="eager"))
+    compiled.load_state_dict(dict(zip(compiled.state_dict(), net.state_dict().values(), strict=True)))
+    before = list(compiled.state_dict())
+    for name, given in {"plain": net, "compiled": compiled}.items():
+        mess.compress(given, tmp_path / f"{name}.mess", **options)
+        mess.compress(given.state_dict(), tmp_path / f"{name}_state.mess", "v2")
+    for kind in ("", "_state"):
+        plain_file, file = (tmp_path / f"{name}{kind}.mess" for name in ("plain", "compiled"))
+        assert file.read_bytes() == plain_file.read_bytes()
+    mess.load_into(compiled, tmp_path / "plain.mess")
+    stored = mess.load_state_dict(tmp_path / "compiled.mess")
+    now = {name.replace("_orig_mod.", ""): tensor for name, tensor in compiled.state_dict().items()}
+    assert stored.keys() == now.keys()
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in now.items())
+    assert list(compiled.state_dict()) == before
+    assert "body._orig_mod.0.weight" in before
 
 
 def test_a_wrapped_network_of_the_zoo_is_still_one(tmp_path: Path) -> None:
@@ -197,3 +238,78 @@ def test_channels_last_is_stored_as_any_other_layout(tmp_path: Path) -> None:
         mess.compress(net, tmp_path / "net.mess", scheme="v2", verify=False)
         made.append((tmp_path / "net.mess").read_bytes())
     assert made[0] == made[1]
+
+
+class InPlace(nn.Module):
+    """Normalises its inputs where they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = plain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x.sub_(0.5).mul_(2.0))
+
+
+def test_inputs_stay_as_they_are_where_a_network_changes_its_own(tmp_path: Path) -> None:
+    inputs = IMAGES.clone()
+    mess.compress(InPlace(), tmp_path / "net.mess", **{**QUICK, "divergence": 5.0}, calibration=inputs)
+    assert torch.equal(inputs, IMAGES)
+
+
+@pytest.mark.parametrize("calibration", [IMAGES, None], ids=["images", "none"])
+def test_how_numbers_lie_in_memory_does_not_tell(calibration: Tensor | None, tmp_path: Path) -> None:
+    strided = {name: torch.stack([x, x], -1)[..., 0] for name, x in plain().state_dict().items()}
+    last = plain().to(memory_format=torch.channels_last)
+    networks = {"v2": [plain().state_dict(), strided], "v4": [plain(), last]}
+    for version, alike in networks.items():
+        options = {**QUICK, "calibration": calibration} if version == "v4" else {"scheme": "v2"}
+        for place, net in enumerate(alike):
+            mess.compress(net, tmp_path / f"{place}.mess", verify=False, **options)
+        assert (tmp_path / "0.mess").read_bytes() == (tmp_path / "1.mess").read_bytes()
+
+
+def detached(x: Tensor) -> Tensor:
+    return torch.from_numpy(x.detach().numpy())
+
+
+def recomputed(net: nn.Module, x: Tensor) -> Tensor:
+    return checkpoint(net, x, use_reentrant=True)
+
+
+class Through(nn.Module):
+    """Runs a network in some way of its own."""
+
+    def __init__(self, way: Callable[[nn.Module, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.body, self.way = plain(), way
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.way(self.body, x)
+
+
+@pytest.mark.parametrize(
+    ("way", "inputs", "said"),
+    [
+        (lambda net, x: torch.no_grad()(net)(x), IMAGES, "answers have gradients"),
+        (lambda net, x: detached(net(x)), IMAGES, "answers have gradients"),
+        (lambda net, x: torch.ones(4) * net(x).numel(), IMAGES, "answers have gradients"),
+        (recomputed, IMAGES, r"calibration: expected inputs that the network runs on.*use_reentrant"),
+        (lambda net, x: net(x), IMAGES * 1e19, "range that the network was trained on"),
+    ],
+    ids=["no_grad", "NumPy", "constant", "reentrant", "huge"],
+)
+def test_networks_without_gradients_and_inputs_beyond_all_range_get_one_line(
+    way, inputs: Tensor, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OptionError, match=said):
+        mess.compress(Through(way), tmp_path / "net.mess", **QUICK, calibration=inputs)
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("options", [{"scheme": "v2"}, QUICK], ids=["v2", "v4"])
+def test_programs_are_stored_as_their_weights_are(options: dict[str, object], tmp_path: Path) -> None:
+    net = plain()
+    mess.compress(torch.jit.script(net), tmp_path / "program.mess", **options)
+    mess.compress(net.state_dict(), tmp_path / "weights.mess", **options)
+    assert (tmp_path / "program.mess").read_bytes() == (tmp_path / "weights.mess").read_bytes()

@@ -34,7 +34,7 @@ def test_imagenet_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
         open_dataset("imagenet", tmp_path, train=True)
     for split in ("train", "val"):
         (tmp_path / "imagenet" / split / "n01440764").mkdir(parents=True)
-    with pytest.raises(DataError, match="train: expected pictures to train on, found none"):
+    with pytest.raises(DataError, match="train: expected images to train on, found none"):
         open_dataset("imagenet", tmp_path, train=True)
 
 
@@ -96,7 +96,7 @@ def test_workers_serve_epoch_after_epoch_also_when_one_is_left_early(pictures: P
 def test_a_worker_that_dies_is_an_error_and_no_wait_for_ever(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "load_picture", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     data = open_dataset(str(pictures), train=True, crop=24)
-    with pytest.raises(DataError, match="workers that decode pictures"):
+    with pytest.raises(DataError, match="workers that decode images"):
         list(Batches(data, 3, train=True, workers=2).epoch(0))
 
 

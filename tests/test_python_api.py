@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import mess
+from mess.cli import main
 from mess.errors import OptionError, WeightsError
 from mess.scheme import SCHEMES
 from mess.sizes import parse_size
@@ -71,12 +72,29 @@ def test_a_path_is_stored_as_the_command_stores_it(tmp_path: Path) -> None:
     assert mess.inspect(tmp_path / "net.mess").network["std"] == [4.0, 4.0, 4.0]
     with pytest.raises(OptionError, match="the very file that is read"):
         mess.compress(path, path, scheme="v2")
-    with pytest.raises(mess.MessError, match="found a \\.mess file"):
-        mess.compress(tmp_path / "net.mess", tmp_path / "again.mess")
     with pytest.raises(mess.MessError, match="nothing of that name"):
         mess.compress(tmp_path / "none.pth", tmp_path / "again.mess")
     with pytest.raises(WeightsError, match="a module, or a mapping of names to tensors, found int"):
         mess.compress(3, tmp_path / "again.mess")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("network", ["zoo", "other"])
+def test_the_same_weights_give_the_same_bytes_from_any_container(network: str, tmp_path: Path) -> None:
+    weights = (mess.create_model("resnet", layers=8) if network == "zoo" else NET).state_dict()
+    mess.compress(weights, tmp_path / "first.mess", "v2", about={"mean": [0.5] * 3, "std": [1.0] * 3})
+    kinds = ("pth", "safetensors", "mess")
+    for kind in kinds[:2]:
+        assert main(["decompress", str(tmp_path / "first.mess"), "-o", str(tmp_path / f"first.{kind}")]) == 0
+    for kind in kinds:
+        normalised = ["--mean", *["0.5"] * 3, "--std", *["1"] * 3]
+        again = ["compress", str(tmp_path / f"first.{kind}"), "-v", "v2", "-o", str(tmp_path / f"{kind}_command.mess")]
+        assert main([*again, "--no-verify", *(normalised if kind != "mess" and network == "zoo" else [])]) == 0
+        about = {"mean": [0.5] * 3, "std": [1.0] * 3}
+        mess.compress(tmp_path / f"first.{kind}", tmp_path / f"{kind}.mess", "v2", about=about, verify=False)
+    for end in (".mess", "_command.mess"):
+        assert len({(tmp_path / f"{kind}{end}").read_bytes() for kind in kinds}) == 1
+    with pytest.raises(OptionError, match="key: expected a checkpoint beside it"):
+        mess.compress(tmp_path / "first.mess", tmp_path / "x.mess", key="ema")
 
 
 def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:

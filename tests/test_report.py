@@ -25,6 +25,7 @@ from mess.codec.rows import by_reason, rows_of
 from mess.models.described import layout_of
 from mess.report import distinct, read_facts, read_results
 from mess.report.html import VOID
+from mess.report.kernel_figures import references
 from mess.training.log import CsvLog, EpochReport
 
 VERSIONS = ["v1", "v2", "v2a", "v2q", "v3", "v3a"]
@@ -285,6 +286,7 @@ def test_references_are_counted_and_put_in_the_order_of_use(own: Path) -> None:
     assert uses == sorted(uses, reverse=True)
     units = sum(len(e.index_N) for e in stored.entries.values() if isinstance(e, codec.Matched) and e.book == 0)
     assert sum(uses) == units == len(kernels.scale_N)
+    assert references(kernels, "title").get_supxlabel().startswith("red: above 0, blue: below; the most used first")
 
 
 def test_a_name_in_a_file_is_text_and_nothing_else(tmp_path: Path) -> None:

@@ -14,10 +14,12 @@ import mess
 from make_layouts import FILE, entries, usual
 from mess.cli import VERBS
 from mess.data.info import KNOWN
+from mess.devices.fabric import FABRIC_PRECISIONS
 from mess.layouts import CIFAR_FORM, known_layout
 from mess.models import ARCHITECTURES, architecture, layout, resolve
-from mess.names import DATASETS, FAMILIES, VERSIONS
+from mess.names import DATASETS, FAMILIES, PRECISIONS, SCHEDULES, VERSIONS
 from mess.scheme import SCHEMES
+from mess.training.schedule import SHAPES
 
 GOLDEN = Path(__file__).parent / "golden"
 WITHOUT = "import sys; sys.modules['torch'] = None; sys.modules['matplotlib'] = None; from mess.cli import main; "
@@ -52,6 +54,8 @@ def test_names_are_those_of_the_tables() -> None:
     assert tuple(KNOWN) == DATASETS
     assert tuple(sorted(ARCHITECTURES)) == FAMILIES
     assert tuple(SCHEMES) == VERSIONS
+    assert tuple(SHAPES) == SCHEDULES
+    assert tuple(FABRIC_PRECISIONS) == PRECISIONS
     assert set(architecture.CIFAR_FORM) == set(CIFAR_FORM)
 
 
@@ -71,3 +75,14 @@ def test_a_file_that_says_nonsense_of_its_network_gets_no_layout(wrong: dict) ->
     network = resolve("resnet", "cifar10", layers=20).to_dict()
     assert known_layout(network) is not None
     assert known_layout({**network, **wrong}) is None
+
+
+def test_training_in_one_process_imports_neither_the_compiler_nor_fabric(tmp_path: Path) -> None:
+    """Each takes as long as torch itself."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); sys.argv[1:] = [{str(tmp_path)!r}];"
+        "import training_fakes; training_fakes.main();"
+        "print([name for name in ('torch._dynamo', 'sympy', 'lightning_fabric') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"

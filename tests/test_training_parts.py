@@ -14,9 +14,9 @@ from mess.errors import OptionError
 from mess.training import CsvLog, EpochReport, TrainOptions, refresh_statistics
 from mess.training.ema import WeightAverage
 from mess.training.losses import share_of_batch, summed_cross_entropy
-from mess.training.optim import param_groups, set_lr
+from mess.training.optim import Sgd, load_state, param_groups, plain_state, prepare_capture, set_lr
 from mess.training.schedule import lr_at
-from training_fakes import FakeBatches, tiny
+from training_fakes import FakeBatches, digest, tiny
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,39 @@ def test_weight_decay_spares_batchnorm_and_biases() -> None:
     assert {n for n, p in model.named_parameters() if id(p) in decayed} == {"0.weight", "3.weight", "9.weight"}
     assert [group["weight_decay"] for group in groups] == [5e-4, 0.0]
     assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_the_optimizer_is_torchs_sgd_to_the_bit() -> None:
+    for chosen in ({"momentum": 0.9, "nesterov": True}, {"momentum": 0.0, "fused": True}):
+        ends = []
+        for kind in (Sgd, torch.optim.SGD):
+            model = tiny(0.0)
+            optimizer = kind(param_groups(model, 5e-4), lr=0.1, **chosen)
+            for seed in range(3):
+                optimizer.zero_grad()
+                model(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(seed))).square().sum().backward()
+                optimizer.step()
+            ends.append((digest(model.state_dict()), str(optimizer.state_dict())))
+        assert ends[0] == ends[1]
+        assert torch.is_grad_enabled()
+
+
+def test_the_state_of_an_optimizer_goes_from_one_form_to_the_other() -> None:
+    """The captured form keeps its rates, and Adam's steps, as tensors; a checkpoint has numbers."""
+    model = tiny(0.0)
+    for kind, chosen in ((Sgd, {"momentum": 0.9}), (torch.optim.Adam, {})):
+        plain, captured = (kind(param_groups(model, 0.0), lr=0.1, **chosen, fused=fused) for fused in (None, True))
+        prepare_capture(captured, torch.device("cpu"))
+        model(torch.randn(4, 3, 8, 8)).square().sum().backward()
+        plain.step()
+        load_state(captured, plain_state(plain))
+        assert all(group["fused"] and torch.is_tensor(group["lr"]) for group in captured.param_groups)
+        captured.step()
+        kept = plain_state(captured)
+        assert [group["lr"] for group in kept["param_groups"]] == pytest.approx([0.1, 0.1])
+        load_state(plain, kept)
+        assert all(group["fused"] is None and group["lr"] == pytest.approx(0.1) for group in plain.param_groups)
+        plain.step()
 
 
 def test_a_group_may_scale_its_rate() -> None:

@@ -1,4 +1,4 @@
-"""Which classes a folder of class folders has. Their numbers are those of its training pictures, in every split."""
+"""Which classes a folder of class folders has. Their numbers are those of its training images, in every split."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from mess.errors import DataError
 
 TEST_FOLDERS = ("val", "validation", "test")
+OTHERS = ("__MACOSX", "@eaDir", "lost+found")
 MAX_SPELT_OUT = 128  # bytes of names that a `.mess` file takes; of more it keeps the hash
 
 
@@ -28,7 +29,7 @@ def split_folder(root: Path, *, train: bool) -> tuple[Path, bool]:
         if tests and not train:
             return tests[0], True
         if tests:
-            raise DataError(root / "train", "a folder of training pictures", "none")
+            raise DataError(root / "train", "a folder of training images", "none")
         return root, False
     if train:
         return root / "train", True
@@ -44,8 +45,13 @@ def class_names(root: Path) -> tuple[str, ...]:
 
 
 def folders_in(split: Path) -> tuple[str, ...]:
-    """Return the names of the class folders of one split, sorted; hidden ones are other programs'."""
-    return tuple(sorted(e.name for e in os.scandir(split) if e.is_dir() and not e.name.startswith(".")))
+    """Return the names of the class folders of one split, sorted, without other programs' folders."""
+    return tuple(sorted(e.name for e in os.scandir(split) if e.is_dir() and not is_others(e.name)))
+
+
+def is_others(name: str) -> bool:
+    """Return whether a file or folder is other programs': hidden, what macOS puts into zips, thumbnails of a NAS."""
+    return name.startswith(".") or name in OTHERS
 
 
 def same_spelling(found: Sequence[str], names: Sequence[str]) -> dict[str, str]:

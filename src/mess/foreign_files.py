@@ -28,6 +28,8 @@ ONNX = (
     "an ONNX model",
     "`mess compress` stores it. For all else save the weights it was made from: torch.save(net.state_dict(), 'w.pth')",
 )
+PACKED = "_packed_params"  # in names of layers that torch has quantised
+QUANTISED = "The network is quantised already: store the float one it was made of"
 FOLDER = ("an archive of other files", "Unpack it first")
 
 

@@ -78,12 +78,16 @@ def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """
     if COUNTER in state and all(name.startswith("module.") for name in state if name != COUNTER):
         state = {name: tensor for name, tensor in state.items() if name != COUNTER}
-    plain = {_without_mark(name): tensor for name, tensor in state.items()}
-    if len(plain) != len(state):  # two names would become one
-        plain = state
+    plain = without_compile_marks(state)
     while plain and all(name.startswith("module.") for name in plain):
         plain = {name.removeprefix("module."): tensor for name, tensor in plain.items()}
     return plain
+
+
+def without_compile_marks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights without what torch.compile puts into names; as they are where two names would become one."""
+    plain = {_without_mark(name): tensor for name, tensor in state.items()}
+    return plain if len(plain) == len(state) else dict(state)
 
 
 def common_prefix(names: Iterable[str]) -> str:

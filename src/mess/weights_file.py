@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mess.class_folders import as_told
 from mess.errors import CheckpointError
-from mess.foreign_files import kind_of
+from mess.foreign_files import PACKED, QUANTISED, kind_of
 from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
 from mess.nested_weights import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
 
@@ -175,5 +175,6 @@ def _checked(found: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:
     state = {name: value for name, value in found.items() if value is not None}  # biases that layers do without
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise CheckpointError(f"{path}: {name}", "a tensor", class_name(value), "It is no state dict")
+            hint = QUANTISED if PACKED in str(name) else "It is no state dict"
+            raise CheckpointError(f"{path}: {name}", "a tensor", class_name(value), hint)
     return state

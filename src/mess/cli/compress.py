@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
 from mess.cli.shapes import shape_of_input
+from mess.cli.stages import Stages
 from mess.cli.stored import as_json, headline, show, summary
 from mess.errors import MessError, OptionError
 from mess.files import check_output
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CKPT",
         type=Path,
         nargs="+",
-        help="checkpoint, state dict (.pth, .th), .safetensors or .onnx; a folder stands for all of them in it",
+        help="checkpoint, state dict (.pth, .th), .safetensors, .onnx or .mess; a folder stands for all of them in it",
     )
     parser.add_argument(
         "-v",
@@ -89,7 +90,7 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration",
         metavar="DATA",
-        help="dataset or folder whose training pictures v4 looks at, or inputs in .npy or .npz",
+        help="dataset or folder whose training images v4 looks at, or inputs in .npy or .npz",
     )
     group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
     group.add_argument(
@@ -110,7 +111,7 @@ def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
         "--max-drop",
         metavar="P",
         type=float,
-        help="points of accuracy that may be lost, as measured on pictures that nothing is learned from",
+        help="points of accuracy that may be lost, as measured on images that nothing is learned from",
     )
 
 
@@ -161,8 +162,7 @@ def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOpt
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
     described = about.get("architecture")
-    title = escape(f"storing {path.name} as {options.tag}")
-    with console.status(title) as status:
+    with Stages(console, f"storing {path.name} as {options.tag}") as stages:
         request = Request(
             options,
             calibration_images(args, about | facts, weights),
@@ -171,7 +171,7 @@ def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOpt
             overwrite=args.force,
             verify=not args.no_verify,
             input_shape=args.input_shape,
-            progress=lambda *told: status.update(f"{title}: {escape(_told(told))}"),
+            progress=stages,
         )
         return store(weights, output, request)
 
@@ -182,15 +182,14 @@ def _read(
     """Return the weights of a file, what it says of them, and facts that the stored one is to keep."""
     from mess.graphs.model_files import is_onnx_file
     from mess.storing.graph import read_graph_network
-    from mess.storing.sources import filled, input_facts
-    from mess.weights_file import load_weights
+    from mess.storing.sources import filled, input_facts, read_weights
 
     given = {name: value for name, value in (("mean", args.mean), ("std", args.std)) if value is not None}
     if is_onnx_file(path):
         if args.key is not None or args.arch is not None:
             raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
         return read_graph_network(str(path)), {}, input_facts(given)
-    weights, about = load_weights(path, args.key)
+    weights, about = read_weights(path, args.key)
     if args.arch is None:
         return weights, about, input_facts(about | given)
     model, facts = filled(args.arch, weights, path)
@@ -257,7 +256,3 @@ def calibration_images(
     return taken_by(
         network, args.input_shape, calibration_batches(DataChoice(args.calibration, args.datapath, **prepared))
     )
-
-
-def _told(told: tuple[object, ...]) -> str:
-    return " ".join(str(part) for part in told)

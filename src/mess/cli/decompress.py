@@ -14,7 +14,7 @@ from mess.files import check_output
 EXAMPLES = """Examples:
   mess decompress net.mess -o net.safetensors
   mess decompress net.mess -o net.pth
-  mess decompress net.mess -o net.onnx    # networks of the zoo, or from ONNX
+  mess decompress net.mess -o net.onnx    # networks of the zoo, and what came as ONNX
   mess decompress net.mess -o net.c       # C99: the file as an array, with its decoder
   mess decompress net.mess -o plain.mess  # for readers without zstd and the zoo: mess.h, browsers"""
 

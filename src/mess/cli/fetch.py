@@ -21,6 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )  # fmt: skip
 
+from mess.cli.stages import SILENCE_S
 from mess.errors import DownloadError, OptionError, one_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ EXAMPLES = """Examples:
   mess fetch weights --all -o pretrained"""
 WHAT = ("cifar10", "cifar100", "imagenet", "weights")
 WIDTH = 46  # of the flags that name a network, in characters
-SILENCE_S = 30  # between two lines where no bar is drawn, in a log file for example
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,8 +109,7 @@ def _imagenet(args: argparse.Namespace, console: Console) -> None:
                 hint = "Set HF_TOKEN" if source == "hf" else "Say where they are with --archives, or set HF_TOKEN"
                 raise DownloadError("imagenet", missing, "none", hint)
     console.print(
-        f"imagenet is in [bold]{escape(str(where))}[/]: 1,000 classes, 1,281,167 training and 50,000 validation "
-        "pictures"
+        f"imagenet is in [bold]{escape(str(where))}[/]: 1,000 classes, 1,281,167 training and 50,000 validation images"
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mess.errors import OptionError, one_of
-from mess.names import DATASETS, FAMILIES, REST_BITS, TRAINED_REST_BITS, VERSIONS
+from mess.names import DATASETS, FAMILIES, LOGS, PRECISIONS, REST_BITS, SCHEDULES, TRAINED_REST_BITS, VERSIONS
 
 SPECIFIED_DATASETS = ("cifar10", "cifar100", "imagenet")
 
@@ -93,21 +93,23 @@ SCHEME = (
 )  # fmt: skip
 MORE = (
     Flag("--schedule", "learning rate over the run (default: cosine)", default="cosine",
-         choices=("cosine", "step", "onecycle")),
+         choices=SCHEDULES),
     Flag("--warmup", "epochs of linear warm-up (default: 0)", "N", float, 0.0),
     Flag("--label-smoothing", "label smoothing (default: 0)", "E", float, 0.0),
     Flag("--ema", "decay of an average of the weights, which is then what is tested and kept (default: 0, off)",
          "D", float, 0.0),
     Flag("--precision", "arithmetic of the forward and backward pass (default: 32)", default="32",
-         choices=("32", "bf16", "16")),
+         choices=PRECISIONS),
     Flag("--save-every", "also save ckpt_last.pth within an epoch: every 500 steps, or every 10m minutes "
          "(default: never)", "N"),
     Flag("--log", "tensorboard: also write curves for TensorBoard beside log.csv (default: csv)", default="csv",
-         choices=("csv", "tensorboard")),
+         choices=LOGS),
     Flag("--seed", "seed of every random draw (default: 0)", "N", int, 0),
     Flag("--processes", "CPU processes that share a batch, without -C (default: 1)", "N", int, 1),
     Flag("--sync-bn", "BatchNorm over all processes instead of each one's part: slower, and the same on any number "
          "of them"),
+    Flag("--eager", "with -C: run steps operation by operation, not captured in a CUDA graph: several times as slow"),
+    Flag("--deterministic", "with -C: kernels that give the same bits each time, in place of the fastest ones"),
     Flag("--checkpoints", "where checkpoints go, in ARCH/DATA (default: checkpoint)", "FOLDER", Path,
          Path("checkpoint")),
     Flag("--name", "folder of this run in place of ARCH, so that two sizes of a family do not share one "

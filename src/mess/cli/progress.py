@@ -9,6 +9,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from mess.cli.stages import Stages
 from mess.durations import clock
 from mess.training import EpochReport, Reporter, StepReport
 
@@ -26,9 +27,17 @@ class ConsoleReporter(Reporter):
         self.console = console or Console(highlight=False)
         self._live: Live | None = None
         self._shown = 0.0
+        self._stages: Stages | None = None
+
+    def stage(self, what: str, done: int, total: int) -> None:
+        """Show how far storing has come, before the first epoch."""
+        if self._stages is None:
+            self._stages = Stages(self.console, "storing").start()
+        self._stages(what, done, total)
 
     def start(self, info: dict[str, object]) -> None:
         """Say what is about to be trained, one line a fact."""
+        self._stop()
         for name, value in info.items():
             self.console.print(f"[dim]{name:<12}[/]{escape(str(value))}", soft_wrap=True)
 
@@ -85,6 +94,7 @@ class ConsoleReporter(Reporter):
 
     def _show(self, content: object) -> None:
         if self._live is None:
+            self._stop()
             self._live = Live(console=self.console, transient=True, auto_refresh=False)
             self._live.start()
         if time.monotonic() - self._shown > 0.1:  # a terminal gains nothing from more than ten pictures a second
@@ -95,6 +105,9 @@ class ConsoleReporter(Reporter):
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._stages is not None:
+            self._stages.close()
+            self._stages = None
 
 
 def bar(fraction: float) -> str:

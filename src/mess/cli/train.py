@@ -28,7 +28,7 @@ OPTIONS = {
     name: name
     for name in (
         "epochs", "batch_size", "lr", "momentum", "schedule", "label_smoothing", "ema", "precision", "print_freq",
-        "save_epoch", "save_every", "seed", "log", "sync_bn",
+        "save_epoch", "save_every", "seed", "log", "sync_bn", "eager", "deterministic",
     )
 } | {"wd": "weight_decay", "warmup": "warmup_epochs"}  # fmt: skip
 # what a checkpoint remembers beside those, and a resume need not be told again

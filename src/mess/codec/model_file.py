@@ -154,7 +154,7 @@ def read_model(
             entries[item.name] = entry
     for reader in readers.values():
         reader.finish()
-    unpacked = None if graph is None else unpack(graph.coder, graph.content, LARGEST_GRAPH, "graph", where)
+    unpacked = unpacked_graph(graph, where)
     return StoredModel(contents.network, contents.scheme, books, entries, unpacked)
 
 
@@ -177,6 +177,11 @@ def check_size(contents: Contents, max_bytes: int, where: str) -> None:
         raise FormatError(
             where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
         )
+
+
+def unpacked_graph(section: Section | None, where: str) -> bytes | None:
+    """Return what the section of a graph holds, None where there is none."""
+    return None if section is None else unpack(section.coder, section.content, LARGEST_GRAPH, "graph", where)
 
 
 def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry | None:

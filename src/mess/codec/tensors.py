@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,21 @@ from mess.codec.container import Section, pack_sections
 from mess.codec.contents import Contents, Item
 from mess.codec.frames import RAW
 from mess.codec.model import BATCH_NORM_PARTS, Layout
-from mess.codec.model_file import GRAPH, LARGEST_MODEL, MANIFEST, check_size, open_model, read_model
+from mess.codec.model_file import GRAPH, LARGEST_MODEL, MANIFEST, check_size, open_model, read_model, unpacked_graph
 from mess.codec.reconstruct import Tensor, reconstruct
 from mess.codec.streams import PLAIN_DTYPES
 
 WEIGHT, BIAS = 1, 2  # parts of a BatchNorm layer, as mess.h counts them
 IN_MEMORY = {"bfloat16": "uint16", "bool": "uint8"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says beside its tensors, as `StoredModel` has it."""
+
+    network: dict[str, Any] | None
+    scheme: dict[str, Any]
+    graph: bytes | None
 
 
 def read_tensors(
@@ -28,8 +38,8 @@ def read_tensors(
     layout: Layout | None = None,
     max_bytes: int = LARGEST_MODEL,
     names: Iterable[str] | None = None,
-) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
-    """Return the network a file names, if any, and its tensors (or only `names`), each with memory of its own.
+) -> tuple[Facts, dict[str, Tensor]]:
+    """Return what a file says beside its tensors, and these (or only `names`), each with memory of its own.
 
     Raises:
         FormatError: the file breaks FORMAT.md, or is larger than allowed.
@@ -39,11 +49,12 @@ def read_tensors(
         contents, sections, where = open_model(path, layout=layout)
         check_size(contents, max_bytes, where)
         try:
-            return contents.network, _decoded(contents, sections, wanted)
+            graph = unpacked_graph(sections.pop(GRAPH, None), where)
+            return Facts(contents.network, contents.scheme, graph), _decoded(contents, sections, wanted)
         except native.NativeRefusedError:
             pass  # the reader below says what is wrong
     stored = read_model(path, layout=layout, max_bytes=max_bytes, names=wanted)
-    return stored.network, reconstruct(stored, names=wanted)
+    return Facts(stored.network, stored.scheme, stored.graph), reconstruct(stored, names=wanted)
 
 
 def _decoded(contents: Contents, sections: dict[int, Section], names: list[str] | None) -> dict[str, Tensor]:
@@ -60,8 +71,7 @@ def _decoded(contents: Contents, sections: dict[int, Section], names: list[str] 
             found[item.name] = (out, item.dtype)
             wanted.append(native.Wanted(place, 0, out))
     manifest = json.dumps(_manifest(contents), separators=(",", ":"), ensure_ascii=False).encode()
-    streams = [section for section in sections.values() if section.type != GRAPH]
-    native.decode(pack_sections([Section(MANIFEST, RAW, manifest), *streams]), wanted)
+    native.decode(pack_sections([Section(MANIFEST, RAW, manifest), *sections.values()]), wanted)
     for item in contents.items:
         if item.kind == "T" and (needed is None or item.name in needed):
             array, dtype = found[item.to]

@@ -1,6 +1,6 @@
-"""From a picture's file to its pixels: whatever its format and mode, upright, as RGB.
+"""From an image's file to its pixels: whatever its format and mode, upright, as RGB.
 
-Most pictures are plain JPEGs: `simplejpeg` (libjpeg-turbo) decodes them straight into an array, to the very values that
+Most images are plain JPEGs: `simplejpeg` (libjpeg-turbo) decodes them straight into an array, to the very values that
 Pillow gives, in half the time. All others, and every file it finds fault with, go through Pillow, which decides what is
 corrupt.
 """
@@ -21,9 +21,9 @@ try:
 except ImportError:  # a platform it has no wheel for: Pillow decodes the same pixels
     simplejpeg = None
 
-ORIENTATION = 0x0112  # EXIF tag; how the picture lies, 1 to 8 (CIPA DC-008, 4.6.5.1)
+ORIENTATION = 0x0112  # EXIF tag; how the image lies, 1 to 8 (CIPA DC-008, 4.6.5.1)
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # TIFF tags, and unsigned integers (TIFF 6.0, section 19)
-JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in a file, as telephones write them; the first is the picture
+JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in a file, as telephones write them; the first is the image
 PLAIN = ("RGB", "L")  # modes of the JPEGs that need no more than decoding
 FACTORS = (8, 4, 2)  # by which a JPEG can be decoded smaller, at a fraction of the cost
 
@@ -33,18 +33,18 @@ FAULTS = (
     MemoryError, struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off picture is reported, never filled with grey
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off image is reported, never filled with grey
 
 
 class CorruptPictureError(Exception):
-    """A picture that cannot be decoded; carries its path and the reason."""
+    """An image that cannot be decoded; carries its path and the reason."""
 
 
 class Picture:
-    """An open picture.
+    """An open image.
 
     Attributes:
-        size: (width, height) of the upright picture.
+        size: (width, height) of the upright image.
 
     Raises:
         CorruptPictureError: here and in `pixels`, it cannot be decoded.
@@ -121,7 +121,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 def _in_bytes(image: Image.Image) -> np.ndarray:
     """Return greys of more than 8 bits as uint8, scaled by what their file says they may be, never by what they are.
 
-    Else a dark picture would come out as bright as a light one.
+    Else a dark image would come out as bright as a light one.
 
     Raises:
         ValueError: greys whose range the file does not say.

@@ -7,13 +7,13 @@ import numpy as np
 from mess.data.info import KNOWN, ImageSet, image_set
 from mess.errors import DataError
 
-TEST_EVERY = 5  # of each class, every fifth picture is for testing
+TEST_EVERY = 5  # of each class, every fifth image is for testing
 
 
 def load_digits(*, train: bool) -> ImageSet:
     """Return 1,437 training or 360 test images: 0…16 grey levels, four times as large, as three equal channels.
 
-    The pictures of each class are taken in turn for testing, so both parts have all classes in the same shares.
+    The images of each class are taken in turn for testing, so both parts have all classes in the same shares.
 
     Raises:
         DataError: scikit-learn is not installed.

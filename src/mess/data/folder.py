@@ -1,4 +1,4 @@
-"""Folders of class folders: ImageNet, and anybody's own pictures. Paths and labels here; `pictures` decodes."""
+"""Folders of class folders: ImageNet, and anybody's own images. Paths and labels here; `pictures` decodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import overload
 
 import numpy as np
 
-from mess.class_folders import class_names, digest, folders_in, same_spelling, split_folder
+from mess.class_folders import class_names, digest, folders_in, is_others, same_spelling, split_folder
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
 from mess.errors import DataError, first_few
 
@@ -22,7 +22,7 @@ ENDINGS = frozenset({
     ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".png", ".bmp", ".gif", ".webp", ".avif", ".jp2",
     ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".tif", ".tiff",
 })  # fmt: skip
-TEST_SHARE = 10  # percent, where a folder has no test pictures of its own
+TEST_SHARE = 10  # percent, where a folder has no test images of its own
 
 
 class Paths(Sequence[Path]):
@@ -54,15 +54,15 @@ class Paths(Sequence[Path]):
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Pictures on disk.
+    """Images on disk.
 
     Attributes:
-        paths: of all pictures, class by class in sorted order.
+        paths: of all images, class by class in sorted order.
         labels_N: int64; classes are numbered in the sorted order of train's folders (for ImageNet: sorted wnids).
         train: cropped by random area and mirrored, else resized and cropped in the centre.
         resize: shorter side before the centre crop; crop: its side, in pixels.
-        jitter: brightness, contrast and saturation of training pictures change by up to this share, each by chance.
-        notes: sentences a person should read: files that were left out, classes without pictures.
+        jitter: brightness, contrast and saturation of training images change by up to this share, each by chance.
+        notes: sentences a person should read: files that were left out, classes without images.
     """
 
     info: DatasetInfo
@@ -87,17 +87,17 @@ def open_folder(
     crop: int,
     classes: Sequence[str] | str | None = None,
 ) -> ImageFolder:
-    """List the pictures of one split.
+    """List the images of one split.
 
-    `root` has a folder `train` and one of `val`, `validation`, `test`; or only class folders, of whose pictures a
+    `root` has a folder `train` and one of `val`, `validation`, `test`; or only class folders, of whose images a
     tenth, chosen by the hash of its path, is for testing. Classes are numbered as in `train`, in both splits.
 
     Args:
-        classes: those of the network that the pictures are for, or the hash of their names: it numbers them.
+        classes: those of the network that the images are for, or the hash of their names: it numbers them.
 
     Raises:
         DataError: no such folder, no classes, a class that is not among those of training, one without training
-            pictures, or other classes than the network's.
+            images, or other classes than the network's.
     """
     if known is not None and not root.is_dir():
         hint = f"`mess fetch {known.name} --datapath {root.parent}` says how to get it, and unpacks it"
@@ -114,7 +114,7 @@ def open_folder(
                 split / name, f"one of the {len(names)} classes trained on: {first_few(names, 5)}", "another"
             )
         if train and known is None and not pictures.paths:
-            raise DataError(split / name, "pictures", f"none that end in {', '.join(sorted(ENDINGS))}")
+            raise DataError(split / name, "images", f"none that end in {', '.join(sorted(ENDINGS))}")
     if train and known is None and (lost := [name for name in names if name not in listed]):
         raise DataError(split, f"the {len(names)} classes that the network is trained on", f"no {first_few(lost, 5)}")
     paths: list[str] = []
@@ -125,7 +125,7 @@ def open_folder(
         paths += chosen
         counts.append(len(chosen))
     if not paths:
-        raise DataError(split, f"pictures to {'train' if train else 'test'} on", "none")
+        raise DataError(split, f"images to {'train' if train else 'test'} on", "none")
     notes = _notes(split, listed, [name for name, count in zip(names, counts, strict=True) if not count], len(names))
     info = known or DatasetInfo(str(root), len(names), IMAGENET_MEAN, IMAGENET_STD, crop)
     info = replace(info, image_size=crop, class_names=tuple(names))
@@ -152,7 +152,7 @@ def _numbered(root: Path, classes: Sequence[str] | str | None) -> Sequence[str]:
 
 @dataclass
 class Listed:
-    """What lies in a class folder: pictures, sorted, and by ending how many files that are none."""
+    """What lies in a class folder: images, sorted, and by ending how many files that are none."""
 
     paths: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
@@ -170,10 +170,10 @@ def list_pictures(folder: Path) -> Listed:
             folders.clear()
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_others(name))
         for name in files:
             ending = os.path.splitext(name)[1].lower()  # noqa: PTH122
-            if name.startswith("."):
+            if is_others(name):
                 continue
             if ending in ENDINGS:
                 found.paths.append(os.path.join(where, name))  # noqa: PTH118 - a Path for each takes several times as long
@@ -189,12 +189,12 @@ def _notes(split: Path, listed: Mapping[str, Listed], empty: list[str], classes:
     others = sum((pictures.others for pictures in listed.values()), Counter[str]())
     if others:
         kinds = ", ".join(f"{ending} ({count:,})" for ending, count in sorted(others.items()))
-        notes.append(f"{split}: left out {others.total():,} files whose endings are no pictures': {kinds}")
+        notes.append(f"{split}: left out {others.total():,} files that do not end as images do: {kinds}")
     stray = sum(e.is_file() and os.path.splitext(e.name)[1].lower() in ENDINGS for e in os.scandir(split))  # noqa: PTH122
     if stray:
-        notes.append(f"{split}: left out {stray:,} pictures that lie in no class folder")
+        notes.append(f"{split}: left out {stray:,} images that lie in no class folder")
     if empty:
-        notes.append(f"{split}: no pictures of {len(empty):,} of {classes:,} classes: {first_few(empty, 5)}")
+        notes.append(f"{split}: no images of {len(empty):,} of {classes:,} classes: {first_few(empty, 5)}")
     return tuple(notes)
 
 

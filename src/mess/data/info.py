@@ -15,7 +15,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def check_normalisation(mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Refuse what no picture can be normalised by.
+    """Refuse what no image can be normalised by.
 
     Raises:
         OptionError: not three finite numbers, or a std that is not above 0.
@@ -38,7 +38,7 @@ class DatasetInfo:
     Attributes:
         mean, std: of R, G, B over the training images, in 0…1.
         image_size: side of what a network sees, in pixels.
-        padding: pixels by which a training image is shifted at most; 0 for pictures that are cropped by area.
+        padding: pixels by which a training image is shifted at most; 0 for images that are cropped by area.
         mirrored: whether a mirror image is as good as the image (not so for digits).
     """
 

@@ -26,14 +26,15 @@ class Batches:
     """One split as batches on a device.
 
     Args:
-        dataset: images in memory or pictures on disk.
+        dataset: images in memory or on disk.
         batch_size: samples of a global batch, over all processes.
         train: shuffled, cropped and mirrored by chance; else in order and unchanged.
         shuffled: in the order of `seed`, or as the dataset has them; None: as `train` says.
         seed: of order and crops.
         device: where batches go; sets in memory live there as uint8.
         rank, world_size: which slice of each global batch this process takes.
-        workers: processes that decode pictures; sets in memory need none.
+        workers: processes that decode images; sets in memory need none.
+        processes_here: on this machine; its cores are shared out among their workers.
         channels_last: lay images out in NHWC order.
         smallest: images that a process has to see at once in training: 2, since BatchNorm cannot do with one, or 0
             where its statistics are those of all processes. A part that has fewer is filled up, see `epoch`.
@@ -54,6 +55,7 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         workers: int = 0,
+        processes_here: int = 1,
         channels_last: bool = False,
         smallest: int = NEEDED,
         shuffled: bool | None = None,
@@ -77,7 +79,14 @@ class Batches:
             self._images_NCHW = torch.nn.functional.pad(dataset.images_NCHW.to(self.device), (padding,) * 4)
             self._labels_N = dataset.labels_N.to(self.device)
         else:
-            self._pictures = Pictures(dataset, seed=seed, workers=workers, smallest=self.smallest)
+            self._pictures = Pictures(
+                dataset,
+                seed=seed,
+                workers=workers,
+                smallest=self.smallest,
+                processes_here=processes_here,
+                pinned=self.device.type == "cuda",
+            )
 
     def __len__(self) -> int:
         """Steps an epoch; the last batch is what is left."""
@@ -103,38 +112,48 @@ class Batches:
         to be shown to the network, but not counted. So every sample counts once an epoch, however it is split.
 
         Raises:
-            DataError: too many pictures cannot be decoded; names them.
+            DataError: too many images cannot be decoded; names them.
         """
         fill_N = self._order(epoch)[: self.smallest]
         parts = [(own_N, fill_N[len(own_N) :]) for own_N in self.samples(epoch, first_step)]
         if isinstance(self.dataset, ImageSet):
-            for own_N, more_N in parts:
-                images_NCHW = self._in_memory(np.concatenate([own_N, more_N]), epoch)
-                yield self._normalised(images_NCHW), self._labels_N[self._on_device(own_N)]
+            yield from self._from_memory(parts, epoch)
             return
         for images_NCHW, labels_N in self._pictures.decoded(parts, epoch):
-            yield self._normalised(images_NCHW.to(self.device)), labels_N.to(self.device)
+            images_NCHW, labels_N = (x.to(self.device, non_blocking=True) for x in (images_NCHW, labels_N))
+            yield self._normalised(images_NCHW), labels_N
 
     def _order(self, epoch: int) -> np.ndarray:
         count = len(self.dataset)
         return stateless.permutation(self.seed, epoch, count) if self.shuffled else np.arange(count)
 
-    def _in_memory(self, sample_N: np.ndarray, epoch: int) -> Tensor:
-        """Crop and mirror all images of a batch at once: one gather from a view of every possible crop."""
-        info = self.dataset.info
-        at_N = self._on_device(sample_N)
+    def _from_memory(self, parts: list[tuple[np.ndarray, np.ndarray]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each part; all draws of the epoch go to the device at once, so that no batch waits for a copy."""
+        sizes = [len(own_N) + len(more_N) for own_N, more_N in parts]
+        sample_M = np.concatenate([sample_N for part in parts for sample_N in part]) if parts else np.empty(0, np.int64)
+        draws_XM = torch.from_numpy(self._draws(sample_M, epoch)).to(self.device)
+        for (own_N, _), draws_XN in zip(parts, draws_XM.split(sizes, dim=1), strict=True):
+            yield self._normalised(self._view(draws_XN)), self._labels_N[draws_XN[0, : len(own_N)]]
+
+    def _draws(self, sample_M: np.ndarray, epoch: int) -> np.ndarray:
+        """Return sample numbers and, in training, the row and column of each crop and whether it is mirrored."""
         if not self.train:
-            return self._images_NCHW[at_N]
-        size, places = info.image_size, 2 * info.padding + 1
-        views = self._images_NCHW.unfold(2, size, 1).unfold(3, size, 1)  # (N, C, places, places, size, size), no copy
-        rows, columns = (
-            self._on_device(stateless.integers(self.seed, epoch, sample_N, purpose, places))
-            for purpose in (stateless.ROW, stateless.COLUMN)
-        )
-        images_NCHW = views[at_N, :, rows, columns]
+            return sample_M[None]
+        places = 2 * self.dataset.info.padding + 1
+        below = {stateless.ROW: places, stateless.COLUMN: places, stateless.FLIP: 2}
+        drawn = [stateless.integers(self.seed, epoch, sample_M, purpose, number) for purpose, number in below.items()]
+        return np.stack([sample_M, *drawn])
+
+    def _view(self, draws_XN: Tensor) -> Tensor:
+        """Crop and mirror all images of a batch at once: one gather from a view of every possible crop."""
+        if not self.train:
+            return self._images_NCHW[draws_XN[0]]
+        info = self.dataset.info
+        at_N, rows, columns, mirror_N = draws_XN
+        views = self._images_NCHW.unfold(2, info.image_size, 1).unfold(3, info.image_size, 1)  # no copy
+        images_NCHW = views[at_N, :, rows, columns]  # of (N, C, places, places, size, size)
         if info.mirrored:
-            mirror_N = self._on_device(stateless.integers(self.seed, epoch, sample_N, stateless.FLIP, 2)).bool()
-            images_NCHW = torch.where(mirror_N[:, None, None, None], images_NCHW.flip(3), images_NCHW)
+            images_NCHW = torch.where(mirror_N.bool()[:, None, None, None], images_NCHW.flip(3), images_NCHW)
         return images_NCHW
 
     def _normalised(self, images_NCHW: Tensor) -> Tensor:
@@ -144,6 +163,3 @@ class Batches:
         for images, made in zip(images_NCHW.split(count), made_NCHW.split(count), strict=True):
             made.copy_(images.to(torch.float32).mul_(self._factor).add_(self._shift))
         return made_NCHW
-
-    def _on_device(self, numbers: np.ndarray) -> Tensor:
-        return torch.from_numpy(numbers).to(self.device, non_blocking=True)

@@ -32,9 +32,9 @@ def open_dataset(
         datapath: folder that holds the datasets.
         train: the training split, else the test split.
         mean, std: of R, G, B, in place of the dataset's own.
-        resize, crop: of pictures in folders: shorter side, and side of the centre crop, in tests.
+        resize, crop: of images in folders: shorter side, and side of the centre crop, in tests.
         classes: of own folders: the network's classes, see `open_folder`.
-        jitter: of training pictures in folders: how far brightness, contrast and saturation change, 0 to below 1.
+        jitter: of training images in folders: how far brightness, contrast and saturation change, 0 to below 1.
 
     Raises:
         DataError: missing or damaged files; says which, and how to get them.

@@ -1,4 +1,4 @@
-"""What a network sees of a picture: the centre in tests, a random crop, mirrored and coloured by chance, in training.
+"""What a network sees of an image: the centre in tests, a random crop, mirrored and coloured by chance, in training.
 
 Resizing is torch's, on bytes: Pillow's filter to within one level (of 255), at a third of its time.
 """
@@ -17,17 +17,17 @@ from mess.data import stateless
 from mess.data.decode import Picture
 from mess.data.folder import ImageFolder
 
-AREA = (0.08, 1.0)  # share of the picture that a training crop covers (Inception's recipe, arXiv 1409.4842)
+AREA = (0.08, 1.0)  # share of the image that a training crop covers (Inception's recipe, arXiv 1409.4842)
 ASPECT = (3 / 4, 4 / 3)  # its width over its height
 ATTEMPTS = 10  # until the centre is taken instead
-MAX_ASPECT = 8  # sides of a picture to one another: of a longer one only the middle is resized in tests
+MAX_ASPECT = 8  # sides of an image to one another: of a longer one only the middle is resized in tests
 PLACE_4 = np.array([stateless.AREA, stateless.ASPECT, stateless.ROW, stateless.COLUMN])
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
 def load_picture(folder: ImageFolder, index: int, *, seed: int, epoch: int) -> Tensor:
-    """Return one picture as the network sees it: (3, crop, crop) uint8.
+    """Return one image as the network sees it: (3, crop, crop) uint8.
 
     Raises:
         CorruptPictureError: it cannot be decoded.
@@ -41,7 +41,7 @@ def load_picture(folder: ImageFolder, index: int, *, seed: int, epoch: int) -> T
 def centre_view(pixels_HWC: np.ndarray, resize: int, crop: int) -> Tensor:
     """Return what resizing the shorter side and cropping the centre gives, (3, crop, crop) uint8.
 
-    Sides are rounded as torchvision does. Where the crop is larger than `resize`, the whole picture is enlarged.
+    Sides are rounded as torchvision does. Where the crop is larger than `resize`, the whole image is enlarged.
     """
     pixels_HWC = _middle(_middle(pixels_HWC).swapaxes(0, 1)).swapaxes(0, 1)
     shorter = max(resize, crop)
@@ -51,7 +51,7 @@ def centre_view(pixels_HWC: np.ndarray, resize: int, crop: int) -> Tensor:
 
 
 def random_box(size: tuple[int, int], seed: int, epoch: int, index: int) -> Box:
-    """Return the crop of a training picture of this width and height."""
+    """Return the crop of a training image of this width and height."""
     width, height = size
     # attempts draw from epochs far beyond any real one, so each is a draw of its own
     epochs_A1 = epoch + (np.arange(ATTEMPTS, dtype=np.int64)[:, None] << 32)
@@ -85,7 +85,7 @@ def _training_view(picture: Picture, folder: ImageFolder, index: int, seed: int,
 
 
 def _middle(pixels_HWC: np.ndarray) -> np.ndarray:
-    """Leave out rows above and below where the picture is far higher than wide."""
+    """Leave out rows above and below where the image is far higher than wide."""
     height = min(len(pixels_HWC), MAX_ASPECT * pixels_HWC.shape[1])
     first = (len(pixels_HWC) - height) // 2
     return pixels_HWC[first : first + height]

@@ -1,4 +1,4 @@
-"""Pictures decoded by worker processes, in a fixed order, with the corrupt ones counted and named."""
+"""Images decoded by worker processes, in a fixed order, with the corrupt ones counted and named."""
 
 from __future__ import annotations
 
@@ -46,17 +46,28 @@ class _Parts(Dataset[Decoded]):
 
 
 class Pictures:
-    """Batches of decoded pictures; the workers that decode them live as long as this object.
+    """Batches of decoded images; the workers that decode them live as long as this object.
 
     Args:
-        workers: processes; no more are started than there are cores, since decoding keeps a core busy.
-        smallest: pictures that a part of a batch has to have.
+        workers: processes; no more are started than there are cores for, since decoding keeps a core busy.
+        smallest: images that a part of a batch has to have.
+        processes_here: that have such an object, on this machine: they share its cores.
+        pinned: hand batches over in memory that a GPU copies from while other things go on.
     """
 
-    def __init__(self, folder: ImageFolder, *, seed: int, workers: int, smallest: int) -> None:
+    def __init__(
+        self,
+        folder: ImageFolder,
+        *,
+        seed: int,
+        workers: int,
+        smallest: int,
+        processes_here: int = 1,
+        pinned: bool = False,
+    ) -> None:
         self.folder, self.smallest = folder, smallest
         self._order: list[tuple[int, np.ndarray, np.ndarray]] = []
-        workers = min(workers, usable_cores())
+        workers = min(workers, max(1, usable_cores() // processes_here))
         self._loader = DataLoader(
             _Parts(folder, seed),
             batch_size=None,
@@ -65,15 +76,16 @@ class Pictures:
             persistent_workers=workers > 0,
             timeout=WAIT_S if workers else 0,
             prefetch_factor=2 if workers else None,
+            pin_memory=pinned,
         )
 
     def decoded(self, parts: list[tuple[np.ndarray, np.ndarray]], epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images uint8, labels) of each part, (its samples, those that fill it up), in order.
 
-        A corrupt picture is left out of training and warned of; in tests, where every picture counts, it is an error.
+        A corrupt image is left out of training and warned of; in tests, where every image counts, it is an error.
 
         Raises:
-            DataError: a corrupt test picture, more corrupt training pictures than the cap or so many that a part has
+            DataError: a corrupt test image, more corrupt training images than the cap or so many that a part has
                 too few left, or a worker that died.
         """
         self._order[:] = [(epoch, *part) for part in parts]
@@ -82,17 +94,17 @@ class Pictures:
             for images_NCHW, labels_N, corrupt in self._loader:
                 for found in corrupt:
                     bad.append(found)
-                    log.warning("left out a picture that cannot be decoded: %s", found)
+                    log.warning("left out an image that cannot be decoded: %s", found)
                 too_few = corrupt and len(images_NCHW) < self.smallest
                 if too_few or len(bad) > (CORRUPT_CAP if self.folder.train else 0):
                     named = "; ".join(bad[:3])
                     raise DataError(
-                        self.folder.info.name, "pictures that can be decoded", f"{len(bad)} that cannot: {named}"
+                        self.folder.info.name, "images that can be decoded", f"{len(bad)} that cannot: {named}"
                     )
                 yield images_NCHW, labels_N
         except RuntimeError as error:  # what DataLoader raises for a worker that was killed or hangs
             what = str(error).splitlines()[0]
-            raise DataError(self.folder.info.name, "workers that decode pictures", what) from error
+            raise DataError(self.folder.info.name, "workers that decode images", what) from error
 
 
 def usable_cores() -> int:

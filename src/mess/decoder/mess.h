@@ -83,7 +83,7 @@ typedef struct {                 /* all of it is the decoder's own; `count`, `ne
   size_t used;                   /* bytes of `memory` that are kept afterwards */
   const uint8_t *bytes, *text;
   uint32_t size, text_size, flags, books_count, sums_count, largest_table;
-  uint32_t start[9], end[9], coder[9];
+  uint32_t start[10], end[10], coder[10];
   uint32_t eps_at;
   struct mess_i_item *items;
   struct mess_i_book *books;
@@ -159,7 +159,7 @@ typedef float mess_i_float;
 #define MESS_I_END 0xFFFFFFFFu
 
 enum { MESS_I_MANIFEST = 1, MESS_I_REFERENCES, MESS_I_INDICES, MESS_I_SCALES, MESS_I_OFFSETS, MESS_I_TENSORS,
-       MESS_I_NORMS, MESS_I_SUMS };
+       MESS_I_NORMS, MESS_I_SUMS, MESS_I_GRAPH };  /* a graph is passed over: what it says is for other readers */
 
 typedef struct mess_i_item {           /* a row of `tensors`; places are offsets within the text or the file */
   uint32_t name, name_end, shape;
@@ -290,8 +290,8 @@ static int mess_i_sections(mess_file *f, const uint8_t *b, size_t size, int flag
     const uint8_t *e = b + 54 + 24 * i;
     uint32_t type = e[0];
     uint64_t length = mess_i_le64(e + 16);
-    if (type < 1 || type > 8) return MESS_VERSION;
-    if (e[1] > (type == MESS_I_MANIFEST ? 1 : type == MESS_I_SUMS ? 2 : 0) || (type == MESS_I_SUMS && !e[1])) return MESS_VERSION;
+    if (type < 1 || type > 9) return MESS_VERSION;
+    if (e[1] > (type == MESS_I_MANIFEST || type == MESS_I_GRAPH ? 1 : type == MESS_I_SUMS ? 2 : 0) || (type == MESS_I_SUMS && !e[1])) return MESS_VERSION;
     if (e[2] || e[3] || type <= last || mess_i_le64(e + 8) != expected || length > size - expected) return MESS_SECTIONS;
     f->coder[type] = e[1];
     f->start[type] = (uint32_t)expected;

@@ -6,6 +6,7 @@
     result = devices.launch(main, *arguments)      # in every process; only the first one comes back
     │
     ├─ Devices         one CPU process: plain torch, starts nothing, imports nothing more
+    ├─ OneGpu          one GPU: the same, and steps can be captured in a CUDA graph
     └─ FabricDevices   all else, through Lightning Fabric: a process a GPU, CPU processes over gloo, torchrun
 
 With several processes `launch` starts this very command once more for each of them (as Fabric's "ddp" does), so what
@@ -14,6 +15,7 @@ stands before `launch` runs in all of them. Under `torchrun` the processes are t
 
 from mess.devices.base import Devices
 from mess.devices.fabric import FabricDevices
+from mess.devices.gpu import OneGpu
 from mess.devices.open import open_devices
 
-__all__ = ["Devices", "FabricDevices", "open_devices"]
+__all__ = ["Devices", "FabricDevices", "OneGpu", "open_devices"]

@@ -18,6 +18,8 @@ class Devices:
     device = torch.device("cpu")
     rank = 0
     world_size = 1
+    processes_here = 1  # on this machine
+    captures = False  # a step can be recorded and replayed without Python
     job = ""  # torchrun's name of the job, the same after every restart; "" without torchrun or a name
     may_restart = False  # torchrun may end these processes and start them anew, with the same command
     restarted = False  # it has done so
@@ -40,6 +42,10 @@ class Devices:
         """
         return function(*args)
 
+    def once(self, function: Callable[[], Result]) -> Result:
+        """Return in every process what `function()` returns in the first, the only one that calls it."""
+        return function()
+
     def setup(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Return what to call forward and `step()` on; `model` itself stays as it is, under its own names."""
         return model, optimizer
@@ -47,6 +53,25 @@ class Devices:
     def autocast(self) -> AbstractContextManager:
         """Return the context in which a forward pass has the chosen precision."""
         return torch.autocast("cpu", dtype=torch.bfloat16) if self.precision == "bf16" else nullcontext()
+
+    def choose_kernels(self, *, deterministic: bool) -> None:
+        """Say whether a GPU has to give the same bits each time; to be called before it has anything to do."""
+
+    def apart(self) -> AbstractContextManager[object]:
+        """Return the context in which a step warms up for `record`."""
+        return nullcontext()
+
+    def waits(self) -> AbstractContextManager[list[str]]:
+        """Return a context that gives a list; within it, each operation that waits for the device is noted there."""
+        return nullcontext([])
+
+    def record(self, function: Callable[[], object]) -> Callable[[], None]:
+        """Return what does again, without Python, what `function` asks of the device; it is not done by recording.
+
+        Raises:
+            RuntimeError: `function` cannot be recorded, or raised that; nothing was done.
+        """
+        raise NotImplementedError
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss`, averaged over the processes, to the parameters' gradients."""
@@ -75,7 +100,10 @@ class Devices:
         """Let the model's BatchNorm layers compute their statistics over all processes, in place."""
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the first one's buffers (BatchNorm statistics), as DDP does before each step."""
+        """Give every process the first one's buffers (BatchNorm statistics, indices of references).
+
+        DDP does so before each step with those that are floating-point numbers, as integers change between epochs only.
+        """
 
     def fail(self, error: Exception) -> None:
         """Raise `error`, which every process has met at the same point, once: the others leave in silence."""

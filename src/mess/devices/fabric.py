@@ -15,14 +15,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from mess.devices import torchrun
 from mess.devices.base import Devices, Result
 from mess.devices.batchnorm import synchronise
+from mess.devices.gpu import choose_kernels
 from mess.errors import DeviceError, MessError
 
 # our name of a precision -> Fabric's; the weights themselves are always kept in float32
-PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
+FABRIC_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 GO_TIMEOUT_S = 30  # how long the first process waits for the others to leave
 MAIN = "MESS_MAIN_PROCESS"  # environment variable: the id of the process that started the others
 
@@ -48,15 +50,13 @@ class FabricDevices(Devices):
             devices=devices,
             num_nodes=nodes,
             strategy="ddp" if self._several else "auto",
-            precision=PRECISIONS[precision],  # type: ignore[arg-type]
+            precision=FABRIC_PRECISIONS[precision],  # type: ignore[arg-type]
         )
-        if cuda:
-            _repeat_exactly()
         if nodes == 1:  # a machine's own name need not resolve; 127.0.0.1 always does
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
         self._launched = False
         self._control: Any = None  # the process group of `highest`
-        self.world_size = local * nodes
+        self.world_size, self.processes_here = local * nodes, local
         self.may_restart, self.restarted, self.job = torchrun.is_here(), torchrun.restarted(), torchrun.job()
 
     @property
@@ -128,10 +128,26 @@ class FabricDevices(Devices):
     def _children(self) -> list[subprocess.Popen]:
         return list(getattr(self.fabric.strategy.launcher, "procs", []))
 
+    def once(self, function: Callable[[], Result]) -> Result:
+        """Call `function` in the first process and send the others what it returned, over gloo."""
+        if not self._several:
+            return function()
+        box: list[Any] = [function() if self.is_main else None]
+        torch.distributed.broadcast_object_list(box, src=0, group=self._control)
+        return box[0]
+
     def setup(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, torch.optim.Optimizer]:
         """Wrap for precision and, with several processes, for averaging gradients (DDP)."""
+        if self._several:  # indices of references and counters are alike in all processes: no step need send them
+            whole = [name for name, buffer in model.named_buffers() if not buffer.is_floating_point()]
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, whole)
         forward, step = self.fabric.setup(model, optimizer)
         return forward, step
+
+    def choose_kernels(self, *, deterministic: bool) -> None:
+        """Choose on GPUs; a CPU's repeat exactly."""
+        if self.device.type == "cuda":
+            choose_kernels(deterministic=deterministic)
 
     def autocast(self) -> AbstractContextManager:
         """Return Fabric's context for the chosen precision."""
@@ -222,15 +238,6 @@ def _peer_is_gone(error: RuntimeError) -> bool:
     """Return whether a collective failed because another process left (gloo and NCCL say so only in words)."""
     text = str(error).lower()
     return any(word in text for word in ("connection closed", "connection reset", "gloo", "nccl", "broken pipe"))
-
-
-def _repeat_exactly() -> None:
-    """Make the same set-up give bitwise the same run on GPUs, at some cost of speed."""
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts; cuBLAS asks for it
-    torch.use_deterministic_algorithms(True, warn_only=True)  # the gradient of a reference is a sum over its users
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _leave_with(main: int) -> None:

@@ -8,8 +8,10 @@ import torch
 
 from mess.devices import torchrun
 from mess.devices.base import Devices
-from mess.devices.fabric import PRECISIONS, FabricDevices
+from mess.devices.fabric import FabricDevices
+from mess.devices.gpu import OneGpu
 from mess.errors import DeviceError, OptionError, one_of
+from mess.names import PRECISIONS
 
 
 def open_devices(
@@ -42,6 +44,8 @@ def open_devices(
         if cuda and local > torch.cuda.device_count():
             raise DeviceError("--nproc-per-node", f"at most {torch.cuda.device_count()}, a process a GPU", local)
         return FabricDevices(cuda=cuda, devices=local, nodes=nodes, precision=precision)
+    if cuda and len(gpuids) == 1:
+        return OneGpu(gpuids[0], precision)
     if cuda:
         return FabricDevices(cuda=True, devices=list(gpuids), nodes=1, precision=precision)
     if processes > 1:

@@ -1,4 +1,4 @@
-"""Unpacking archives from strangers: nothing leaves the target, no links, and a folder is whole or not there."""
+"""Unpacking untrusted archives: nothing leaves the target, no links, and a folder is whole or not there."""
 
 from __future__ import annotations
 

@@ -3,11 +3,11 @@
 ::
 
     ILSVRC2012_img_train.tar   a tar of 1,000 tars      → train/n01440764/…
-    ILSVRC2012_img_val.tar     50,000 pictures          → val/n01440764/…   by the devkit's ground truth
+    ILSVRC2012_img_val.tar     50,000 images          → val/n01440764/…   by the devkit's ground truth
     ILSVRC2012_devkit_t12.tar.gz
 
 A class folder of train appears when it is complete, and val when all of it is, so an interrupted run goes on where it
-was: whole classes, and pictures of val that are there, are not written again.
+was: whole classes, and images of val that are there, are not written again.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def prepare_imagenet(
     """Unpack the archives in `archives` into `root`/train and `root`/val, and count what is there.
 
     Raises:
-        DownloadError: an archive that is missing or wrong, no room, or pictures that are missing afterwards.
+        DownloadError: an archive that is missing or wrong, no room, or images that are missing afterwards.
     """
     for name in official.hashes:
         if not (archives / name).is_file():
@@ -81,7 +81,7 @@ def prepare_imagenet(
 
 
 def count_imagenet(root: Path, official: Official = OFFICIAL) -> None:
-    """Compare classes and pictures with what there should be.
+    """Compare classes and images with what there should be.
 
     Raises:
         DownloadError: what is missing or too much.
@@ -96,7 +96,7 @@ def count_imagenet(root: Path, official: Official = OFFICIAL) -> None:
             raise DownloadError(root / split, f"{official.classes:,} class folders", f"{len(folders):,}")
         found = sum(sum(1 for _ in folder.iterdir()) for folder in folders)
         if found != wanted:
-            raise DownloadError(root / split, f"{wanted:,} pictures", f"{found:,}")
+            raise DownloadError(root / split, f"{wanted:,} images", f"{found:,}")
     if wnids[0] != wnids[1]:
         odd = sorted(set(wnids[0]) ^ set(wnids[1]))
         raise DownloadError(root, "the same classes in train and val", f"{', '.join(odd[:3])} in one of them only")
@@ -154,7 +154,7 @@ def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> int:
             for name, picture in _pictures(packed, archive):
                 (scratch / name).write_bytes(_content(packed, picture))
     except DAMAGE as error:
-        raise DownloadError(f"{archive}: {member.name}", "a tar of pictures", f"a damaged one ({error})") from error
+        raise DownloadError(f"{archive}: {member.name}", "a tar of images", f"a damaged one ({error})") from error
     scratch.replace(folder)
     return member.size
 
@@ -173,7 +173,7 @@ def _unpack_val(
         for name, picture in _pictures(packed, archive):
             number = name.removesuffix(".JPEG").rpartition("_")[2]
             if not number.isdigit() or not 1 <= int(number) <= len(wnids):
-                raise DownloadError(archive, f"pictures ILSVRC2012_val_… 1 to {len(wnids)}", name)
+                raise DownloadError(archive, f"images ILSVRC2012_val_… 1 to {len(wnids)}", name)
             path = scratch / wnids[int(number) - 1] / name
             if not (path.exists() and path.stat().st_size == picture.size):
                 path.write_bytes(_content(packed, picture))
@@ -181,12 +181,12 @@ def _unpack_val(
             if progress is not None:
                 progress("unpacking val", done, size)
     if count != len(wnids):
-        raise DownloadError(archive, f"{len(wnids):,} pictures", f"{count:,}")
+        raise DownloadError(archive, f"{len(wnids):,} images", f"{count:,}")
     scratch.replace(target)
 
 
 def _ground_truth(devkit: Path, official: Official) -> list[str]:
-    """Return the wnid of each validation picture, in the order of their numbers."""
+    """Return the wnid of each validation image, in the order of their numbers."""
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -203,18 +203,18 @@ def _ground_truth(devkit: Path, official: Official) -> list[str]:
     wnid_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets if int(row["num_children"]) == 0}
     numbers = [int(line) for line in contents[1].split()]
     if len(numbers) != official.val or not set(numbers) <= wnid_of.keys():
-        raise DownloadError(devkit, f"ground truth of {official.val:,} pictures", f"{len(numbers):,} lines")
+        raise DownloadError(devkit, f"ground truth of {official.val:,} images", f"{len(numbers):,} lines")
     return [wnid_of[number] for number in numbers]
 
 
 def _pictures(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
-    """Yield (file name, member) of each picture; refuse anything else."""
+    """Yield (file name, member) of each image; refuse anything else."""
     for member in packed:
         if member.isdir():
             continue
         name = checked_name(member.name, archive).name
         if not member.isfile() or not name.upper().endswith((".JPEG", ".JPG")):
-            raise DownloadError(archive, "pictures alone", repr(member.name)[:80])
+            raise DownloadError(archive, "images alone", repr(member.name)[:80])
         yield name, member
 
 

@@ -1,6 +1,6 @@
 """ImageNet from the Hugging Face Hub, for those who have accepted its terms there: shards in, class folders out.
 
-Each shard is fetched, checked against the SHA-256 that the Hub says, turned into pictures and removed; a note says
+Each shard is fetched, checked against the SHA-256 that the Hub says, turned into images and removed; a note says
 which shards are done, so an interrupted run goes on with the next.
 """
 
@@ -33,7 +33,7 @@ def fetch_imagenet_parquet(
         token: of an account that has accepted the terms.
 
     Raises:
-        DownloadError: no access (with the page to click on), a shard that does not arrive, or pictures missing.
+        DownloadError: no access (with the page to click on), a shard that does not arrive, or images missing.
     """
     headers = {"Authorization": f"Bearer {token}"}
     done = root / ".shards"
@@ -86,13 +86,13 @@ def _unpack(path: Path, root: Path) -> None:
             name = Path(image.get("path") or f"{path.stem}-{number}.JPEG").name
             folder = root / split / _wnid(name, label, root)
             folder.mkdir(parents=True, exist_ok=True)
-            # under the official name, so that pictures are numbered as from the official archives
+            # under the official name, so that images are numbered as from the official archives
             (folder / REPEATED.sub("", name)).write_bytes(image["bytes"])
             number += 1
 
 
 def _wnid(name: str, label: int, root: Path) -> str:
-    """Return the class of a picture: as its name says, else by its label, which counts the sorted classes."""
+    """Return the class of an image: as its name says, else by its label, which counts the sorted classes."""
     found = WNID.findall(name)
     if found:
         return found[-1]

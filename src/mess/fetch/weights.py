@@ -176,7 +176,7 @@ def save_weights(model: nn.Module, weights: Weights, output: Path) -> None:
 
 
 def input_facts(weights: Weights) -> dict[str, Any]:
-    """Return what a network's input has to look like: mean and std, and of pictures the sizes in tests."""
+    """Return what a network's input has to look like: mean and std, and of images the sizes in tests."""
     facts = {"mean": list(weights.mean), "std": list(weights.std), "resize": weights.resize, "crop": weights.crop}
     return {name: value for name, value in facts.items() if value is not None}
 
@@ -188,7 +188,7 @@ def cache_folder() -> Path:
 
 
 def _is(weights: Weights, architecture: Any) -> bool:
-    dataset = architecture.dataset if architecture.cifar_form else "imagenet"  # which own pictures start from
+    dataset = architecture.dataset if architecture.cifar_form else "imagenet"  # which own images start from
     return (
         weights.arch == architecture.arch
         and weights.dataset == dataset

@@ -49,6 +49,7 @@ class Stored:
     trained: Parametrized | None
     about: Mapping[str, Any]
     written: list[Path] = field(default_factory=list)
+    _tested: codec.StoredModel | None = field(default=None, init=False)  # what was tested last, until training goes on
 
     @torch.no_grad()
     def form(self, model: nn.Module) -> codec.StoredModel:
@@ -66,15 +67,20 @@ class Stored:
     def tested(self, model: nn.Module) -> Iterator[None]:
         """Give the model the weights that a file of this moment decodes to, for the length of a ``with`` block."""
         shown = self.trained or Parametrized(model)
-        with shown.showing(to_tensors(self.form(model))):
+        self._tested = self.form(model)
+        with shown.showing(to_tensors(self._tested)):
             yield
+
+    def trained_on(self) -> None:
+        """Hear that the network is no longer the one that was tested."""
+        self._tested = None
 
     def write(self, path: Path, model: nn.Module) -> None:
         """Write the `.mess` file beside a checkpoint that is kept."""
         rounds = self.about.get("rounds")
         suffix = f"_{self.options.tag}_r{rounds}" if rounds else f"_{self.options.tag}"
         target = path.with_name(f"{path.stem}{suffix}.mess")
-        codec.write_model(target, self.form(model), layout=self.options.layout)
+        codec.write_model(target, self._tested or self.form(model), layout=self.options.layout)
         if target not in self.written:
             self.written.append(target)
 
@@ -112,8 +118,16 @@ def scheme_hooks(
     if trained is None:
         return _plain_hooks(model, choice, stored)
 
-    def optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-        return torch.optim.Adam(trained.parameter_groups() or network.parameters(), lr=options.lr, betas=(0.9, 0.99))
+    def optimizer(network: nn.Module, options: TrainOptions, captured: bool) -> torch.optim.Optimizer:
+        parameters = trained.parameter_groups() or network.parameters()
+        return torch.optim.Adam(
+            parameters, lr=options.lr, betas=(0.9, 0.99), fused=captured or None, capturable=captured
+        )
+
+    def after_step(_model: nn.Module) -> None:
+        trained.after_step()
+        if stored is not None:
+            stored.trained_on()
 
     taught = {} if teacher is None else teacher.state()
     hooks = Hooks(
@@ -121,7 +135,7 @@ def scheme_hooks(
         loss=teacher.loss(job.options.precision) if teacher is not None else None,
         penalty=lambda _model: trained.penalty(),
         before_epoch=lambda epoch, _model: trained.before_epoch(epoch),
-        after_step=lambda _model: trained.after_step(),
+        after_step=after_step,
         export=lambda _model: trained.plain_state_dict(),
         load=lambda _model, state: trained.load_plain(state),
         extra_state=lambda: {**trained.state_dict(), **taught},
@@ -169,4 +183,10 @@ def _plain_hooks(model: nn.Module, choice: SchemeChoice, stored: Stored | None) 
         if is_save_epoch:
             project_(network, scheme, **cut)  # type: ignore[arg-type]
 
-    return Hooks(after_epoch=replace_kernels, validated=stored.tested, penalty=penalty, saved=stored.write)
+    return Hooks(
+        penalty=penalty,
+        after_step=lambda _model: stored.trained_on(),
+        after_epoch=replace_kernels,
+        validated=stored.tested,
+        saved=stored.write,
+    )

@@ -16,7 +16,7 @@ from mess.training.checkpoint import load_newest, open_checkpoint
 
 RECIPE = "recipe"  # the entry of a checkpoint's "extra": flags of the recipe, and rounds
 ROUNDS = "rounds"
-DATA = "data"  # the entry that says where own pictures were
+DATA = "data"  # the entry that says where own images were
 
 
 def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> dict[str, Any] | None:
@@ -48,14 +48,14 @@ def _was_restarted(job: Job, devices: Devices) -> bool:
 
 
 def data_path(dataset: str) -> str | None:
-    """Return where own pictures are, for a checkpoint to remember; None of a dataset that has a name."""
+    """Return where own images are, for a checkpoint to remember; None of a dataset that has a name."""
     return None if dataset in DATASETS else str(Path(dataset).resolve())
 
 
 def refuse_other_data(job: Job, checkpoint: Mapping[str, Any]) -> None:
     """Refuse to go on with, or to write over, a run on other images that has the same folder.
 
-    A folder that is no longer where it was has been moved; pictures that are others are found by their classes and
+    A folder that is no longer where it was has been moved; images that are others are found by their classes and
     their number.
 
     Raises:

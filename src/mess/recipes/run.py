@@ -104,6 +104,7 @@ def data_of(choice: DataChoice, about: dict) -> DataChoice:
 def _test(
     choice: DataChoice, model: nn.Module, path: Path, batch_size: int, devices: Devices, reporter: Reporter | None
 ) -> Tested:
+    devices.choose_kernels(deterministic=True)
     tell = _teller(reporter, devices)
     batches = open_batches(choice, devices, train=False, batch_size=batch_size, tell=tell)
     return Tested(path, evaluate(model.to(devices.device), batches, devices, reporter=reporter))
@@ -118,6 +119,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
         report_changes(job, saved_recipe(resumed), reporter)
     else:
         refuse_others_folder(job)
+    devices.choose_kernels(deterministic=job.options.deterministic)
     if job.data.name in DATASETS and Path(job.data.name).is_dir():
         reporter.message(
             f"{job.data.name} is the dataset of that name; the folder here is ./{job.data.name}", "warning"
@@ -153,7 +155,8 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     facts: dict[str, Any] = {**_input_facts(choice), **({"classes": compact(names)} if names else {})}
     settings: dict[str, Any] = {"rounds": rounds, "input_facts": facts, "written": written}
     if job.scheme.rate is not None:
-        settings["start"] = rate_start(model, path, job.scheme.rate, choice, job.options.seed, resumed)
+        progress, seed = reporter.stage, job.options.seed
+        settings["start"] = rate_start(model, path, job.scheme.rate, choice, seed, resumed, devices, progress)
         settings["teacher"] = rate_teacher(model, job, job.scheme.rate, resumed)
     hooks = scheme_hooks(model, job, **settings)
     kept = {DATA: data_path(choice.name), **facts, **choice.sizes, **({"classes": names} if names else {})}

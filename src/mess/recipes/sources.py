@@ -27,6 +27,7 @@ from mess.weights_file import load_weights
 
 Tell = Callable[[str], object]
 log = logging.getLogger("mess.data")
+LARGE_TEST = 1024  # images of a test's batch, at least, where starting an operation costs more than its arithmetic
 TELL_S = 5  # seconds between two lines on a download
 
 
@@ -59,6 +60,8 @@ def open_batches(
 ) -> Batches:
     """Open one split of the images `choice` names, as this process's parts of global batches."""
     images = open_images(choice, train=train, tell=tell)
+    if not train and devices.device.type != "cpu" and isinstance(images, ImageSet):
+        batch_size = max(batch_size, LARGE_TEST)
     return Batches(
         images,
         batch_size,
@@ -68,13 +71,14 @@ def open_batches(
         rank=devices.rank,
         world_size=devices.world_size,
         workers=choice.workers,
+        processes_here=devices.processes_here,
         channels_last=True,
         smallest=0 if sync_bn else NEEDED,
     )
 
 
 def calibration_batches(choice: DataChoice, batch_size: int = 256) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield training pictures of a dataset, neither cropped nor mirrored, as the network takes them, and labels.
+    """Yield training images of a dataset, neither cropped nor mirrored, as the network takes them, and labels.
 
     They come in the order of the stateless permutation: in that of the files the first thousands are of one class.
     """

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mess import codec, models
+from mess.devices import Devices
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
 from mess.recipes.sources import calibration_inputs, open_teacher
-from mess.scheme.learned import Learned, LearnOptions, divergence_at, learn, resumed_start
+from mess.scheme.learned import Learned, LearnOptions, StageProgress, divergence_at, learn, resumed_start
 from mess.storing import decoded
 from mess.training.checkpoint import find
 
@@ -41,12 +42,16 @@ class Teacher:
         With labels, gradients say so little about a single number in an epoch that integers wander, and wandering
         integers cost bits. A network's predictions give gradients that vanish where the stored one agrees.
         """
-        model = self.model
+        model, at = self.model, torch.device("cpu")
 
         def follow(logits_NC: Tensor, images_NCHW: Tensor, _labels_N: Tensor) -> Tensor:
+            nonlocal at
             device = images_NCHW.device
+            if at != device:  # once: looking at every weight each step takes as long as small networks do
+                model.to(device)
+                at = device
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision != "32"):
-                taught_NC = model.to(device)(images_NCHW).float().log_softmax(1)
+                taught_NC = model(images_NCHW).float().log_softmax(1)
             return F.kl_div(logits_NC.float().log_softmax(1), taught_NC, log_target=True, reduction="sum")
 
         return follow
@@ -59,6 +64,8 @@ def rate_start(
     data: DataChoice,
     seed: int,
     resumed: Mapping[str, Any] | None,
+    devices: Devices,
+    progress: StageProgress,
 ) -> Learned:
     """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
 
@@ -70,7 +77,13 @@ def rate_start(
     if path is not None and path.suffix == ".mess":
         return decoded(codec.read_model(path, layout=layout_of), model)
     options = LearnOptions(divergence_at(rate.weight / FINER), seed=seed)
-    return learn(model, calibration_inputs(data), options, draft=True)
+
+    def learned() -> dict[str, Any]:
+        progress("reading images", 0, 0)
+        found = learn(model, calibration_inputs(data), options, draft=True, progress=progress)
+        return {"layers": found.layers, "bases": found.bases}
+
+    return Learned(model=model, **devices.once(learned))  # minutes, which one process takes for all
 
 
 def rate_teacher(model: nn.Module, job: Job, rate: RateChoice, resumed: Mapping[str, Any] | None) -> Teacher | None:

@@ -17,6 +17,7 @@ from mess.report.figures import drawing
 ACROSS = 16  # references a row
 GAP, LABEL = 0.25, 0.4  # between pictures, and room for a label, in widths of a picture
 MAX_DRAWN = 128  # references drawn; more of them are too small to see
+SIGNS = "red: above 0, blue: below"
 SIGNED = LinearSegmentedColormap.from_list("signed", [light("negative"), "#ffffff", light("positive")])
 SHADES = LinearSegmentedColormap.from_list("magnitude", ["#e4e7ec", light("blue"), "#06263d"])
 
@@ -34,7 +35,9 @@ def references(book: Book, title: str) -> Figure:
     labels = ["" if book.uses_K is None else f"{book.uses_K[k]:,}" for k in order]
     note = "" if len(order) == len(book.refs_KU) else f", {len(order)} of {len(book.refs_KU)}"
     pictures = [as_picture(book.refs_KU[k], book.kernel) for k in order]
-    return _mosaic(pictures, labels, f"{title}{note}", max(2, ACROSS * 3 // max(3, pictures[0].shape[1])))
+    across = max(2, ACROSS * 3 // max(3, pictures[0].shape[1]))
+    legend = f"{SIGNS}; the most used first, under each the number of units stored by it"
+    return _mosaic(pictures, labels, f"{title}{note}", across, SIGNS if book.uses_K is None else legend)
 
 
 def draw_references(refs_KU: np.ndarray, uses_K: np.ndarray, path: str | os.PathLike[str], *, title: str) -> None:
@@ -77,13 +80,19 @@ def worst_kernels(worst: Sequence[WorstKernel], title: str) -> Figure:
             picture = {"before": kernel.before, "after": kernel.after, "change": kernel.after - kernel.before}[name]
             pictures.append(picture / (float(np.abs(kernel.before).max()) or 1.0))
             labels.append(f"{name} {kernel.error:.0%}" if name == "change" else name)
-    return _mosaic(pictures, labels, title, len(worst), scaled=True)
+    return _mosaic(pictures, labels, title, len(worst), f"{SIGNS}; the largest of a kernel is full", scaled=True)
 
 
 def _mosaic(
-    pictures: Sequence[np.ndarray], labels: Sequence[str], title: str, across: int, *, scaled: bool = False
+    pictures: Sequence[np.ndarray],
+    labels: Sequence[str],
+    title: str,
+    across: int,
+    legend: str,
+    *,
+    scaled: bool = False,
 ) -> Figure:
-    """Draw pictures of one size in rows of `across`, each above its label: blue below 0, red above.
+    """Draw pictures of one size in rows of `across`, each above its label, and under all what they mean.
 
     Args:
         scaled: numbers are shares of full colour already; else each picture's largest is full.
@@ -93,7 +102,7 @@ def _mosaic(
     rows = -(-len(pictures) // across)
     high, wide = height + LABEL * max(width, 3), width + GAP * max(width, 3)
     inches = min(1.5, 0.6 * max(1.0, width / 3)) / width  # of one number
-    with drawing((max(4.0, across * wide * inches), rows * high * inches + 0.4)) as (figure, axes):
+    with drawing((max(4.0, across * wide * inches), rows * high * inches + 0.5)) as (figure, axes):
         for place, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
             left, top = (place % across) * wide, (place // across) * high
             most = 1.0 if scaled else float(np.abs(picture).max()) or 1.0
@@ -105,4 +114,5 @@ def _mosaic(
         axes.set_ylim(rows * high, -0.1)
         axes.set_axis_off()
         axes.set_title(title, fontsize=10)
+        figure.supxlabel(legend, x=0.01, ha="left", fontsize=7, color=light("muted"))
     return figure

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from mess.errors import WeightsError
+from mess.foreign_files import PACKED, QUANTISED
 
 STORABLE = (
     torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -55,7 +56,7 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
             found = repr(name)[:60] if isinstance(name, str) else f"{name!r:.60}, {type(name).__name__}"
             raise WeightsError("weights", f"names of at most {MAX_NAME} printable characters", found)
         if not isinstance(tensor, Tensor):
-            raise WeightsError(name, "a tensor", type(tensor).__name__)
+            raise WeightsError(name, "a tensor", type(tensor).__name__, QUANTISED if PACKED in name else "")
         if (what := _odd_kind(tensor)) is not None:
             raise WeightsError(name, "a dense tensor of real numbers", what)
         if tensor.dtype not in STORABLE:

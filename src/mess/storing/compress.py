@@ -107,8 +107,8 @@ def compress(
             file of weights or of an ONNX model, as `mess compress` takes it.
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
-        calibration: v4 only: inputs as the network takes them (normalised): a tensor, an array, a ``.npy``
-            file, batches of inputs or of (inputs, labels) as a DataLoader gives, or a dataset. The first 1,024 are learned from.
+        calibration: v4 only: inputs as the network takes them (normalised): a tensor, an array, a ``.npy`` file, a
+            dataset, or batches of inputs or of (inputs, labels) as a DataLoader gives. 1,024 are learned from.
             None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost.
         target_size: v4 only: bytes, or a size such as ``"20KB"``.
@@ -164,6 +164,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     stored = whole(found, coded, request)
     answers = answers_of(found, stored, request, path)
     compared = None if stored.graph is None else answers is not None
+    request.progress("writing", 0, 0)
     write = write_verified if request.verify else codec.write_model
     write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
     info = codec.inspect_file(path, layout=layout_of)

@@ -20,6 +20,7 @@ from mess.scheme.learned import (
     Learned,
     LearnedLayer,
     LearnOptions,
+    StageProgress,
     basis_step,
     gather_inputs,
     give_back,
@@ -39,7 +40,6 @@ from mess.storing.runnable import check_runs, copy_to_run, runs
 IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "digits": 32}
 IMAGENET_SIZE = 224
 USUAL_SIZES = (224, 32)  # of images that a network of nobody's zoo may take
-LOOK_BYTES = 64  # at most, that what the network still answers takes in a file
 HALF = 60000.0  # below the largest number of half precision
 FACTS = {"version": "v4"}
 
@@ -65,12 +65,17 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
         return _blind(network)
     learning = options.learning()
 
-    def rounded(inputs: Tensor, learning: LearnOptions, draft: bool) -> Coded:
-        return coded(learn(module, inputs, learning, progress=request.progress, draft=draft), network)
+    def rounded(inputs: Tensor, learning: LearnOptions, draft: bool, progress: StageProgress) -> Coded:
+        try:
+            learned = learn(module, inputs, learning, progress=progress, draft=draft)
+        except torch.linalg.LinAlgError as error:
+            expected = "inputs in the range that the network was trained on"
+            raise OptionError("calibration", expected, "sums of products beyond float32") from error
+        return coded(learned, network)
 
-    search = Search(module, inputs, held_out, learning, rounded, write, options.layout)
+    search = Search(module, inputs, held_out, learning, rounded, write, options.layout, request.progress)
     if options.target_size is not None:
-        return search.to_size(options.target_size - LOOK_BYTES)
+        return search.to_size(options.target_size)
     if options.max_drop is not None:
         return search.to_drop(options.max_drop)
     return search.to_divergence(learning.divergence)
@@ -81,10 +86,10 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
     if request.calibration is None:
         images = _made_up(network, module, request)
         return images, HeldOut(images, None) if images is not None else None
-    inputs, labels = gather_inputs(request.calibration)
+    inputs, labels = gather_inputs(request.calibration, progress=request.progress)
     check_runs(module, inputs)
     if request.validation is not None:
-        return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation))
+        return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation, progress=request.progress))
     if request.options.max_drop is None:
         return inputs[:MAX_INPUTS], HeldOut(inputs, labels)
     return held_apart(inputs, labels)

@@ -32,16 +32,16 @@ def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2
         FormatError: as `load_state_dict`.
         WeightsError: the file holds weights of a network that cannot be built here; `load_into` takes those.
     """
-    network, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
-    if network is not None:
-        model = models.build(architecture_of(network), initialised=False)
+    facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
+    weights = _as_tensors(found, ordered=facts.network is not None)
+    if facts.network is None and facts.graph is not None:
+        said = "the file" if isinstance(path, bytes) else os.fspath(path)
+        return GraphNetwork(facts.graph, weights, said).eval().to(device)
+    if facts.network is None:
+        model = built_from(facts.scheme, path)
     else:
-        said = codec.read_model(path, layout=layout_of, max_bytes=max_bytes, names=[])
-        if said.graph is not None:
-            where = "the file" if isinstance(path, bytes) else os.fspath(path)
-            return GraphNetwork(said.graph, _as_tensors(found), where).eval().to(device)
-        model = built_from(said.scheme, path)
-    fill(model, _as_tensors(found), path, assign=True)
+        model = models.build(architecture_of(facts.network), initialised=False)
+    fill(model, weights, path, assign=True)
     return model.eval().to(device)
 
 
@@ -76,8 +76,8 @@ def load_state_dict(path: Source, *, names: Iterable[str] | None = None, max_byt
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
     """
     wanted = None if names is None else list(names)
-    network, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes, names=wanted)
-    return _as_tensors(found, ordered=wanted is not None or network is not None)
+    facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes, names=wanted)
+    return _as_tensors(found, ordered=wanted is not None or facts.network is not None)
 
 
 def load_into(model: nn.Module, path: str | os.PathLike[str], *, max_bytes: int = 2**31) -> nn.Module:

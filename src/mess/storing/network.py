@@ -13,7 +13,7 @@ from mess import models
 from mess.codec.model import joined
 from mess.errors import WeightsError
 from mess.models import Architecture
-from mess.nested_weights import DEEPEST, common_prefix
+from mess.nested_weights import DEEPEST, common_prefix, without_compile_marks
 from mess.scheme import check_weights, find_ties
 from mess.scheme.order import in_natural_order
 from mess.wrappers import plain_module
@@ -50,6 +50,8 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
         WeightsError: a tensor that no file can hold, or weights that are not `architecture`'s, by name.
     """
     module: nn.Module | None = None
+    if isinstance(network, torch.jit.ScriptModule):
+        network = network.state_dict()  # of programs nobody sees of what kind the layers are
     if isinstance(network, nn.Module):
         module = plain_module(network)
         weights = dict(module.state_dict())
@@ -57,7 +59,8 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
         architecture = architecture or getattr(module, "architecture", None)
     else:
         check_weights(network)
-        weights, architecture = _recognised({name: network[name] for name in in_natural_order(network)}, architecture)
+        plain = without_compile_marks(network)
+        weights, architecture = _recognised({name: plain[name] for name in in_natural_order(plain)}, architecture)
     if module is None and architecture is not None:
         weights = _in_order(weights, architecture)
         module = models.build(architecture, initialised=False)

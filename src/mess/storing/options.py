@@ -30,7 +30,7 @@ class StoreOptions:
         bind: kernels a unit (d) in v3 and v3a.
         quant_bits: bits that kernels are rounded to before they are matched, in v2q and with `quant`.
         quant: round kernels in versions without rounding of their own, too.
-        pointwise: numbers a unit (D) of 1x1 convolutions; None stores these as they are.
+        pointwise: elements per unit (D) of 1x1 convolutions; None stores these as they are.
         linear: with `pointwise`, cut linear layers up in the same way.
         scale_bits, offset_bits: bits of α and β: 32 (as they are), 16 (half precision) or 2…12 (one step a layer).
         rest_bits: the same for references and everything that no reference stands for; None: 32, in v4 what
@@ -121,7 +121,8 @@ class Request:
         verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
             and up to 1 s for each million bytes of file.
         input_shape: of one input of an ONNX model that leaves it open.
-        progress: told how far storing has come.
+        progress: told how far storing has come: (what is being done, done so far, in all; 0 where that is not known).
+            Searches name the round.
     """
 
     options: StoreOptions = field(default_factory=StoreOptions)

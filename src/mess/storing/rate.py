@@ -18,20 +18,26 @@ from torch import Tensor, nn
 from mess import codec
 from mess.codec import StoredModel
 from mess.errors import OptionError
-from mess.scheme.learned import LearnOptions, split_batches
+from mess.scheme.learned import LearnOptions, StageProgress, no_progress, split_batches
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.storing.entries import Coded
 from mess.storing.load import to_tensors
+from mess.storing.look import MAX_INPUTS as MAX_LOOKED_AT
 from mess.storing.look import FloatNetwork, Look
 
-BELOW = 0.99  # of the target size: a file lands between this and the target
-AIMED_AT = 0.995  # of the target size
+BELOW = 0.991  # of the target size: a file lands between this and the target, or 0.99 once it says what was seen of it
+AIMED_AT = 0.996  # of the target size
+USUAL_LOOK = Look(MAX_LOOKED_AT, 1.23e-05, 98.76)  # takes about as many bytes as what is seen in the end
+SPARE = 12  # bytes that it may take more
+NUDGE = 1.003  # times a rate that was tried, for another: rounding is a little different, and sizes by about a per cent
 NEAR = 0.01  # how near, in the logarithm of bytes, drafts come to the target
 DRAFT_INPUTS = 128
 DRAFT_HELD = 1024  # inputs that a draft's loss is measured on
 DRAFTS = 8  # at most, to find a rate
 FULL_RUNS = 4  # at most for a drop, once a rate is found
-SIZE_RUNS = 10  # at most for a size
+SIZE_RUNS = 20  # at most for a size: few are needed but for networks of some thousand weights, whose sizes scatter
+SCATTER = 0.06  # in the logarithm: points as near to the target as this differ by chance as well
+SEVERAL = 3  # of them tell together where the target is
 SMALLEST, LARGEST = 1e-6, 10.0  # nats
 USUAL_POWER = 2.5  # by which the divergence changes with the size, until two points say
 # Loss of accuracy is about proportional to the divergence; ResNets and a WideResNet lost two thirds of what drafts did.
@@ -43,6 +49,7 @@ AIM = 0.8  # of the drop allowed
 CLOSE = 1.25  # rates that differ by less than this factor lose the same
 LOOKS = 4  # at most, until a file strays no further than it may
 LOOSE = 1.25  # times the divergence asked for: what the inputs looked at may be wrong by
+BEYOND = 1.1  # times a rate, for the next one to be a different one
 FINEST_STEP = 1 / 30  # from one rate to the next
 Point = tuple[float, int]  # divergence in nats, bytes of the file
 
@@ -77,26 +84,33 @@ class Search:
         inputs: what it is looked at with.
         held_out: other inputs, which what it lost is measured on.
         learning: all but the rate.
-        rounded: (inputs, learning, draft) → the network in the codec's form.
+        rounded: (inputs, learning, draft, progress) → the network in the codec's form.
         write: makes of that the whole of what is written.
         layout: says names and shapes that the file need not say.
+        progress: told which round of how many it is, and how far that has come.
     """
 
     module: nn.Module
     inputs: Tensor
     held_out: HeldOut
     learning: LearnOptions
-    rounded: Callable[[Tensor, LearnOptions, bool], Coded]
+    rounded: Callable[[Tensor, LearnOptions, bool, StageProgress], Coded]
     write: Callable[[Coded], StoredModel]
     layout: codec.Layout | None
+    progress: StageProgress = no_progress
 
-    def settled(self, divergence: float) -> Coded:
-        """Round the network at a rate, and distil."""
-        return self.rounded(self.inputs, replace(self.learning, divergence=divergence), False)
+    def settled(self, divergence: float, what: str) -> Coded:
+        """Round the network at a rate, and distil; `what` says which round it is."""
+        learning = replace(self.learning, divergence=divergence)
+        return self.rounded(self.inputs, learning, False, self._telling(what))
 
-    def draft(self, divergence: float, count: int | None = None) -> Coded:
+    def draft(self, divergence: float, what: str, count: int | None = None) -> Coded:
         """Round it without distilling, which takes longest, with a look at all inputs or the first `count`."""
-        return self.rounded(self.inputs[:count], replace(self.learning, divergence=divergence), True)
+        learning = replace(self.learning, divergence=divergence)
+        return self.rounded(self.inputs[:count], learning, True, self._telling(what))
+
+    def _telling(self, what: str) -> StageProgress:
+        return lambda stage, done, total: self.progress(f"{what}: {stage}", done, total)
 
     def to_divergence(self, divergence: float) -> Coded:
         """Round at the rate of `divergence`, and more finely until the file, looked at, has strayed no further.
@@ -107,8 +121,8 @@ class Search:
             OptionError: it strays further at the finest rate that was tried.
         """
         rate, best = divergence, math.inf
-        for _ in range(LOOKS):
-            coded = self.settled(rate)
+        for number in range(1, LOOKS + 1):
+            coded = self.settled(rate, f"round {number} of up to {LOOKS}")
             found = self.look(coded)
             if found.divergence <= LOOSE * divergence:
                 return replace(coded, look=found)
@@ -118,6 +132,7 @@ class Search:
 
     def look(self, coded: Coded) -> Look:
         """Return what a file still answers on the inputs held out, or learned from where none are."""
+        self.progress("looking at what it answers", 0, 0)
         return self._float_network.look(to_tensors(self.write(coded)))
 
     @cached_property
@@ -125,8 +140,8 @@ class Search:
         return FloatNetwork(self.module, self.held_out.inputs)
 
     def size(self, coded: Coded) -> int:
-        """Return the bytes of the file."""
-        return len(codec.encode_model(self.write(coded), self.layout))
+        """Return the bytes of the file, once it says what was seen of it."""
+        return len(codec.encode_model(self.write(replace(coded, look=USUAL_LOOK)), self.layout)) + SPARE
 
     def to_size(self, target: int) -> Coded:
         """Find a rate on quick drafts, and change it until a whole run takes 99 to 100 % of the target.
@@ -137,7 +152,8 @@ class Search:
         points: list[Point] = []
         divergence = self.learning.divergence
         while len(points) < DRAFTS:
-            points.append((divergence, self.size(self.draft(divergence, DRAFT_INPUTS))))
+            draft = self.draft(divergence, f"draft {len(points) + 1} of up to {DRAFTS}", DRAFT_INPUTS)
+            points.append((divergence, self.size(draft)))
             stuck = len(points) > 1 and points[-1][1] == points[-2][1]
             if points[-1][1] > target and (stuck or divergence == LARGEST):
                 raise _unreachable(points[-1][1], target)
@@ -147,7 +163,7 @@ class Search:
         best: tuple[int, Coded] | None = None
         runs: list[Point] = []
         while best is None or (len(runs) < SIZE_RUNS and best[0] < BELOW * target):
-            coded = self.settled(divergence)
+            coded = self.settled(divergence, f"round {len(runs) + 1} of up to {SIZE_RUNS}")
             size = self.size(coded)
             runs.append((divergence, size))
             if size <= target and (best is None or size > best[0]):
@@ -174,7 +190,7 @@ class Search:
         fine, coarse = 0.0, math.inf  # the coarsest rate that kept to the drop, and the finest that did not
         best: tuple[float, Coded] | None = None
         for run in range(DRAFTS):
-            coded = self.draft(divergence)
+            coded = self.draft(divergence, f"round {run + 1} of up to {DRAFTS}")
             lost = self.lost(coded)
             if lost <= drop:
                 fine, best = divergence, (lost, coded)
@@ -190,7 +206,7 @@ class Search:
         if best is None:
             raise OptionError("--max-drop", "more points for this network", drop, "Try a larger one")
         if self.learning.steps:
-            distilled = self.settled(fine)
+            distilled = self.settled(fine, "last round")
             best = min(best, (self.lost(distilled), distilled), key=lambda pair: pair[0])
         return replace(best[1], look=self.look(best[1]))
 
@@ -206,8 +222,9 @@ class Search:
 
     def _drafted(self, drop: float) -> float:
         divergence = self.learning.divergence
-        for _ in range(DRAFTS):
-            lost = self.lost(self.draft(divergence, DRAFT_INPUTS), DRAFT_HELD)
+        for number in range(1, DRAFTS + 1):
+            draft = self.draft(divergence, f"draft {number} of up to {DRAFTS}", DRAFT_INPUTS)
+            lost = self.lost(draft, DRAFT_HELD)
             if NEAR_DROP[0] * drop <= lost <= NEAR_DROP[1] * drop or not SMALLEST < divergence < LARGEST:
                 break
             divergence = _scaled(divergence, drop, lost)
@@ -249,13 +266,26 @@ def _next_divergence(points: list[Point], target: float, usual: float = USUAL_PO
     """Return the divergence at which the file should have `target` bytes.
 
     Logarithms are interpolated between the nearest points on both sides of the target, or extrapolated from the last
-    two.
+    two; beyond all that were tried in any case, as sizes of small files go up and down. Of several points near the
+    target the mean is taken.
     """
     above = min((p for p in points if p[1] > target), key=lambda p: p[1], default=None)
     below = max((p for p in points if p[1] <= target), key=lambda p: p[1], default=None)
     pair = [above, below] if above and below else points[-2:]
     divergence, size = min(pair, key=lambda p: abs(math.log(p[1] / target)))
-    return min(max(divergence * (size / target) ** _power(pair, usual), SMALLEST), LARGEST)
+    near = [(rate, found) for rate, found in points if abs(math.log(found / target)) < SCATTER]
+    if len(near) >= SEVERAL:
+        following = math.exp(sum(math.log(rate) + usual * math.log(found / target) for rate, found in near) / len(near))
+    else:
+        following = divergence * (size / target) ** _power(pair, usual)
+    tried = [divergence for divergence, _ in points]
+    if below is None and following <= max(tried):
+        following = BEYOND * max(tried)
+    if above is None and following >= min(tried):
+        following = min(tried) / BEYOND
+    while any(math.isclose(following, rate) for rate in tried) and SMALLEST < following < LARGEST:
+        following = following * NUDGE if size > target else following / NUDGE
+    return min(max(following, SMALLEST), LARGEST)
 
 
 def _power(points: list[Point], usual: float = USUAL_POWER) -> float:

@@ -17,6 +17,8 @@ MAX_SAID = 200  # characters of what somebody else's code says
 def copy_to_run(module: nn.Module) -> nn.Module:
     """Return a copy; weights that hooks compute (masks of pruning, spectral norm) come without their history.
 
+    What it is given to run on stays as it is, also where the network changes its input in place.
+
     Raises:
         OptionError: a module that cannot be copied.
     """
@@ -27,16 +29,19 @@ def copy_to_run(module: nn.Module) -> nn.Module:
         if isinstance(value, Tensor) and not value.is_leaf
     }
     try:
-        return copy.deepcopy(module, computed)
+        copied = copy.deepcopy(module, computed)
     except Exception as error:
         raise OptionError("version v4", "a network that can be copied", _said(error)) from error
+    copied.register_forward_pre_hook(_with_own_input)
+    # in whatever order numbers lie in memory, sums are the same
+    return copied.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
 def check_runs(module: nn.Module, inputs: Tensor) -> None:
     """Run a network on two inputs, as it is looked at later.
 
     Raises:
-        OptionError: inputs that it does not take, or no float tensor among its answers.
+        OptionError: inputs that it does not take, or no float tensor with a gradient among its answers.
     """
     probe = copy_to_run(module)
     shape = f"batches of {tuple(inputs.shape[1:])}"
@@ -50,21 +55,33 @@ def check_runs(module: nn.Module, inputs: Tensor) -> None:
         raise OptionError("version v4", "a network that answers with float tensors", type(answer).__name__)
     if not all(bool(tensor.isfinite().all()) for tensor in found):
         raise OptionError("version v4", "a network whose answers are finite", f"NaN or infinity on {shape}")
+    if not any(tensor.requires_grad for tensor in found):
+        expected = "a network whose answers have gradients, of which follows what each layer matters"
+        raise OptionError("version v4", expected, "none: are torch.no_grad or NumPy within it?")
 
 
 def runs(module: nn.Module, inputs: Tensor) -> bool:
     """Return whether a network takes such inputs."""
     probe = copy_to_run(module)
     try:
-        _answer(probe, inputs)
+        return any(tensor.requires_grad for tensor in tensors(_answer(probe, inputs)))
     except (RuntimeError, ValueError, TypeError, IndexError):  # what torch and modules say of shapes and arguments
         return False
-    return True
 
 
-@torch.inference_mode()
+def _with_own_input(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)
+
+
 def _answer(probe: nn.Module, inputs: Tensor) -> Any:
-    return probe.cpu().float().eval()(inputs)
+    """Return what a network answers; its gradients are computed, too, as what layers matter follows from them."""
+    with torch.inference_mode(False), torch.enable_grad():
+        batch = inputs.detach().clone().requires_grad_(True)
+        answer = probe.cpu().float().eval()(batch)
+        sums = [tensor.sum() for tensor in tensors(answer) if tensor.requires_grad]
+        if sums:
+            torch.autograd.grad(torch.stack(sums).sum(), batch, allow_unused=True)
+    return answer
 
 
 def _said(error: Exception) -> str:

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from mess.catalogues import build
 from mess.class_folders import compact
+from mess.codec.container import MAGIC
 from mess.errors import OptionError
 from mess.graphs.model_files import is_onnx_file
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
 from mess.storing.graph import read_graph_network
-from mess.storing.load import fill
-from mess.weights_file import load_weights
+from mess.storing.load import fill, read_with_description
+from mess.weights_file import load_weights, read_bytes
 
 Source = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
@@ -47,7 +48,7 @@ def read_source(
         if key is not None or arch is not None:
             raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
         return read_graph_network(os.fspath(source)), None, dict(about or {})
-    weights, found = load_weights(source, key)
+    weights, found = read_weights(source, key)
     if arch is not None:
         model, facts = filled(arch, weights, source)
         return model, architecture, {**input_facts(found), **facts, **(about or {})}
@@ -68,6 +69,21 @@ def filled(arch: str, weights: Mapping[str, Tensor], path: str | os.PathLike[str
     counters = {n: own[n] for n in own if n.endswith("num_batches_tracked") and n not in weights}
     fill(model, {**counters, **weights}, path)
     return model.eval(), facts
+
+
+def read_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return weights and what their file says of them; of a `.mess` file those that it decodes to.
+
+    Raises:
+        CheckpointError: a file that is not there, damaged, or holds no weights.
+        FormatError: a damaged `.mess` file.
+        OptionError: a key beside a `.mess` file.
+    """
+    if read_bytes(path)[: len(MAGIC)] != MAGIC:
+        return load_weights(path, key)
+    if key is not None:
+        raise OptionError("--key", "a checkpoint beside it, which may hold several weights", os.fspath(path))
+    return read_with_description(path)
 
 
 def input_facts(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,17 +20,18 @@ class WeightAverage:
         self.decay = decay
         self.steps = 0
         self._pairs = [(tensor.detach().clone(), tensor) for tensor in _tensors(model)]
+        real = [pair for pair in self._pairs if pair[0].is_floating_point()]
+        self._averages, self._weights = [average for average, _ in real], [tensor for _, tensor in real]
+        self._counts = [pair for pair in self._pairs if not pair[0].is_floating_point()]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights after a step."""
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
-        for average, tensor in self._pairs:
-            if average.is_floating_point():
-                average.lerp_(tensor.detach(), weight)
-            else:
-                average.copy_(tensor)
+        torch._foreach_lerp_(self._averages, self._weights, weight)  # all in a few launches on a GPU
+        for average, tensor in self._counts:
+            average.copy_(tensor)
 
     def tensors(self) -> list[Tensor]:
         """Return the averages themselves, in the order of the model's parameters and buffers."""

@@ -51,15 +51,29 @@ class Tally:
         self._devices = devices
         self._sums = torch.zeros(4, dtype=torch.float64, device=devices.device)
         self._first_bad = torch.full((), torch.inf, dtype=torch.float64, device=devices.device)
+        self._step = torch.zeros((), dtype=torch.float64, device=devices.device)
+
+    def at(self, step: int) -> None:
+        """Say which step is counted next: it is named should its loss not be finite."""
+        self._step.fill_(step)
+
+    def reset(self) -> None:
+        """Begin anew, with the very same tensors."""
+        self._sums.zero_()
+        self._first_bad.fill_(torch.inf)
+
+    def tensors(self) -> list[Tensor]:
+        """Return what `add` changes."""
+        return [self._sums, self._first_bad]
 
     @torch.no_grad()
-    def add(self, logits_NC: Tensor, labels_N: Tensor, loss_sum: Tensor, step: int = 0) -> None:
-        """Count one batch; `loss_sum` is its summed loss, `step` its name should that not be finite."""
+    def add(self, logits_NC: Tensor, labels_N: Tensor, loss_sum: Tensor) -> None:
+        """Count one batch; `loss_sum` is its summed loss."""
         classes = logits_NC.shape[1]
         hits_NK = logits_NC.topk(min(TOP, classes), dim=1).indices == labels_N[:, None]
         samples = torch.full((), len(labels_N), dtype=torch.float64, device=loss_sum.device)
         self._sums += torch.stack([loss_sum.double(), hits_NK[:, 0].sum().double(), hits_NK.sum().double(), samples])
-        self._first_bad.copy_(torch.where(loss_sum.isfinite(), self._first_bad, self._first_bad.clamp(max=step)))
+        self._first_bad.copy_(torch.where(loss_sum.isfinite(), self._first_bad, self._first_bad.minimum(self._step)))
 
     def read(self) -> Scores:
         """Return the scores so far, of all processes; this one call waits for the device."""

@@ -27,12 +27,14 @@ class Hooks:
     """Optional callables. They get the network itself, never a wrapper of it.
 
     Attributes:
-        penalty: a term added to the loss of each step, or None; the same in every process.
-        after_step: called after each optimizer step.
+        penalty: a term added to the loss of each step, or None; the same in every process. On a GPU it and `loss` are
+            captured: called once, and from then on replayed on what their tensors hold.
+        after_step: called after each step, when all of it is done.
         before_epoch: (epoch, model), epochs counted from 0; not called again when a run is resumed within an epoch.
         after_epoch: (epoch, model, is_save_epoch), after the epoch's training and before its test; what it changes in
             the model stays.
-        optimizer: makes another than the usual one; a group's "lr_scale" multiplies the schedule's learning rate.
+        optimizer: (model, options, captured) → another than the usual one, in the form that can be captured where it
+            has to; a group's "lr_scale" multiplies the schedule's learning rate.
         loss: (logits, images, labels) → the loss summed over the samples, in place of the cross-entropy.
         export: the network's plain state dict, as it is kept in a checkpoint.
         load: the inverse of `export`.
@@ -49,7 +51,7 @@ class Hooks:
     after_step: Callable[[nn.Module], None] | None = None
     before_epoch: Callable[[int, nn.Module], None] | None = None
     after_epoch: Callable[[int, nn.Module, bool], None] | None = None
-    optimizer: Callable[[nn.Module, TrainOptions], torch.optim.Optimizer] | None = None
+    optimizer: Callable[[nn.Module, TrainOptions, bool], torch.optim.Optimizer] | None = None
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     export: Callable[[nn.Module], dict[str, Tensor]] = _plain_state
     load: Callable[[nn.Module, dict[str, Tensor]], None] = _load_state

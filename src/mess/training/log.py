@@ -64,6 +64,9 @@ class Reporter:
     def eval_step(self, done: int, total: int) -> None:
         """A test has done `done` of `total` batches."""
 
+    def stage(self, what: str, done: int, total: int) -> None:
+        """Before the first step: `what` has come to `done` of `total`, 0 where nobody knows how many."""
+
     def epoch_end(self, report: EpochReport) -> None:
         """An epoch was trained, tested and saved."""
 

@@ -24,10 +24,9 @@ from torch import Tensor, nn
 
 from mess.devices import Devices
 from mess.training import checkpoint as files
-from mess.training.evaluation import BatchSource, Scores, Tally, evaluate
+from mess.training.evaluation import BatchSource, Scores, evaluate
 from mess.training.hooks import Hooks
 from mess.training.log import EpochReport, Reporter, StepReport
-from mess.training.losses import share_of_batch, summed_cross_entropy
 from mess.training.optim import set_lr
 from mess.training.options import TrainOptions
 from mess.training.run import Position, Run
@@ -121,6 +120,7 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
         return
     if progress.step == 0 and hooks.before_epoch is not None:
         hooks.before_epoch(progress.epoch, run.model)
+        run.devices.share_buffers(run.model)
     run.model.train()
     meter = _Meter(run)
     batches = run.train.epoch(progress.epoch, first_step=progress.step) if progress.step < steps else ()
@@ -140,26 +140,16 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
 
 
 def train_step(run: Run, images_NCHW: Tensor, labels_N: Tensor, global_samples: int) -> None:
-    """Do one optimizer step; nothing in here waits for a GPU."""
+    """Do one optimizer step. In here nothing of plain training waits for a GPU; rounding (`-Q`, v2q) and v4 do."""
     options, devices, hooks, progress = run.options, run.devices, run.hooks, run.progress
     torch.manual_seed(step_seed(options.seed, progress, devices.rank))  # dropout is a function of the place, too
     set_lr(run.optimizer, lr_at(options, progress.epoch * len(run.train) + progress.step, len(run.train)))
-    run.stepper.zero_grad()
-    with devices.autocast():
-        logits_NC = run.forward(images_NCHW)[: len(labels_N)]  # images without a label only keep BatchNorm company
-    if hooks.loss is not None:
-        loss_sum = hooks.loss(logits_NC, images_NCHW[: len(labels_N)], labels_N)
-    else:
-        loss_sum = summed_cross_entropy(logits_NC, labels_N, options.label_smoothing)
-    loss = share_of_batch(loss_sum, global_samples, devices.world_size)
-    penalty = hooks.penalty(run.model) if hooks.penalty is not None else None
-    devices.backward(loss if penalty is None else loss + penalty)
-    run.stepper.step()
-    if hooks.after_step is not None:
-        hooks.after_step(run.model)
+    run.tally.at(progress.step)
+    run.step(images_NCHW, labels_N, global_samples)
     if run.average is not None:
         run.average.update()
-    run.tally.add(logits_NC.detach(), labels_N, loss_sum.detach(), progress.step)
+    if hooks.after_step is not None:
+        hooks.after_step(run.model)
 
 
 def test_epoch(run: Run, watch: SignalWatch) -> Scores:
@@ -189,7 +179,7 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
         total_seconds=progress.seconds,
     )
     progress.epoch, progress.step, progress.trained, progress.epoch_seconds = progress.epoch + 1, 0, False, 0.0
-    run.tally = Tally(run.devices)
+    run.tally.reset()
     _log(run, report)  # before saving: a row too many is dropped on resume, a missing one would be lost
     run.save([*names, files.LAST])
     run.reporter.epoch_end(report)
@@ -245,6 +235,8 @@ def _announce(run: Run, resumed: Mapping[str, Any] | None) -> None:
     }
     if resumed is not None:
         facts["resumed"] = f"after {progress.epoch} epochs and {progress.step} steps, best {progress.best_top1:.2f}%"
+    if run.captures:
+        facts["steps"] = "captured in a CUDA graph after the first (--eager: not)"
     run.reporter.start(facts)
     if resumed is None:
         return

@@ -8,11 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mess.errors import OptionError, one_of
+from mess.names import LOGS, PRECISIONS, SCHEDULES
 from mess.training.tensorboard import check_installed
 
-SCHEDULES = ("cosine", "step", "onecycle")
-PRECISIONS = ("32", "bf16", "16")
-LOGS = ("csv", "tensorboard")
 FLAGS = {"warmup_epochs": "--warmup"}  # of options whose flag is not their name
 
 
@@ -37,6 +35,8 @@ class TrainOptions:
         save_every: also save `ckpt_last.pth` this often within an epoch: "500" steps or "10m" minutes; None = never.
         seed: seed of every random draw.
         log: "csv" | "tensorboard": curves for TensorBoard beside `log.csv`, which is always written.
+        eager: run steps operation by operation on a GPU, too, where they are else captured in a CUDA graph.
+        deterministic: kernels that give the same bits each time, on a GPU; a CPU's always do.
 
     Raises:
         OptionError: a value that cannot work, or a combination of them.
@@ -60,6 +60,8 @@ class TrainOptions:
     save_every: str | None = None
     seed: int = 0
     log: str = "csv"
+    eager: bool = False
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "print_freq", "save_epoch"):

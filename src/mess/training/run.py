@@ -18,12 +18,14 @@ from torch import Tensor, nn
 from mess.devices import Devices
 from mess.errors import CheckpointError, MessError, OptionError, OutputError
 from mess.training import checkpoint as files
+from mess.training.capture import CapturedStep
 from mess.training.ema import WeightAverage
 from mess.training.evaluation import BatchSource, Tally
 from mess.training.hooks import Hooks
 from mess.training.log import CsvLog, Reporter
-from mess.training.optim import make_optimizer
+from mess.training.optim import load_state, make_optimizer, plain_state, prepare_capture
 from mess.training.options import TrainOptions
+from mess.training.step import Step
 from mess.training.tensorboard import TensorBoardLog
 from mess.version import __version__
 
@@ -64,6 +66,7 @@ class Run:
         model: the network itself; `forward` is the same one, wrapped for the devices.
         optimizer: the optimizer itself; `stepper` the same one, wrapped.
         tally: the scores of the epoch that runs.
+        step: does one step; captured where `captures` says so.
     """
 
     def __init__(
@@ -86,7 +89,10 @@ class Run:
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if options.sync_bn:
             devices.synchronise(self.model)
-        self.optimizer = (hooks.optimizer or make_optimizer)(self.model, options)
+        self.captures = devices.captures and not options.eager
+        self.optimizer = (hooks.optimizer or make_optimizer)(self.model, options, self.captures)
+        if self.captures:
+            prepare_capture(self.optimizer, devices.device)
         self.average = WeightAverage(self.model, options.ema) if options.ema else None
         self.tally = Tally(devices)
         self.progress = Position()
@@ -95,6 +101,9 @@ class Run:
         self._check_same_place()
         self.forward, self.stepper = devices.setup(self.model, self.optimizer)
         devices.load_scaler_state(resume_from["scaler"] if resume_from else {})
+        self.step: Step | CapturedStep = Step(self)
+        if self.captures:
+            self.step = CapturedStep(self, self.step)
         self.csv = CsvLog(folder / "log.csv", self.progress.epoch)
         self.board = self._board(begins_anew=resume_from is None)
         self.save_steps, self.save_seconds = options.saving_interval()
@@ -164,12 +173,14 @@ class Run:
             with self.average.applied():
                 yield
 
-    def capture(self) -> dict[str, Any]:
-        """Return the whole state as plain tensors on the CPU, numbers and strings; every process has to call it.
+    def state(self, sums: list[float]) -> dict[str, Any]:
+        """Return the whole state as plain tensors on the CPU, numbers and strings.
+
+        Args:
+            sums: of the tally, over all processes.
 
         No generator's state is among it: each draw is a function of seed, epoch, step and process (`loop.step_seed`).
         """
-        self.tick()
         average = None
         if self.average is not None:
             with self.averaged():
@@ -181,7 +192,7 @@ class Run:
             "format": files.FORMAT,
             "architecture": self.architecture,
             "state_dict": _on_cpu(self.hooks.export(self.model)),
-            "optimizer": _on_cpu(self.optimizer.state_dict()),
+            "optimizer": _on_cpu(plain_state(self.optimizer)),
             "scheduler": {"schedule": self.options.schedule, "lr": lr},
             "scaler": self.devices.scaler_state(),
             "ema": average,
@@ -191,7 +202,7 @@ class Run:
             "job": self.devices.job,
             "epoch_samples": self._epoch_samples(),
             "extra": _on_cpu(self.hooks.extra_state()),
-            "sums": self.tally.sums(),
+            "sums": sums,
             "versions": {"mess": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
             **self.hooks.facts,
             **asdict(self.progress),
@@ -206,16 +217,22 @@ class Run:
             DivergedError: the state is not worth keeping, and what was saved before is.
         """
         self.check_finite()
-        checkpoint = self.capture()
-        broken = next((n for n, t in checkpoint["state_dict"].items() if not bool(t.isfinite().all())), None)
-        if broken is not None:
-            self._diverged(self.progress.step, "finite weights", f"NaN or infinity in {broken}")
+        self._check_weights()
+        sums = self.tally.sums()
+        self.tick()
         self.steps_since_save, self._saved_at = 0, time.perf_counter()
         if not self.devices.is_main:
             return True
-        content = files.encode(checkpoint)
+        content = files.encode(self.state(sums))
         written = [self._write(name, content) for name in names]
         return all(written)
+
+    def _check_weights(self) -> None:
+        weights = self.hooks.export(self.model)
+        finite = torch.stack([tensor.isfinite().all() for tensor in weights.values()])  # one look, at all of them
+        if not bool(finite.all()):
+            broken = list(weights)[finite.tolist().index(False)]
+            self._diverged(self.progress.step, "finite weights", f"NaN or infinity in {broken}")
 
     def _write(self, name: str, content: bytes) -> bool:
         try:
@@ -232,14 +249,11 @@ class Run:
         return True
 
     def _restore(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take up `capture`'s state, on whatever devices it was taken."""
+        """Take up what `state` gave, on whatever devices it was taken."""
         files.check_same_network(checkpoint, self.architecture, "--resume")
         seen, here = checkpoint.get("epoch_samples", self._epoch_samples()), self._epoch_samples()
         if seen != here:
             raise CheckpointError("--resume", f"the {seen:,} training samples of this run", f"{here:,}", OTHER_DATA)
-        own_settings = [
-            {k: v for k, v in group.items() if k not in ("params", "lr")} for group in self.optimizer.param_groups
-        ]
         if self.hooks.load_extra_state is not None:
             self.hooks.load_extra_state(checkpoint["extra"])
         try:
@@ -248,12 +262,11 @@ class Run:
                 self.hooks.load(self.model, average["state_dict"])
                 self.average.take(average["steps"], average.get("tensors"))
             self.hooks.load(self.model, checkpoint["state_dict"])
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            # settings are those of the options, in which an explicit flag wins over the checkpoint
+            load_state(self.optimizer, checkpoint["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError("--resume", "the state of this very network and recipe", reason) from error
-        for group, settings in zip(self.optimizer.param_groups, own_settings, strict=True):
-            group.update(settings)  # those of the options, in which an explicit flag wins over the checkpoint
         self.progress = Position(**{f.name: checkpoint[f.name] for f in fields(Position)})
         self.tally.take(checkpoint["sums"])
         self._fit_step_to_batch(checkpoint["options"].get("batch_size", self.options.batch_size))

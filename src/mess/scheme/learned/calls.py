@@ -72,19 +72,26 @@ class Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is not F.linear and func not in CONVOLUTIONS:
+        found = product(func, args, kwargs, self._names)
+        if found is None:
             return func(*args, **kwargs)
-        given = dict(zip(PARTS, args, strict=False)) | kwargs
-        name = self._names.get(id(given.get("weight")))
-        if name is None:
-            return func(*args, **kwargs)
-        call = _call(given, CONVOLUTIONS.get(func, 0))
         if self._before is not None:
-            self._before(name, call)
+            self._before(*found)
         output = func(*args, **kwargs)
         if self._after is not None:
-            self._after(name, call, output)
+            self._after(*found, output)
         return output
+
+
+def product(
+    func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], names: Mapping[int, str]
+) -> tuple[str, Call] | None:
+    """Return which weight's product a function is about to compute, and that product; None: none of `names`."""
+    if func is not F.linear and func not in CONVOLUTIONS:
+        return None
+    given = dict(zip(PARTS, args, strict=False)) | dict(kwargs)
+    name = names.get(id(given.get("weight")))
+    return None if name is None else (name, _call(given, CONVOLUTIONS.get(func, 0)))
 
 
 def _call(given: Mapping[str, Any], dimensions: int) -> Call:

@@ -62,12 +62,10 @@ def distil(
         optimizer, lambda i: min(1.0, (i + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * i / steps))
     )
     values = {name: latent.values_OCT for name, latent in latents.items()}
-    rate_model = RateModel(values)
+    rate_model = RateModel(values, REFRESH)
     with torch.enable_grad():
         for i in range(steps):
             progress("distilling", i, steps)
-            if i and i % REFRESH == 0:
-                rate_model.refresh(values)
             batch = _varied(inputs[torch.randperm(len(inputs), generator=draw)[:batch_size]], draw)
             with torch.no_grad():
                 wanted = tensors(teacher(batch))
@@ -79,6 +77,7 @@ def distil(
             loss.backward()
             optimizer.step()
             schedule.step()
+            rate_model.after_step(i + 1, values)
     for parameter in frozen:
         parameter.requires_grad_(True)
 

@@ -1,4 +1,4 @@
-"""Inputs to look at a network with: given ones, or pictures made up from what its BatchNorm layers remember."""
+"""Inputs to look at a network with: given ones, or images made up from what its BatchNorm layers remember."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ MAX_SMALL_INPUTS = (
     5 * MAX_INPUTS
 )  # inputs that are read in all, if they are small, so that losses can be measured on the others
 SMALL_NUMBERS = MAX_SMALL_INPUTS * 3 * 32 * 32  # numbers that small inputs have in all
-SYNTHETIC = 256  # pictures that are made up at most
-SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer pictures where they are large
-SYNTHETIC_WORK = 1 << 36  # multiply-adds of a forward pass over all of them: fewer pictures for a large network
+SYNTHETIC = 256  # images that are made up at most
+SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer images where they are large
+SYNTHETIC_WORK = 1 << 36  # multiply-adds of a forward pass over all of them: fewer images for a large network
 MIN_SYNTHETIC = 16
 STEPS = 40
 RATE = 0.1
-COLOUR = 0.9  # correlation of the three colours in the pictures that synthesis starts from
+COLOUR = 0.9  # correlation of the three colours in the images that synthesis starts from
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
-def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INPUTS) -> tuple[Tensor, Tensor | None]:
+def gather_inputs(
+    calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INPUTS, *, progress: StageProgress = no_progress
+) -> tuple[Tensor, Tensor | None]:
     """Return (inputs, labels or None): the first `most` given, fewer where they are large, at least `MAX_INPUTS`.
 
     Args:
@@ -38,12 +40,12 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INP
     Raises:
         DataError: no inputs, or something that is no tensor.
     """
-    if isinstance(calibration, Tensor):
-        calibration = [calibration]
+    whole = isinstance(calibration, Tensor)
+    batches = [calibration] if isinstance(calibration, Tensor) else calibration
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
     count, limit = 0, most
-    for batch in calibration:
+    for batch in batches:
         pair = batch if isinstance(batch, tuple | list) else (batch,)
         if not pair or not isinstance(pair[0], Tensor) or not pair[0].is_floating_point():
             raise DataError("calibration", "batches of float tensors, or of (inputs, labels)", type(batch).__name__)
@@ -54,6 +56,8 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INP
         limit = min(most, max(MAX_INPUTS, SMALL_NUMBERS // max(1, pair[0][0].numel())))
         if count >= limit:
             break
+        if not whole:
+            progress("reading inputs", count, limit)
     if not count:
         raise DataError("calibration", "at least one input", "none")
     joined = torch.cat(inputs)[:limit]
@@ -66,7 +70,7 @@ def gather_inputs(calibration: Iterable[Any] | Tensor, most: int = MAX_SMALL_INP
 def synthetic_inputs(
     model: nn.Module, image_size: int, count: int | None = None, *, seed: int = 0, progress: StageProgress = no_progress
 ) -> Tensor:
-    """Return pictures, (count, 3, S, S), that the network finds ordinary; no data is needed.
+    """Return images, (count, 3, S, S), that match what the BatchNorm layers have stored; no data is needed.
 
     Up to 256 small ones unless `count` says otherwise; 16 of ImageNet's size, which show as many places; fewer, down to
     16, for a large network, as each takes time in proportion to it.
@@ -92,9 +96,7 @@ def synthetic_inputs(
             batch = start.clone().requires_grad_(True)
             optimizer = torch.optim.Adam([batch], lr=RATE)
             for step in range(STEPS):
-                progress(
-                    "making up pictures", STEPS * sum(len(done) for done in made) + step * len(batch), STEPS * count
-                )
+                progress("making up images", STEPS * sum(len(done) for done in made) + step * len(batch), STEPS * count)
                 misfits.clear()
                 model(batch)
                 optimizer.zero_grad()

@@ -15,7 +15,7 @@ MAX_LOOKED_AT = 256  # inputs
 SURE = 0.3  # mean of the largest probability, from which on the answers are taken for class scores
 # Of its variance an output's squared error counts as so many nats at least: what are taken for scores may be features.
 RELATIVE = 0.1
-MIXED = (0.25, 0.75)  # share of one picture in a mixed one
+MIXED = (0.25, 0.75)  # share of one image in a mixed one
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def known_outputs(model: nn.Module, inputs: Tensor) -> list[Output]:
     """Return what each tensor of the answer is.
 
     Class scores: the divergence of noise on all scores alike is its variance times Σp(1−p)/2. A trained network is far
-    surer of the pictures it was trained on than of others, so p are its answers to mixtures of two pictures as well.
+    surer of the images it was trained on than of others, so p are its answers to mixtures of two images as well.
     Other outputs: the squared error over the variance. Several outputs count alike.
     """
     inputs = inputs[:MAX_LOOKED_AT]

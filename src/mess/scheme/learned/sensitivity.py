@@ -43,7 +43,7 @@ def output_sensitivity(
 
     That is the diagonal of the Gauss-Newton matrix in channels (Schraudolph 2002), summed over positions; it gives the
     second-order estimate of what a change of weights does to the answers. No labels are needed, and how sure a network
-    is of a picture does not tell: Fisher weights of a trained network come from the few pictures it is unsure of.
+    is of an image does not tell: Fisher weights of a trained network come from the few images it is unsure of.
     Gradients of a batch's sum, squared, are those of its inputs summed, in expectation, as their ξ are independent.
     """
     channels: dict[str, Tensor] = {}

@@ -50,7 +50,7 @@ class RateTraining(Parametrized):
             # layers that share the weight go on sharing it: the same latent tensor, the same step
             for same in dict.fromkeys((name, first, *(n for n, to in ties.items() if to == first))):
                 self.attach(same, latent)
-        self.rate_model = RateModel(self.latents())
+        self.rate_model = RateModel(self.latents(), REFRESH)
         self.numbers = sum(values_OCT.numel() for values_OCT in self.latents().values())
 
     def latents(self) -> dict[str, Tensor]:
@@ -76,8 +76,7 @@ class RateTraining(Parametrized):
     def after_step(self) -> None:
         """Look at the code lengths again when it is time."""
         self.steps += 1
-        if self.steps % REFRESH == 0:
-            self.rate_model.refresh(self.latents())
+        self.rate_model.after_step(self.steps, self.latents())
 
     @torch.no_grad()
     def current(self, plain: nn.Module) -> Learned:
@@ -96,7 +95,8 @@ class RateTraining(Parametrized):
     def state_dict(self) -> dict[str, Any]:
         """Return what a resume needs beside the plain weights."""
         own = {name: tensor for name, tensor in self.model.state_dict().items() if OWN in name}
-        rate_model = {"bits": self.rate_model.bits_XA, "places": self.rate_model.places}
+        model = self.rate_model
+        rate_model = {"bits": model.bits_XA, "limit": model.limit, "places": model.places}
         bases = [[list(key), basis_TT] for key, basis_TT in self.learned.bases.items()]
         layers = {
             name: [
@@ -119,10 +119,7 @@ class RateTraining(Parametrized):
         if set(rate_model.get("places", ())) != set(self.learned.layers):
             raise CheckpointError("checkpoint", "a run with version v4", "another one, or none")
         self.model.load_state_dict(state["coded"], strict=False)
-        self.rate_model.bits_XA = rate_model["bits"].to(self.rate_model.bits_XA)
-        self.rate_model.places = {
-            name: rate_model["places"][name].to(now) for name, now in self.rate_model.places.items()
-        }
+        self.rate_model.take(rate_model["bits"], rate_model.get("limit"), rate_model["places"])
         self.steps = int(state["steps"])
 
 

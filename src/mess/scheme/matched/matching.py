@@ -25,6 +25,8 @@ from mess.scheme.matched.geometry import Geometry
 
 BLOCK = 512  # units of a tile
 TILE = 1 << 17  # pairs of a tile: three arrays of float32 in 1.5 MiB, about a core's own cache
+# elsewhere, where starting an operation costs more than its arithmetic: 64 MiB each
+LARGE_BLOCK, LARGE_TILE = 1 << 14, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ def _best_affine(units_NU: Tensor, refs_KU: Tensor) -> Tensor:
     lengths_K = centred_KU.norm(dim=1, keepdim=True)
     unit_KU = torch.where(lengths_K > 0, centred_KU / lengths_K.clamp_min(1e-300), torch.zeros_like(centred_KU)).float()
     index_N = torch.empty(len(units_NU), dtype=torch.int64, device=units_NU.device)
-    for start in range(0, len(units_NU), BLOCK):
-        part = slice(start, start + BLOCK)
+    block, _ = _tile(units_NU.device)
+    for start in range(0, len(units_NU), block):
+        part = slice(start, start + block)
         _, centred_BU = _centred(_scaled(units_NU[part].double()))
         index_N[part] = _first_nearest(centred_BU.float(), unit_KU, project=True)
     return index_N
@@ -138,15 +141,17 @@ def _nearest(units_NU: Tensor, refs_KU: Tensor) -> Tensor:
     factor = 2.0 ** -torch.frexp(torch.tensor(largest, dtype=torch.float64)).exponent.item() if largest else 1.0
     refs, units = (refs * factor).float(), (units * factor).float()
     index_N = torch.empty(len(units), dtype=torch.int64, device=units.device)
-    for start in range(0, len(units), BLOCK):
-        index_N[start : start + BLOCK] = _first_nearest(units[start : start + BLOCK], refs, project=False)
+    block, _ = _tile(units.device)
+    for start in range(0, len(units), block):
+        index_N[start : start + block] = _first_nearest(units[start : start + block], refs, project=False)
     return index_N
 
 
 def _first_nearest(units_BU: Tensor, refs_KU: Tensor, *, project: bool) -> Tensor:
     """Return, for each unit, the first k that is nearest in L1: to R_k, or with `project` to its multiples."""
     units_UB, refs_UK1 = units_BU.T.contiguous(), refs_KU.T.contiguous()[:, :, None]
-    rows = max(1, TILE // BLOCK)
+    block, tile = _tile(units_BU.device)
+    rows = max(1, tile // block)
     best_B = units_BU.new_full((len(units_BU),), torch.inf)
     index_B = torch.zeros(len(units_BU), dtype=torch.int64, device=units_BU.device)
     for first in range(0, len(refs_KU), rows):
@@ -158,6 +163,11 @@ def _first_nearest(units_BU: Tensor, refs_KU: Tensor, *, project: bool) -> Tenso
         index_B = torch.where(closer_B, first + _first_equal(distances_TB, nearest_B), index_B)
         best_B = torch.minimum(best_B, nearest_B)
     return index_B
+
+
+def _tile(device: torch.device) -> tuple[int, int]:
+    """Return units of a tile and its pairs."""
+    return (BLOCK, TILE) if device.type == "cpu" else (LARGE_BLOCK, LARGE_TILE)
 
 
 def _distances(units_UB: Tensor, refs_UT1: Tensor, products_TB: Tensor | None) -> Tensor:

@@ -33,7 +33,7 @@ def pearson_penalty(refs_KU: Tensor, scale: float) -> Tensor:
     centred_KU = refs_KU - refs_KU.mean(1, keepdim=True)
     square_K = centred_KU.square().sum(1, keepdim=True)
     varies_K = square_K > (EPSILON * refs_KU.detach()).square().sum(1, keepdim=True)
-    unit_KU = torch.where(varies_K, centred_KU / square_K.where(varies_K, torch.ones_like(square_K)).sqrt(), 0.0)
+    unit_KU = (centred_KU / square_K.masked_fill(~varies_K, 1).sqrt()).masked_fill(~varies_K, 0)
     correlation_KK = unit_KU @ unit_KU.T
     pairs = correlation_KK.square().sum() - correlation_KK.diagonal().square().sum()
     return scale * pairs / (count * (count - 1))

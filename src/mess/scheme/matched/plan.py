@@ -61,9 +61,9 @@ def plan(
     Args:
         network: a module, whose convolutions are found by kind and counted in the order of registration, which is the
             order of the forward pass; or a state dict, where they are found by shape and counted in the natural order
-            of names, whatever the order of the dict, behind the layer that takes the pictures.
+            of names, whatever the order of the dict, behind the layer that takes the images.
         scheme: says which layer the references come from.
-        pointwise: numbers a unit (D) of 1x1 convolutions, matched to every slice of the first; None: as they are.
+        pointwise: elements per unit (D) of 1x1 convolutions, matched to every slice of the first; None: as they are.
         linear: with `pointwise`, linear layers likewise, referring to the first of them.
 
     Raises:

@@ -18,7 +18,7 @@ def is_transposed(name: str, weights: Mapping[str, Tensor]) -> bool:
 
 
 def entrance(layers: Mapping[str, Shape]) -> str | None:
-    """Return the layer of several inputs that takes the pictures: its inputs are three, or no layer's outputs.
+    """Return the layer of several inputs that takes the images: its inputs are three, or no layer's outputs.
 
     Args:
         layers: shapes of convolutions and linear layers, (outputs, inputs a group, …).
@@ -31,8 +31,8 @@ def entrance(layers: Mapping[str, Shape]) -> str | None:
 def find_depthwise(layers: Mapping[str, Shape]) -> tuple[set[str], set[str]]:
     """Return which layers convolve each channel by itself, and which are none of these nor ordinary convolutions.
 
-    One input a kernel may also be the first layer of a network for grey pictures. It is where no other layer takes
-    pictures, and where no second layer has one input: a network of depthwise convolutions has several. A layer of one
+    One input a kernel may also be the first layer of a network for grey images. It is where no other layer takes
+    images, and where no second layer has one input: a network of depthwise convolutions has several. A layer of one
     input that is neither is a transposed convolution of one output.
     """
     found = _of_one_input(layers)
@@ -44,7 +44,7 @@ def find_depthwise(layers: Mapping[str, Shape]) -> tuple[set[str], set[str]]:
 
 
 def in_forward_order(layers: Mapping[str, Shape]) -> list[str]:
-    """Return the names in the order given, but the layer that takes the pictures, where shapes tell it, first."""
+    """Return the names in the order given, but the layer that takes the images, where shapes tell it, first."""
     first = entrance(layers) or next(iter(_of_one_input(layers)), None)
     return sorted(layers, key=lambda name: name != first)
 

@@ -43,6 +43,9 @@ class _Projected(nn.Module):
         fitted = _to_fit(weight.detach(), self.scheme)
         parts = []
         for units_NU, index_N in zip(self.target.cut(fitted), self.target.separate(self.index_N), strict=True):
+            if not len(index_N):  # no unit is short, as in most schemes
+                parts.append(units_NU)
+                continue
             chosen_NU = nn.functional.embedding(index_N, refs_KU)[:, : units_NU.shape[1]]
             parts.append(chosen_NU if self.scheme.fit == "copy" else _project(units_NU, chosen_NU))
         projected = self.target.join(*parts)
