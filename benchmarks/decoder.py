@@ -71,7 +71,7 @@ def main() -> None:
         row |= {"m4": cortex(Path(args.small), Path(folder)), "small": Path(args.small).name}
     wasm = (ROOT / "decoder" / "js" / "mess.wasm").read_bytes()
     row |= {"wasm": len(wasm), "wasm_gzipped": len(gzip.compress(wasm, 9)), "network": Path(args.weights).stem}
-    row |= setting()
+    row |= setting() | {"load": round(os.getloadavg()[0], 1)}
     write_rows("decoder", row)
     write_page("decoder", page(row))
     print(row)
@@ -167,6 +167,7 @@ def page(row: dict[str, Any]) -> list[str]:
         f"({row['bytes']['MESS, for small readers']:,} B with names and shapes in it and nothing of it zstd); NNCodec at qp {QP}",
         f"{row['bytes']['NNCodec']:,} B. Processor time on one thread, medians, GCC -O3 without flags for this processor; in C",
         "from the file in memory to float32 in memory, in Python from the file to PyTorch's tensors.",
+        f"Load average {row['load']} on {os.cpu_count()} cores: with more programs than cores, wall clocks say little, and shared caches cost time.",
         described(row),
         "",
         "| reader | ms | million numbers/s | × NNCodec's rate |",

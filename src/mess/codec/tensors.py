@@ -61,16 +61,17 @@ def _decoded(contents: Contents, sections: dict[int, Section], names: list[str] 
     needed = None if names is None else contents.needed(names)
     found: dict[str, Tensor] = {}
     wanted: list[native.Wanted] = []
-    for place, item in enumerate(contents.items):
+    items = [item for item in contents.items if item.kind != "T"]  # ties cost nothing here, and C a search each
+    for place, item in enumerate(items):
         if needed is not None and item.name not in needed:
             continue
         if item.kind == "B":
             found |= _batch_norm(place, item, wanted)
-        elif item.kind != "T":
+        else:
             out = np.empty(item.shape, IN_MEMORY.get(item.dtype, item.dtype))
             found[item.name] = (out, item.dtype)
             wanted.append(native.Wanted(place, 0, out))
-    manifest = json.dumps(_manifest(contents), separators=(",", ":"), ensure_ascii=False).encode()
+    manifest = json.dumps(_manifest(contents, items), separators=(",", ":"), ensure_ascii=False).encode()
     native.decode(pack_sections([Section(MANIFEST, RAW, manifest), *sections.values()]), wanted)
     for item in contents.items:
         if item.kind == "T" and (needed is None or item.name in needed):
@@ -89,15 +90,12 @@ def _batch_norm(place: int, item: Item, wanted: list[native.Wanted]) -> dict[str
     return {name: (value, dtype) for name, value, dtype in zip(item.names, values, dtypes)}  # noqa: B905 - or no tracking
 
 
-def _manifest(contents: Contents) -> dict[str, Any]:
-    """Return a manifest that says everything, its tensors in the order of their streams."""
-    eps = sorted({item.eps for item in contents.items if item.kind == "B"})
-    places = {item.name: place for place, item in enumerate(contents.items)}
+def _manifest(contents: Contents, items: list[Item]) -> dict[str, Any]:
+    """Return a manifest that says everything of these items, in the order of their streams."""
+    eps = sorted({item.eps for item in items if item.kind == "B"})
+    places = {item.name: place for place, item in enumerate(items)}
     rows: list[list[Any]] = []
-    for item in contents.items:
-        if item.kind == "T":
-            rows.append([item.name, "T", item.to])
-            continue
+    for item in items:
         number = "" if item.kind == "P" else eps.index(item.eps) if item.kind == "B" else item.book
         kind = item.kind if item.tracked else "b"
         rows.append([item.name, f"{kind}{number}", list(item.shape), PLAIN_DTYPES.index(item.dtype)])
