@@ -96,6 +96,15 @@ def test_a_graph_is_a_section_of_minor_version_1_that_other_readers_of_tensors_p
     assert all(np.array_equal(read[name][0], tensor.numpy()) for name, tensor in state.items() if tensor.dim())
 
 
+def test_files_for_small_readers_have_the_tensors_and_no_graph(tmp_path: Path) -> None:
+    mess.compress(saved(tmp_path, classifier()), tmp_path / "net.mess", **FAST)
+    notes = export(tmp_path / "net.mess", tmp_path / "plain.mess").notes
+    assert "the graph left out" in notes[0]
+    state, plain = (mess.load_state_dict(tmp_path / name) for name in ("net.mess", "plain.mess"))
+    assert all(torch.equal(state[name], plain[name]) for name in state)
+    assert "graph" not in mess.inspect(tmp_path / "plain.mess").sections
+
+
 def test_weights_in_constants_and_whole_numbers_are_kept(tmp_path: Path) -> None:
     places = np.arange(100, dtype=np.int64).reshape(1, 100) % 7 * 1_000_003
     constant = numpy_helper.from_array(random(64, 3, 3, 3), "")

@@ -116,9 +116,9 @@ def compress(
             file of weights or of an ONNX model, as `mess compress` takes it.
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
-        calibration: v4 only: inputs as the network takes them (normalised): a tensor, an array, a ``.npy``
-            file, batches of inputs or of (inputs, labels) as a DataLoader gives, or a dataset. The first 1,024 are
-            learned from. None: images are made up from the BatchNorm layers.
+        calibration: v4 only: inputs as the network takes them (normalised): a tensor, an array, a ``.npy`` file, a
+            dataset, or batches of inputs or of (inputs, labels) as a DataLoader gives. 1,024 are learned from.
+            None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost.
         target_size: v4 only: bytes, or a size such as ``"20KB"``.
         key: where in the file of weights they are, if it has several; see `mess.nested_weights`.

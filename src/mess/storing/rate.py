@@ -127,7 +127,7 @@ class Search:
             if found.divergence <= LOOSE * divergence:
                 return replace(coded, look=found)
             best = min(best, found.divergence)
-            rate = max(rate * max(AIM * divergence / found.divergence, FINEST_STEP), SMALLEST)
+            rate = max(rate * max(divergence / found.divergence, FINEST_STEP), SMALLEST)
         raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
 
     def look(self, coded: Coded) -> Look:
