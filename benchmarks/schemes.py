@@ -138,12 +138,11 @@ def table(rows: dict[str, Any]) -> list[str]:
     lines = [
         "# Every version of the scheme, CIFAR-10",
         "",
-        "JPEG-recoded CIFAR-10, seed 0, n = 1. Bytes are those of the file, accuracy is top-1 % of the network read",
+        "CIFAR-10, seed 0, n = 1. Bytes are those of the file, accuracy is top-1 % of the network read",
         "back from it on all 10,000 test images. 8 bits: α and β in 8 bits, the rest in half precision; 32 bits: all",
         "as they are. Retrained and trained networks are stored in 8 bits; of their epochs the best is kept, chosen",
         "on the test images, as the float network's is. Made by `python benchmarks/schemes.py` (its docstring has the",
-        "commands); schemes.json has commit, machine and versions of each row. [training.md](training.md) says what",
-        "the tables show.",
+        "commands); schemes.json has commit, machine and versions of each row.",
     ]
     for label in dict.fromkeys(key.split("|")[0] for key in rows):
         if (whole := rows.get(f"{label}|float")) is None:

@@ -26,7 +26,7 @@ def page(rows: Rows) -> list[str]:
     lines = [
         "# Bytes against accuracy, beside others",
         "",
-        "CIFAR-10 (JPEG-recoded): accuracy on all 10,000 test images of the network read back, bytes of real",
+        "CIFAR-10: accuracy on all 10,000 test images of the network read back, bytes of real",
         "files, one run a row (n = 1) unless a seed is named. Made by `make bench-size` (the docstring of",
         "benchmarks/size.py has the commands); peers.json has commit, machine and versions of each row. NNCodec",
         "2.1.3 has its defaults; palettes are k-means by layer, integers symmetric by output channel, both with",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,13 @@ from mess import codec
 from mess.codec import inspect_file
 from mess.errors import DataError, OptionError
 from mess.models.described import layout_of
-from mess.scheme.learned import LearnOptions, gather_inputs, learn
+from mess.scheme.learned import Learned, LearnedLayer, LearnOptions, gather_inputs, learn
 from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.inputs import natural_noise
+from mess.step_exponents import Exponents
 from mess.storing import Request, StoreOptions, compress, identify, load_into, to_stored, to_tensors
+from mess.storing.learned import coded
 from mess.storing.rate import HeldOut, accuracy_lost, predict
 
 QUICK = {"divergence": 0.02, "steps": 3}
@@ -239,3 +242,13 @@ def test_a_channel_that_never_varies_takes_no_bits_from_the_others() -> None:
     assert scale[3].abs() > 100 * scale[:3].abs().max()
     with torch.no_grad():
         torch.testing.assert_close(again[:3].eval()(inputs), net[:3](inputs), rtol=0.1, atol=0.1)
+
+
+def test_a_layer_whose_steps_float32_cannot_hold_is_kept() -> None:
+    weights = {"w": torch.randn(2, 3)}
+    integers, columns = torch.ones(2, 3, 1, dtype=torch.int32), np.array([-8, 0, 9])
+    for step, kept in ((1e-38, True), (1e-3, False)):
+        layer = LearnedLayer(integers, step, None, (2, 3), integers, Exponents(None, columns, None))
+        found = coded(Learned({"w": layer}, {}, nn.Module()), identify(weights))
+        assert ("w" not in found.entries) == kept
+        assert not kept or torch.equal(found.settled["w"], weights["w"])

@@ -31,6 +31,7 @@ from mess.scheme.learned import (
 )
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.scheme.learned.layers import Basis
+from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded
 from mess.storing.network import Network
 from mess.storing.options import Request
@@ -110,8 +111,9 @@ def coded(learned: Learned, network: Network) -> Coded:
     settled = dict(learned.model.state_dict())
     for name, layer in learned.layers.items():
         decoded_to = settled[name] if name in settled else rebuild_layer(layer, learned.bases)
-        if not bool(decoded_to.to(network.weights[name].dtype).isfinite().all()):
-            settled[name] = network.weights[name]  # its dtype cannot hold what it would become: it is kept
+        held = bool(decoded_to.to(network.weights[name].dtype).isfinite().all())
+        if not held or (layer.exponents.given and not are_steps_good(layer.step, layer.exponents)):
+            settled[name] = network.weights[name]  # no dtype holds what it, or a step, would become: it is kept
             continue
         dtype = str(network.weights[name].dtype).removeprefix("torch.")
         integers = layer.integers_OCT.numpy().astype(np.int32)
