@@ -189,7 +189,8 @@ def test_compress_prepares_calibration_pictures_as_the_checkpoint_says(
 
     seen: list[DataChoice] = []
 
-    def note(choice: DataChoice) -> object:
+    def note(choice: DataChoice, *, train: bool) -> object:
+        assert train
         seen.append(choice)
         raise OptionError("--calibration", "no more than this of the test", "more")
 

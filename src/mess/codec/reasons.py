@@ -43,7 +43,9 @@ def why_by_itself(item: Item, contents: Contents) -> str:
 
 def _before(alike: list[Item], contents: Contents) -> list[str]:
     """Return the kernel layers before the references; of a bare state dict the layer that takes the images is one."""
-    source = next(x for x in alike if contents.is_source(x.name))
+    source = next((x for x in alike if contents.is_source(x.name)), None)
+    if source is None:  # a grey first layer, whose shape is a depthwise one's
+        return []
     plain = [x for x in contents.items if x.kind == "P" and x.shape[2:] == source.shape[2:]]
     before = plain[: plain.index(source)]
     images = [x for x in plain if x is not source and x.shape[1] == IMAGE_CHANNELS]
