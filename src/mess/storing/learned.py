@@ -71,7 +71,10 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
             learned = learn(module, inputs, learning, progress=progress, draft=draft)
         except torch.linalg.LinAlgError as error:
             expected = "inputs in the range that the network was trained on"
-            raise OptionError("calibration", expected, "sums of products beyond float32") from error
+            found, hint = "sums of products beyond float32", ""
+            if request.calibration is None:
+                found, hint = f"{found} on images that were made up", "Name real ones"
+            raise OptionError("calibration", expected, found, hint) from error
         return coded(learned, network)
 
     search = Search(module, inputs, held_out, learning, rounded, write, options.layout, request.progress)
