@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Set
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from mess.scheme.learned.calls import Call, product
+
+One = TypeVar("One")
 
 
 class StopPassError(BaseException):
@@ -81,7 +83,7 @@ class ForwardPass(TorchFunctionMode):
                 raise NotRepeatedError
             return result.let_go() if type(result) is _Kept else _mapped(result, _Kept, _Kept.let_go)
         kwargs = kwargs or {}
-        if any(x.is_meta for x in _tensors((args, list(kwargs.values())))):
+        if any(x.is_meta for x in _found((args, list(kwargs.values())), Tensor)):
             raise NotRepeatedError
         found = product(func, args, kwargs, self._names)
         if found is not None and found[0] not in self._settled:
@@ -96,7 +98,7 @@ class ForwardPass(TorchFunctionMode):
         """Hold what the network holds at this moment."""
         storages = {}
         for _, result in self._returned:
-            for one in _kept(result):
+            for one in _found(result, _Kept):
                 if (tensor := one.hold()) is not None and not tensor.is_meta:
                     storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         self.nbytes = sum(storages.values())
@@ -131,17 +133,10 @@ def _mapped(result: Any, kind: type, change: Any) -> Any:
     return result
 
 
-def _kept(result: Any) -> Iterator[_Kept]:
-    if isinstance(result, _Kept):
-        yield result
-    elif isinstance(result, tuple | list):
-        for part in result:
-            yield from _kept(part)
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
+def _found(values: Any, kind: type[One]) -> Iterator[One]:
+    """Yield all of one kind, also in tuples and lists."""
+    if isinstance(values, kind):
         yield values
     elif isinstance(values, tuple | list):
         for value in values:
-            yield from _tensors(value)
+            yield from _found(value, kind)
