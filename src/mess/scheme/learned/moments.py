@@ -102,11 +102,17 @@ def shrink_(moments: Moments, share: float, weight_GRn: Tensor) -> None:
 
     The cross moment goes along as if the inputs of that part had not changed.
     """
-    diagonal_Gn = moments.own_Gnn.diagonal(dim1=1, dim2=2)
-    mean_G = diagonal_Gn.mean(1).clamp_min(1e-12)
-    moments.own_Gnn.mul_(1 - share)
-    diagonal_Gn.add_(share * mean_G[:, None])
+    mean_G = shrink_second_moment_(moments.own_Gnn, share)
     moments.cross_GnR.mul_(1 - share).add_(share * mean_G[:, None, None] * weight_GRn.mT)
+
+
+def shrink_second_moment_(own_Gnn: Tensor, share: float) -> Tensor:
+    """Do this to H alone, in place, and return μ, the mean of its diagonal, (G,)."""
+    diagonal_Gn = own_Gnn.diagonal(dim1=1, dim2=2)
+    mean_G = diagonal_Gn.mean(1).clamp_min(1e-12)
+    own_Gnn.mul_(1 - share)
+    diagonal_Gn.add_(share * mean_G[:, None])
+    return mean_G
 
 
 def asymmetric_target(moments: Moments) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mess.scheme.learned.moments import Moments
+from mess.scheme.learned.moments import Moments, shrink_second_moment_
 from mess.scheme.learned.rate_rounding import RoundingProblem, inverse_cholesky_
 from mess.step_exponents import HIGHEST_EXPONENT, LOWEST_EXPONENT, Exponents, steps_of
 
@@ -30,15 +30,12 @@ def shrinkage(halves: list[Moments]) -> tuple[float, Tensor]:
     """
     one = halves[0]
     groups, size, _ = one.own_Gnn.shape
-    if len(halves) < 2:
-        return 1.0, torch.ones(groups, size, dtype=torch.float64)
-    if one.count >= PLENTY * size:
-        return SHARES[-1], torch.ones(groups, size, dtype=torch.float64)
+    if len(halves) < 2 or one.count >= PLENTY * size:
+        return SHARES[0 if len(halves) < 2 else -1], torch.ones(groups, size, dtype=torch.float64)
     lowest, best = float("inf"), (1.0, torch.empty(0))
     for share in SHARES:
-        second_moment_Gnn = (1 - share) * one.own_Gnn
-        diagonal_Gn = second_moment_Gnn.diagonal(dim1=1, dim2=2)
-        diagonal_Gn.add_(share * one.own_Gnn.diagonal(dim1=1, dim2=2).mean(1, keepdim=True).clamp_min(1e-12))
+        second_moment_Gnn = one.own_Gnn.clone()
+        shrink_second_moment_(second_moment_Gnn, share)
         upper_Gnn = inverse_cholesky_(second_moment_Gnn)
         cost_Gn = column_costs(upper_Gnn, halves[1].own_Gnn)
         lost = float(cost_Gn.log().mean())
