@@ -120,13 +120,18 @@ def _is_there(stored: StoredModel, book: Codebook) -> bool:
 
 
 def _batch_norm(prefix: str, entry: BatchNorm) -> dict[str, Tensor]:
-    """Return a layer that computes x·scale + shift: mean 0, variance 1, weight = scale·√(1 + eps)."""
+    """Return a layer that computes x·scale + shift: weight = scale·√(1 + eps)."""
     weight = entry.scale.floats() * np.float32(np.sqrt(np.float64(1) + np.float64(entry.eps)))
+    return batch_norm_tensors(prefix, weight, entry.shift.floats(), tracked=entry.tracked)
+
+
+def batch_norm_tensors(prefix: str, weight: np.ndarray, bias: np.ndarray, *, tracked: bool) -> dict[str, Tensor]:
+    """Return the tensors of a layer with this weight and bias: mean 0, variance 1, no batch counted."""
     size = len(weight)
-    values = (weight, entry.shift.floats(), np.zeros(size, np.float32), np.ones(size, np.float32))
+    values = (weight, bias, np.zeros(size, np.float32), np.ones(size, np.float32))
     found: dict[str, Tensor] = {
         joined(prefix, part): (value, "float32") for part, value in zip(BATCH_NORM_PARTS[:4], values, strict=True)
     }
-    if entry.tracked:
+    if tracked:
         found[joined(prefix, BATCH_NORM_PARTS[4])] = (np.zeros((), np.int64), "int64")
     return found

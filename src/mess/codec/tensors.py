@@ -14,9 +14,9 @@ from mess.codec import native
 from mess.codec.container import Section, pack_sections
 from mess.codec.contents import Contents, Item
 from mess.codec.frames import RAW
-from mess.codec.model import BATCH_NORM_PARTS, Layout
+from mess.codec.model import Layout
 from mess.codec.model_file import GRAPH, LARGEST_MODEL, MANIFEST, check_size, open_model, read_model, unpacked_graph
-from mess.codec.reconstruct import Tensor, reconstruct
+from mess.codec.reconstruct import Tensor, batch_norm_tensors, reconstruct
 from mess.codec.streams import PLAIN_DTYPES
 
 WEIGHT, BIAS = 1, 2  # parts of a BatchNorm layer, as mess.h counts them
@@ -84,10 +84,7 @@ def _batch_norm(place: int, item: Item, wanted: list[native.Wanted]) -> dict[str
     size = item.shape[0]
     weight, bias = np.empty(size, np.float32), np.empty(size, np.float32)
     wanted += [native.Wanted(place, WEIGHT, weight), native.Wanted(place, BIAS, bias)]
-    values: tuple[np.ndarray, ...] = (weight, bias, np.zeros(size, np.float32), np.ones(size, np.float32))
-    values += (np.zeros((), np.int64),)
-    dtypes = ("float32",) * len(BATCH_NORM_PARTS[:4]) + ("int64",)
-    return {name: (value, dtype) for name, value, dtype in zip(item.names, values, dtypes)}  # noqa: B905 - or no tracking
+    return batch_norm_tensors(item.name, weight, bias, tracked=item.tracked)
 
 
 def _manifest(contents: Contents, items: list[Item]) -> dict[str, Any]:
