@@ -90,10 +90,11 @@ def check_seal(content: bytes, path: str | os.PathLike[str]) -> None:
         raise CheckpointError(path, "the content its SHA-256 was taken of", "another content: the file is damaged")
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """Return a file's content, or say that it is not there."""
+def read_bytes(path: str | os.PathLike[str], count: int = -1) -> bytes:
+    """Return a file's content, or its first `count` bytes, or say that it is not there."""
     try:
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            return file.read(count)
     except FileNotFoundError as error:
         raise CheckpointError(path, "a file", "nothing of that name") from error
     except IsADirectoryError as error:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mess import models, storing
+from mess import models
 from mess.data import Batches, ImageFolder, ImageSet, open_dataset
 from mess.data.loader import NEEDED
 from mess.devices import Devices
@@ -21,6 +21,7 @@ from mess.fetch import find_weights, input_facts, load_pretrained
 from mess.models import Architecture
 from mess.nested_weights import common_prefix, told_of
 from mess.recipes.job import DataChoice, Job
+from mess.storing.sources import read_stored
 from mess.training import Reporter
 from mess.training.checkpoint import find
 from mess.weights_file import load_weights
@@ -200,11 +201,7 @@ def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
 
 
 def _read(path: Path, key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if path.suffix != ".mess":
-        return load_weights(path, key)
-    if key is not None:
-        raise OptionError("--key", "a checkpoint beside it, which may hold several weights", path)
-    return storing.read_with_description(path)
+    return read_stored(path, key) if path.suffix == ".mess" else load_weights(path, key)
 
 
 def _check_same(path: Path, found: Architecture, wanted: Architecture) -> None:

@@ -44,17 +44,31 @@ def read_source(
         if arch is not None:
             raise OptionError("--arch", "a file of weights beside it", type(source).__name__)
         return source, architecture, dict(about or {})
-    if is_onnx_file(source):
-        if key is not None or arch is not None:
-            raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
-        return read_graph_network(os.fspath(source)), None, dict(about or {})
-    weights, found = read_weights(source, key)
-    if arch is not None:
-        model, facts = filled(arch, weights, source)
-        return model, architecture, {**input_facts(found), **facts, **(about or {})}
+    network, found, facts = read_network(source, key, arch)
     if architecture is None and (described := found.get("architecture")):
         architecture = Architecture.from_dict(described)
-    return weights, architecture, {**input_facts(found), **(about or {})}
+    return network, architecture, {**facts, **(about or {})}
+
+
+def read_network(
+    path: str | os.PathLike[str], key: str | None, arch: str | None
+) -> tuple[nn.Module | Mapping[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """Return the weights of a file, or the network that comes with them, what is said of it, and what of that to keep.
+
+    Raises:
+        CheckpointError: a file that is not there, damaged, or holds no weights.
+        OptionError: a key or a network beside an ONNX model, which is both.
+    """
+    if is_onnx_file(path):
+        if key is not None or arch is not None:
+            raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
+        return read_graph_network(os.fspath(path)), {}, {}
+    weights, found = read_weights(path, key)
+    if arch is None:
+        return weights, found, input_facts(found)
+    model, facts = filled(arch, weights, path)
+    found.pop("architecture", None)
+    return model, found | facts, input_facts(found) | facts
 
 
 def filled(arch: str, weights: Mapping[str, Tensor], path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:
@@ -79,8 +93,11 @@ def read_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
         FormatError: a damaged `.mess` file.
         OptionError: a key beside a `.mess` file.
     """
-    if read_bytes(path)[: len(MAGIC)] != MAGIC:
-        return load_weights(path, key)
+    return read_stored(path, key) if read_bytes(path, len(MAGIC)) == MAGIC else load_weights(path, key)
+
+
+def read_stored(path: str | os.PathLike[str], key: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the weights of a `.mess` file and what it says of them; raises OptionError for a key beside it."""
     if key is not None:
         raise OptionError("--key", "a checkpoint beside it, which may hold several weights", os.fspath(path))
     return read_with_description(path)
