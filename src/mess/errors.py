@@ -8,6 +8,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+EXIT_BAD_INPUT = 2  # of a command that a `MessError` ends
+
 
 class MessError(Exception):
     """Base of every error that MESS raises on purpose.

@@ -1,11 +1,11 @@
-"""Writing a file so that a reader sees the old one or the new one, never less."""
+"""Files that are named, and writing one so that a reader sees the old one or the new one, never less."""
 
 from __future__ import annotations
 
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,6 +16,13 @@ KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
 }  # fmt: skip
+
+
+def files_in(path: Path, endings: Collection[str]) -> list[Path]:
+    """Return the path itself, or of a folder all files in it, however deep, that end so; sorted."""
+    if not path.is_dir():
+        return [path]
+    return sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
 
 
 def destination(path: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from mess.errors import MessError, OptionError, one_of
+from mess.errors import EXIT_BAD_INPUT, MessError, OptionError, one_of
 from mess.version import __version__
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ VERBS = {
     "clean": "delete the checkpoints of single epochs",
     "completion": "print what makes the shell complete verbs, flags and names",
 }
-EXIT_BAD_INPUT = 2
 
 WELCOME = """MESS stores convolutional networks in very few bytes.
 

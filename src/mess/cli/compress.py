@@ -15,8 +15,8 @@ from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
 from mess.cli.shapes import shape_of_input
 from mess.cli.stages import Stages
 from mess.cli.stored import as_json, headline, show, summary
-from mess.errors import MessError, OptionError
-from mess.files import check_output
+from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
+from mess.files import check_output, files_in
 from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
 from mess.sizes import parse_size
 
@@ -37,9 +37,6 @@ EXAMPLES = """Examples:
   mess compress model.onnx -o model.mess
   mess compress checkpoint/ -o stored/ --json"""
 ENDINGS = (".pth", ".pt", ".th", ".safetensors", ".onnx")  # of files that are stored where a folder is named
-EXIT_BAD_INPUT = 2
-
-
 WARNING = "{} puts references in the place of kernels: until -T, little is left of a network not trained for it"
 
 
@@ -193,21 +190,10 @@ def _read(
     args: argparse.Namespace, path: Path
 ) -> tuple[nn.Module | Mapping[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
     """Return the weights of a file, what it says of them, and facts that the stored one is to keep."""
-    from mess.graphs.model_files import is_onnx_file
-    from mess.storing.graph import read_graph_network
-    from mess.storing.sources import filled, input_facts, read_weights
+    from mess.storing.sources import input_facts, read_network
 
-    given = {name: value for name, value in (("mean", args.mean), ("std", args.std)) if value is not None}
-    if is_onnx_file(path):
-        if args.key is not None or args.arch is not None:
-            raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
-        return read_graph_network(str(path)), {}, input_facts(given)
-    weights, about = read_weights(path, args.key)
-    if args.arch is None:
-        return weights, about, input_facts(about | given)
-    model, facts = filled(args.arch, weights, path)
-    about.pop("architecture", None)
-    return model, about | facts, facts | input_facts(about | facts | given)
+    network, about, facts = read_network(path, args.key, args.arch)
+    return network, about, facts | input_facts({"mean": args.mean, "std": args.std})
 
 
 def weights_files(named: Sequence[Path]) -> list[Path]:
@@ -218,11 +204,7 @@ def weights_files(named: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in named:
-        inside = (
-            sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
-            if path.is_dir()
-            else [path]
-        )
+        inside = files_in(path, ENDINGS)
         if not inside:
             raise OptionError("CKPT", f"a folder with files that end in {', '.join(ENDINGS)}", path)
         found += inside

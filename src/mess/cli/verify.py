@@ -9,12 +9,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from mess.errors import MessError, OptionError
+from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
+from mess.files import files_in
 
 EXAMPLES = """Examples:
   mess verify net.mess
   mess verify models/ --json        # every .mess file in a folder; exit code 2 if any is damaged"""
-EXIT_BAD_INPUT = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def mess_files(named: list[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in named:
-        inside = sorted(path.rglob("*.mess")) if path.is_dir() else [path]
+        inside = files_in(path, (".mess",))
         if not inside:
             raise OptionError("FILE", "a folder with .mess files", path)
         found += inside

@@ -21,7 +21,7 @@ from mess.devices import torchrun
 from mess.devices.base import Devices, Result
 from mess.devices.batchnorm import synchronise
 from mess.devices.gpu import choose_kernels
-from mess.errors import DeviceError, MessError
+from mess.errors import EXIT_BAD_INPUT, DeviceError, MessError
 
 # our name of a precision -> Fabric's; the weights themselves are always kept in float32
 FABRIC_PRECISIONS = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
@@ -231,7 +231,7 @@ def _exit_code(error: BaseException) -> int:
     """Return the exit code that the command line gives `error`."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else int(error.code is not None)
-    return 2 if isinstance(error, MessError) else 130 if isinstance(error, KeyboardInterrupt) else 1
+    return EXIT_BAD_INPUT if isinstance(error, MessError) else 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
 def _peer_is_gone(error: RuntimeError) -> bool:

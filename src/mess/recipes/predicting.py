@@ -17,6 +17,7 @@ from mess.data.folder import ENDINGS
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN, check_normalisation
 from mess.data.pictures import centre_view
 from mess.errors import DataError, FormatError, OptionError, WeightsError
+from mess.files import files_in
 from mess.graphs.network import GraphNetwork
 from mess.models.described import layout_of
 from mess.storing.calibration import side_of, taken_by
@@ -113,9 +114,7 @@ def pictures_in(named: Sequence[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for path in named:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        inside = files_in(path, ENDINGS)
         if not inside or not path.exists():
             raise DataError(path, "a picture, or a folder with pictures", "none")
         found += inside
