@@ -45,12 +45,10 @@ class View:
 
 
 def make_fit(network: GraphNetwork, two: Tensor) -> str:
-    """Prepare a network to be looked at with batches like `two`; return why that cannot be, or "".
+    """Prepare a network of known operators to be looked at with batches like `two`; return why that cannot be, or "".
 
     A graph that was exported for one input at a time is tried with its reshapes changed to keep what comes in.
     """
-    if unknown := network.unknown():
-        return f"operators that cannot be run here: {', '.join(unknown)}"
     network.before_squashing = True
     reason = ""
     for plan in (network.plan, for_any_batch(network.plan)):

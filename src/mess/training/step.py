@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Step:
-    """Forward, backward, the scores, and the optimizer's step. Nothing in here waits for a GPU.
+    """Forward, backward, the scores, and the optimizer's step. Nothing of a plain step waits for a GPU.
 
     It reads what the tensors of `run` hold, and no number of Python's that changes from step to step: the learning
     rate and the step's number are tensors, where a step may be captured.
@@ -32,7 +32,7 @@ class Step:
         run, hooks = self.run, self.run.hooks
         run.stepper.zero_grad()
         with run.devices.autocast():
-            logits_NC = run.forward(images_NCHW)[: len(labels_N)]  # images without a label only keep BatchNorm company
+            logits_NC = run.forward(images_NCHW)[: len(labels_N)]  # padding images: seen by BatchNorm, not in the loss
         if hooks.loss is not None:
             loss_sum = hooks.loss(logits_NC, images_NCHW[: len(labels_N)], labels_N)
         else:
