@@ -67,6 +67,7 @@ fuzz-c: .venv/installed  ## let libFuzzer find files that the C decoder takes am
 
 soak: .venv/installed  ## interrupt runs hundreds of times, in every way (about 10 minutes; goes on where it stopped)
 	OMP_NUM_THREADS=1 $(PY) benchmarks/soak.py
+	$(PY) benchmarks/results.py --pages >/dev/null
 
 # An environment of their own: NNCodec needs NumPy below 2.
 .venv-peers/installed: benchmarks/peers.txt
@@ -76,26 +77,22 @@ soak: .venv/installed  ## interrupt runs hundreds of times, in every way (about 
 
 peers: .venv-peers/installed  ## install what we are compared with, NNCodec and ZipNN, apart in .venv-peers
 
-# What to measure: "NAME=FILE" of CIFAR networks trained with ImageNet's mean and std, and where CIFAR-10 is.
+# Where CIFAR-10, CIFAR-100 and ImageNet are.
 DATAPATH ?= ../data
-NETWORKS ?= resnet20=resnet20-12fca82f.th
-RETRAINED ?=
 bench: .venv/installed  ## measure speed of training and storing, beside baselines: make bench DATAPATH=... (an hour)
 	$(PY) benchmarks/training.py --datapath $(DATAPATH)
 	$(PY) benchmarks/storing.py
 	$(PY) benchmarks/whole.py --datapath $(DATAPATH)
+	$(PY) benchmarks/results.py --pages >/dev/null
 
 bench-check: .venv/installed  ## measure again, and fail where a ratio is 20 % worse than in docs/results (minutes)
 	$(PY) benchmarks/check.py --datapath $(DATAPATH)
 
-bench-schemes: .venv/installed  ## measure bytes and accuracy of every version: make bench-schemes NETWORKS="resnet20=FILE"
-	$(PY) benchmarks/schemes.py --datapath $(DATAPATH) --label public --imagenet-normalised $(NETWORKS:%=--network %)
+bench-results: .venv/installed .venv-peers/installed  ## measure accuracy and bytes beside NNCodec, write docs/results (hours; goes on where it stopped)
+	OMP_NUM_THREADS=1 $(PY) benchmarks/results.py --datapath $(DATAPATH)
 
-bench-size: .venv/installed .venv-peers/installed  ## measure bytes against accuracy beside NNCodec and others, on NETWORKS
-	$(PY) benchmarks/size.py --datapath $(DATAPATH) $(NETWORKS:%=--network %) $(RETRAINED:%=--retrained %)
-
-bench-answers: .venv/installed .venv-peers/installed  ## measure stored networks on unseen pictures beside NNCodec (hours; goes on where it stopped)
-	$(PY) benchmarks/answers.py --datapath $(DATAPATH)
+bench-pages: .venv/installed  ## write the pages of docs/results from their JSON
+	$(PY) benchmarks/results.py --pages >/dev/null
 
 bench-gpu: .venv/installed  ## check and time everything on a GPU, in at most 6 minutes
 	$(PY) benchmarks/gpu.py --datapath $(DATAPATH)
@@ -104,4 +101,4 @@ clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check docs wasm fuzz fuzz-c soak peers bench bench-check bench-schemes bench-size bench-answers bench-gpu clean
+.PHONY: help install demo test test-slow test-network dist check docs wasm fuzz fuzz-c soak peers bench bench-check bench-results bench-pages bench-gpu clean

@@ -1,12 +1,13 @@
-"""What `answers.py` measured, for people: the goals, every network's smallest good files, curves, and all rows."""
+"""What `answers.py` measured, for people: every network's smallest good files, what others publish, and all rows."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from common import RESULTS, all_described
+from common import all_described
 
 DROP = 0.3  # points of accuracy that may be lost, on test sets of thousands of pictures
 AGREEMENT = 96.5  # percent of answers that stay, on test sets of hundreds
@@ -14,34 +15,32 @@ ERROR = 0.01  # relative squared error of outputs that are no class scores
 FEW = 1000  # pictures, below which accuracy is too coarse to be a measure
 DEFAULT = "as it comes"
 WHOLE_AGREEMENT = 99.0  # percent: what the default has to keep, or else lose no more than DROP
-ORDER = ("float", "integers + zstd", "NNCodec", "v4, no images", "v4, 128 images", "v4, 256 images", "v4, 1,024 images")
-OURS = ORDER[3:]
+ORDER = (
+    "float", "ZipNN", "integers + zstd", "k-means + zstd", "NNCodec",
+    "v4, no images", "v4, 128 images", "v4, 256 images", "v4, 1,024 images", "v4, retrained",
+)  # fmt: skip
+OURS = ORDER[5:]
 GOALS = {  # (measure, method) → bytes over NNCodec's
     ("drop", "v4, 1,024 images"): 0.50,
     ("agreement", "v4, no images"): 0.70,
     ("agreement", "v4, 128 images"): 0.60,
     ("agreement", "v4, 256 images"): 0.60,
 }
-# Okabe and Ito's palette, which colour-blind readers can tell apart; ours are warm, the others cold or grey
-COLOURS = {
-    "integers + zstd": "#999999", "NNCodec": "#0072b2", "v4, no images": "#e69f00", "v4, 128 images": "#d55e00",
-    "v4, 256 images": "#cc3377", "v4, 1,024 images": "#d55e00",
-}  # fmt: skip
-ACROSS = 2  # panels of the figure beside each other
 Row = dict[str, Any]
 Rows = dict[str, Row]
 
 
 def networks(rows: Rows) -> list[str]:
-    """Return the networks that a float row is there of, the small test sets after the large ones."""
-    floats = [row for row in rows.values() if row["method"] == "float"]
+    """Return the networks of this page that a float row is there of, the small test sets after the large ones."""
+    compared = {row["network"] for row in rows.values() if row["method"] in ORDER[1:]}
+    floats = [row for row in rows.values() if row["method"] == "float" and row["network"] in compared]
     kinds = ("drop", "agreement", "error")
     return [row["network"] for row in sorted(floats, key=lambda row: (kinds.index(measure(row)), row["bytes"]))]
 
 
 def of(rows: Rows, network: str) -> list[Row]:
     """Return a network's rows by method, then bytes; the float network's comes first."""
-    own = [row for row in rows.values() if row["network"] == network]
+    own = [row for row in rows.values() if row["network"] == network and row["method"] in ORDER]
     return sorted(own, key=lambda row: (ORDER.index(row["method"]), row["bytes"]))
 
 
@@ -96,33 +95,84 @@ def at_equal(own: list[Row], row: Row) -> float | None:
     return None
 
 
-def page(rows: Rows) -> list[str]:
-    """Return the results page."""
+def page(rows: Rows, published: list[Row], left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the page, with what others publish, and the rows by network that are not measured."""
     return [
-        "# Stored networks on pictures that nothing has looked at",
+        "# Accuracy and bytes",
         "",
-        "`make bench-answers`: every network is stored by every method, read back from its file, and asked beside the",
-        "float network. Bytes are those of real files. v4 is `mess.compress(network, file, scheme=\"v4\")`, with",
-        "`calibration=` so many training pictures without labels, or none; nothing is retrained. NNCodec 2.1.3 has its",
-        f"defaults, {len([1 for r in rows.values() if r['method'] == 'NNCodec'])} files in all; integers are symmetric",
-        "with a step an output channel, then zstd at 19.",
+        "`make bench-results`: every network is stored by every method, read back from its file, and asked beside the",
+        "float network, on pictures that nothing has looked at. Bytes are those of real files.",
+        "v4 is `mess.compress(network, file)`, with `calibration=` so many training pictures without labels, or none;",
+        "nothing is retrained except where a row says so. NNCodec 2.1.3 (ISO/IEC 15938-17) has its defaults; integers",
+        "are symmetric with a step an output channel, k-means has colours for each layer, both then zstd at 19; ZipNN",
+        "loses nothing.",
         "",
-        "- ResNets and WRN: the 10,000 test pictures of true CIFAR-10.",
+        "- ResNets and WRN: the 10,000 test pictures of CIFAR-10, true pixels; CIFAR-100's where a network is of that.",
         "- MobileNetV2 (torchvision's weights) and EfficientNet-Lite0 (its convolutions pad by themselves): 266 real",
         "  ImageNet pictures; the pictures to calibrate on are another 266. Both networks score better on them than on",
         "  ImageNet's test set, so only what changes counts: the share of answers that stay (*agreement*).",
         "- P-, R- and O-Net, the three networks of MTCNN, put out tuples: crops of the same pictures, and the squared",
         "  error over the variance of each output.",
         "",
-        "*Divergence* is the mean of KL(float‖stored) in nats.",
+        "*Divergence* is the mean of KL(float‖stored) in nats. Every row is of one seed, n = 1; the versions before v4",
+        "have [a page of their own](schemes.md).",
         "",
-        "![bytes against what is lost](answers.png)",
+        "<picture>",
+        '<source media="(prefers-color-scheme: dark)" srcset="answers-dark.png">',
+        '<img src="answers.png" alt="bytes against what is lost, a panel a network">',
+        "</picture>",
         "",
         *_main(rows),
         *_defaults(rows),
+        *_published(rows, published),
         *_knob(rows),
+        *_left_out(left_out),
         *(line for network in networks(rows) for line in _everything(network, of(rows, network))),
-    ]  # fmt: skip
+    ]
+
+
+def _left_out(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    lines = [
+        "## Not measured",
+        "",
+        "MobileNetV2 and ShuffleNetV2 on CIFAR-10, and a WideResNet on CIFAR-100: no weights were at hand.",
+    ]
+    if left_out:
+        lines += ["These rows are planned (`make bench-results` measures them), and have not been measured:", ""]
+    return [*lines, *(f"- {network}: {'; '.join(rows)}." for network, rows in left_out.items()), ""]
+
+
+def _published(rows: Rows, published: list[Row]) -> list[str]:
+    lines = [
+        "## What others publish",
+        "",
+        "Figures of others, not measured here; most differ from ours in more than the method, as the columns say:",
+        "what their network and its float accuracy are, whether labels or training went into it, and what bytes mean.",
+        "*Source read* says whether the figure was read there or is second-hand. *Ours* is our smallest file of the",
+        f"same form of network that loses at most {DROP} points: bytes; top-1 % (float). Beside a float row: ours.",
+        "",
+        "| network | method | float | top-1 % | bytes | which are | trained | source | source read | ours |",
+        "|---|---|---:|---:|---:|---|---|---|---|---|",
+    ]
+    for row in published:
+        cells = [f"{row['network']}, {row['data']}", row["method"], row["float"], row["top1"], row["bytes"]]
+        cells += [row["counted"], row["trained"], row["source"], row["read"], _beside(rows, row)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _beside(rows: Rows, published: Row) -> str:
+    own = of(rows, published["beside"]) if published["beside"] else []
+    if not own or own[0]["method"] != "float":
+        return "–"
+    if published["method"] == "float":
+        epochs = f", {own[0]['epochs']} epochs" if "epochs" in own[0] else ""
+        return f"{own[0]['top1']:.2f}{epochs}"
+    good = [row for method in OURS if (row := smallest(own, method, DROP)) is not None]
+    if not good:
+        return "–"
+    best = min(good, key=lambda row: row["bytes"])
+    return f"{best['bytes']:,}; {best['top1']:.2f} ({own[0]['top1']:.2f}); {best['method']}"
 
 
 def _main(rows: Rows) -> list[str]:
@@ -213,9 +263,7 @@ def _cost(row: Row) -> list[str]:
 
 def _knob(rows: Rows) -> list[str]:
     """Return what each rate that was asked for came to."""
-    asked = sorted(
-        {row["setting"] for row in rows.values() if row["method"] in OURS and row["setting"] != DEFAULT}, key=float
-    )
+    asked = sorted({row["setting"] for row in rows.values() if of_a_rate(row)}, key=float)
     lines = [
         "## What a rate means",
         "",
@@ -233,6 +281,11 @@ def _knob(rows: Rows) -> list[str]:
                 cells = [_came_to(by_rate.get(rate), own[0]) for rate in asked]
                 lines.append(f"| {network} | {method} | " + " | ".join(cells) + " |")
     return [*lines, ""]
+
+
+def of_a_rate(row: Row) -> bool:
+    """Tell whether a row is v4's at a rate that was asked for, with the first seed."""
+    return row["method"] in OURS[:-1] and row["setting"].replace(".", "", 1).isdigit()
 
 
 def _came_to(row: Row | None, whole: Row) -> str:
@@ -256,64 +309,3 @@ def _everything(network: str, own: list[Row]) -> list[str]:
         cells = [row["method"], row["setting"], f"{row['bytes']:,}", *_quality(row, own[0]), *_cost(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, "", *all_described(own), ""]
-
-
-def draw(rows: Rows) -> None:
-    """Draw a panel for each network into docs/results/answers.png, in letters that survive a width of 400 pixels."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    labels = [name for name in networks(rows) if any(row["method"] in COLOURS for row in of(rows, name))]
-    if not labels:
-        return
-    down = -(-len(labels) // ACROSS)
-    with pyplot.rc_context({"font.size": 15}):
-        figure, axes = pyplot.subplots(
-            down, ACROSS, figsize=(5.0 * ACROSS, 0.9 + 3.7 * down), layout="constrained", squeeze=False
-        )
-        for panel in axes.flat[len(labels) :]:
-            panel.remove()
-        for panel, network in zip(axes.flat, labels, strict=False):
-            _panel(panel, network, of(rows, network))
-        drawn = [zip(*panel.get_legend_handles_labels(), strict=True) for panel in figure.axes]
-        legend = {name: handle for panel in drawn for handle, name in panel}
-        figure.legend(legend.values(), legend, loc="outside lower center", ncols=ACROSS, frameon=False)
-        figure.savefig(RESULTS / "answers.png", dpi=90)
-        pyplot.close(figure)
-
-
-SHOWN = {"drop": (-0.3, 3.0), "agreement": (0.0, 15.0), "error": (1e-4, 1.0)}  # losses that a panel shows
-TITLES = {"drop": "points lost", "agreement": "% of answers changed", "error": "squared error"}
-
-
-def _panel(panel: Any, network: str, own: list[Row]) -> None:
-    kind = measure(own[0])
-    low, high = SHOWN[kind]
-    panel.axhline(allowed(kind), color="#444444", linewidth=1, linestyle=":")
-    seen, hidden = [], []
-    for method, colour in COLOURS.items():
-        points = [(row["bytes"] / 1000, loss(row, own[0])) for row in own if row["method"] == method]
-        if points:
-            panel.plot(
-                *zip(*points, strict=True), label=method, color=colour, marker="o", markersize=6,
-                linewidth=2.5 if method in OURS else 1.5,
-            )  # fmt: skip
-        seen += [kb for kb, value in points if value <= high]
-        hidden += [kb for kb, value in points if value > high]
-    seen = seen or hidden
-    panel.set_xscale("log")
-    if kind == "error":
-        panel.set_yscale("log")
-    panel.set_ylim(high, low)  # the better the higher
-    ticks = [mantissa * 10**power for power in range(5) for mantissa in (1, 2, 3, 5)]
-    panel.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    panel.set_xlim(min(seen) * 0.85, max(seen) * 1.15)
-    panel.minorticks_off()
-    panel.set_xlabel("kB")
-    panel.set_ylabel(TITLES[kind])
-    panel.set_title(network, loc="left", fontsize=16)
-    panel.grid(color="#e4e4e4", linewidth=0.6)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)

@@ -42,7 +42,7 @@ def processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def read_rows(name: str) -> dict[str, Any]:
+def read_rows(name: str) -> Any:
     """Return the rows docs/results/NAME.json has, or none."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else {}

@@ -167,7 +167,7 @@ def page(row: dict[str, Any]) -> list[str]:
         f"({row['bytes']['MESS, for small readers']:,} B with names and shapes in it and nothing of it zstd); NNCodec at qp {QP}",
         f"{row['bytes']['NNCodec']:,} B. Processor time on one thread, medians, GCC -O3 without flags for this processor; in C",
         "from the file in memory to float32 in memory, in Python from the file to PyTorch's tensors.",
-        f"Load average {row['load']} on {os.cpu_count()} cores: with more programs than cores, wall clocks say little, and shared caches cost time.",
+        f"Load average {row['load']} on {row['machine'].rpartition(', ')[2]}: with more programs than cores, wall clocks say little, and shared caches cost time.",
         described(row),
         "",
         "| reader | ms | million numbers/s | × NNCodec's rate |",

@@ -3,7 +3,7 @@
     python benchmarks/decoding.py --weights resnet56.th [--file NAME=net.mess]...
 
 Without `--file` the network is stored under v2a with 8 bits. Everything is measured on one thread: reading from the
-file to float32 tensors in memory, and opening and inspecting a file. Writes docs/results/decoding.json and decoding.md.
+file to float32 tensors in memory, and opening and inspecting a file. Writes docs/results/decoding.json.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import mess
-from common import alternating, described, median, setting, write_page, write_rows
+from common import alternating, described, median, setting, write_rows
 from mess.storing import Request, StoreOptions, load_state_dict, store
 from mess.weights_file import load_weights
 from peers import nncodec
@@ -38,7 +38,6 @@ def main() -> None:
         row = measured(weights, dict(text.split("=", 1) for text in args.file), Path(folder))
     row |= {"network": Path(args.weights).stem, **setting(), "threads": 1}
     write_rows("decoding", row)
-    write_page("decoding", page(row))
     print(row)
 
 

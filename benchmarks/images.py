@@ -5,7 +5,7 @@
 FOLDER has photographs (.jpg, .jpeg) at any depth. The plain pipeline: open, convert to RGB, crop, resize to 224,
 mirror, to a float tensor, normalise, stack; in tests resize to 256 and crop the centre. Both are measured on the
 photographs as they are, enlarged to ImageNet's usual 500 × 375, and to 2000 × 1500; on one thread by the processor
-time they take, and through worker processes by the clock. Writes docs/results/images.json and images.md.
+time they take, and through worker processes by the clock. Writes docs/results/images.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from common import alternating, described, median, setting, write_page, write_rows
+from common import alternating, described, median, setting, write_rows
 from mess.data import Batches, ImageFolder
 from mess.data.decode import Picture
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
@@ -57,7 +57,6 @@ def main() -> None:
         }
     row |= {**setting(), "threads": 1}
     write_rows("images", row)
-    write_page("images", page(row))
 
 
 def enlarged(paths: list[Path], size: tuple[int, int], folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
     python benchmarks/matching.py
 
 Weights are as the networks are initialised (seed 0); `--weights FILE` takes a trained ResNet-56's instead. Writes
-docs/results/matching.json and matching.md.
+docs/results/matching.json, of which results.py makes a page.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common import alternating, described, median, setting, write_page, write_rows
+from common import alternating, described, median, setting, write_rows
 from mess import create_model
 from mess.scheme import get_scheme, match, match_tensor, plan
 from mess.weights_file import load_weights
@@ -31,9 +31,9 @@ def main() -> None:
     parser.add_argument("--weights", help="a trained ResNet-56")
     args = parser.parse_args()
     large = multiprocessing.get_context("spawn").Pool(1).apply(whole_network)
-    row = {**compared(*units_and_references(args.weights)), **large, **setting()}
+    kind = "of a trained network" if args.weights else "at initialisation"
+    row = {**compared(*units_and_references(args.weights)), **large, **setting(), "weights": kind}
     write_rows("matching", row)
-    write_page("matching", page(row, "of a trained network" if args.weights else "at initialisation"))
     print(row)
 
 
@@ -120,14 +120,14 @@ def whole_network() -> dict[str, Any]:
     }
 
 
-def page(row: dict[str, Any], kind: str) -> list[str]:
+def page(row: dict[str, Any]) -> list[str]:
     """Return the results page."""
     seconds, large = row["seconds"], row["large"]
     lines = [
         "# Matching",
         "",
         f"`python benchmarks/matching.py`: {row['units']:,} units × {row['references']} references, as ResNet-56 has",
-        f"them under v2a, weights {kind}; medians of {ROUNDS} rounds, taken in turns.",
+        f"them under v2a, weights {row['weights']}; medians of {ROUNDS} rounds, taken in turns.",
         described(row),
         "",
         "| what | seconds | × the GEMM |",

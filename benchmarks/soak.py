@@ -34,7 +34,6 @@ import lightning_fabric  # noqa: F401 - imported here, once for all that is fork
 import torch
 
 import mess.cli.train
-import soak_page
 from common import read_rows, setting, write_rows
 from mess.data import open_dataset
 from mess.files import atomic_write
@@ -393,7 +392,6 @@ def main() -> None:
             PROOFS[name](soak, name)
             rows = {**read_rows("soak"), name: {**setting(), **soak.state[name]}}
             write_rows("soak", rows)
-            soak_page.write(rows)
 
 
 if __name__ == "__main__":

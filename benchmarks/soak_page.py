@@ -1,11 +1,11 @@
-"""What the soak found, as docs/results/soak.md and its figure of losses drawn over each other."""
+"""What the soak found, for people, and its figure of losses drawn over each other."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from common import RESULTS, described, write_page
+from common import described
 
 INTRODUCTION = """# The same run, whatever happens to it
 
@@ -21,9 +21,9 @@ CHAIN = {
 }
 
 
-def write(rows: dict[str, Any]) -> None:
-    """Write the page, and the figure if its row is there."""
-    lines = [*INTRODUCTION.splitlines(), ""]
+def page(rows: dict[str, Any]) -> list[str]:
+    """Return the page."""
+    lines = INTRODUCTION.splitlines()
     for name, text in (
         ("interrupted, 1 process", _interrupted),
         ("interrupted, 2 processes", _interrupted),
@@ -33,10 +33,8 @@ def write(rows: dict[str, Any]) -> None:
         ("chain", _chain),
     ):
         if name in rows:
-            lines += [f"## {name[0].upper()}{name[1:]}", "", *text(rows[name]), "", described(rows[name]), ""]
-    write_page("soak", lines)
-    if "chain" in rows:
-        draw(rows["chain"], RESULTS / "soak.png")
+            lines += ["", f"## {name[0].upper()}{name[1:]}", "", *text(rows[name]), "", described(rows[name])]
+    return lines
 
 
 def _interrupted(row: dict[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@
 
 Weights are random: the work is the same. Every process multiplies matrices before and after, and seconds are also given
 as a ratio to the time of a product of 10^12 operations there and then, so that rows of a busy machine, or of another
-one, can be compared. Writes docs/results/speed_storing.json and speed_storing.md.
+one, can be compared. Writes docs/results/speed_storing.json, of which results.py makes a page.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 import mess
-from common import all_described, read_rows, setting, write_page, write_rows
+from common import all_described, read_rows, setting, write_rows
 
 NAME = "speed_storing"
 NETWORKS: dict[str, dict[str, Any]] = {
@@ -56,7 +56,6 @@ def main() -> None:
             rows[f"{name}|{version}"] = {**json.loads(found.stdout.splitlines()[-1]), **setting()}
             print(name, version, rows[f"{name}|{version}"], flush=True)
             write_rows(NAME, rows)
-    write_page(NAME, page(rows))
 
 
 def measured(name: str, version: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ threads. Ours is `mess train` itself (`mess.recipes.run_job`). The plain one is 
 images with random crop and mirror, a DataLoader, float32, the default layout, SGD, `loss.item()` each step. Ratios are
 of processor seconds, which other work on the machine changes little; a DataLoader's workers could at best hide all
 of its decoding, so ratios are given against a plain loop whose images cost nothing as well. Writes
-docs/results/speed_training.json and speed_training.md.
+docs/results/speed_training.json, of which results.py makes a page.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from common import described, median, read_rows, setting, write_page, write_rows
+from common import described, median, read_rows, setting, write_rows
 from mess import models
 from mess.data import open_dataset, stateless
 from mess.models import Architecture
@@ -70,7 +70,6 @@ def main() -> None:
         rows["scheme"] = {**scheme("ResNet-20", data, args.rounds, args.steps), **setting()}
         print(rows["scheme"], flush=True)
         write_rows(NAME, rows)
-    write_page(NAME, page(rows))
 
 
 def loops(name: str, data: DataChoice, rounds: int, steps: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 
 Real processes, timed by the clock from the moment they are started, so the machine should be idle; each figure stands
 beside a baseline of the same run: a Python that imports torch, and one process on one thread. Writes
-docs/results/speed_whole.json and speed_whole.md.
+docs/results/speed_whole.json, of which results.py makes a page.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import described, median, read_rows, setting, write_page, write_rows
+from common import described, median, read_rows, setting, write_rows
 
 NAME = "speed_whole"
 NETWORK = ("-a", "resnet", "--layers", "20")
@@ -48,7 +48,6 @@ def main() -> None:
             rows[part] = {**measure(command, args.rounds), **setting()}
             print(part, rows[part], flush=True)
             write_rows(NAME, rows)
-    write_page(NAME, page(rows))
 
 
 def start(command: list[str], rounds: int) -> dict[str, Any]:

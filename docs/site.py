@@ -24,7 +24,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages of the root, with links as seen from docs/."""
     for source, target in FROM_ROOT.items():
         text = (ROOT / source).read_text(encoding="utf-8")
-        text = re.sub(r"\]\(docs/results\)", "](results/answers.md)", text)
+        text = re.sub(r"\]\(docs/results\)", "](results/README.md)", text)
         text = re.sub(r"\]\(docs/", "](", text)
         text = re.sub(r"\[([^]]+)\]\(CITATION\.cff\)", r"\1", text)
         files.append(File.generated(config, target, content=text))

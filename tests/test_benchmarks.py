@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,12 +14,17 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import answers_figure
 import answers_page
 import peers
+import results
+import runs
+import schemes_page
 from check import Ratio, losses, ratios
 from turns import Window, take_turns
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+ROOT = Path(__file__).parents[1]
+BENCHMARKS, RESULTS, README = ROOT / "benchmarks", ROOT / "docs" / "results", ROOT / "README.md"
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
@@ -74,6 +81,12 @@ def scored(pictures: int, top1: float, agreement: float, divergence: float) -> d
     return {"pictures": pictures, "top1": top1, "agreement": agreement, "divergence": divergence}
 
 
+PUBLISHED = [
+    {"network": "Many", "data": "CIFAR-10", "method": "Other", "float": "92", "top1": "91", "bytes": "65 kB",
+     "counted": "nominal", "trained": "no", "source": "a paper", "read": "read", "beside": "Many"},
+]  # fmt: skip
+
+
 def answers_rows() -> dict[str, dict[str, object]]:
     """Return rows of a network of each kind, as answers.py measures them."""
     rows = [
@@ -125,7 +138,12 @@ def test_a_default_keeps_the_answers_or_the_accuracy() -> None:
 
 def test_the_page_has_every_row_and_sets_ours_beside_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = answers_rows()
-    text = "\n".join(answers_page.page(rows))
+    text = "\n".join(answers_page.page(rows, PUBLISHED, {"Few": ["v4, no images: 0.01"]}))
+    assert (
+        "| Many, CIFAR-10 | Other | 92 | 91 | 65 kB | nominal | no | a paper | read | 500; 91.75 (92.00); v4, 1,02"
+        in text
+    )
+    assert "- Few: v4, no images: 0.01." in text
     assert "| Many | v4, 1,024 images | 0.02 | 500 | 0.25 points | 1,000 | 0.30 points | 0.50 | ≤ 0.50 | 0.67 |" in text
     assert (
         "| Few | v4, 128 images | as it comes | 1,500 | 3.0 % changed | 3,000 | 2.0 % changed | 0.50 | ≤ 0.60" in text
@@ -135,11 +153,57 @@ def test_the_page_has_every_row_and_sets_ours_beside_the_goal(tmp_path: Path, mo
     for row in rows.values():
         assert f"| {row['method']} | {row['setting']} | {row['bytes']:,} |" in text
     without = {key: row for key, row in rows.items() if not str(row["method"]).startswith("v4")}
-    assert "| Many | – | – | – | – | 1,000 | 0.30 points |" in "\n".join(answers_page.page(without))
-    monkeypatch.setattr(answers_page, "RESULTS", tmp_path)
-    answers_page.draw(rows)
-    assert (tmp_path / "answers.png").stat().st_size > 1000
-    assert answers_page.page({})  # nothing is measured yet
+    assert "| Many | – | – | – | – | 1,000 | 0.30 points |" in "\n".join(answers_page.page(without, [], {}))
+    monkeypatch.setattr(answers_figure, "RESULTS", tmp_path)
+    answers_figure.draw(rows)
+    assert all((tmp_path / f"answers{theme}.png").stat().st_size > 1000 for theme in ("", "-dark"))
+    assert answers_page.page({}, PUBLISHED, {})  # nothing is measured yet
+
+
+def test_every_page_of_results_is_what_its_json_gives() -> None:
+    made = results.pages()
+    written = {path.stem: path.read_text() for path in RESULTS.glob("*.md")}
+    assert {name: "\n".join(lines).rstrip("\n") + "\n" for name, lines in made.items()} == written
+
+
+def test_figures_of_the_readme_are_among_the_rows() -> None:
+    """Every line of README's table has the bytes, accuracy and float accuracy of a row."""
+    table = re.findall(r"^\|.*\| ([\d,]+) \| ([\d.]+)(?: \(([\d.]+)\))? \|", README.read_text(), re.MULTILINE)
+    rows = json.loads((RESULTS / "answers.json").read_text())
+    known = {(f"{row['bytes']:,}", f"{row.get('top1', 0):.2f}") for row in rows.values()}
+    assert len(table) > 10
+    assert {(size, top1) for size, top1, _ in table} <= known
+
+
+def test_a_training_is_run_once_and_resumed_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(runs, "FOLDER", tmp_path)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: commands.append(command))
+    monkeypatch.setattr(runs, "setting", lambda: {"commit": "abc"})
+    run = runs.Run("small", "Many", "v2", "retrained", "-T -v v2 --ckpt WEIGHTS/net.th", 2, file="ckpt_best_v2.mess")
+    run.finish(tmp_path)
+    assert "-T" in commands[-1]
+    assert "-R" not in commands[-1]
+    assert f"{runs.CIFAR_WEIGHTS}/net.th" in commands[-1]
+    (run.folder / "ckpt_last.pth").touch()
+    run.finish(tmp_path)  # its other flags are in the checkpoint, and -R beside -T is refused
+    assert "-R" in commands[-1]
+    assert "-T" not in commands[-1]
+    run.path.touch()
+    (run.folder / "log.csv").write_text("epoch,total_seconds\n1,5.5\n2,11.2\n")
+    run.finish(tmp_path)
+    assert len(commands) == 2
+    assert run.facts() == {"epochs": 2, "train_seconds": 11, "trained": "abc"}
+
+
+def test_the_schemes_page_says_what_is_measured_and_what_is_not() -> None:
+    rows = {
+        name: {**answered("ResNet-20", *name.split("|"), size, **scored(10_000, top1, 100, 0))}
+        for name, size, top1 in (("float|", 4000, 92.0), ("v2|stored, 8 bits", 500, 20.5))
+    }
+    text = "\n".join(schemes_page.page(rows))
+    assert "| v2 | 500 → 20.50 |" in text
+    assert "- ResNet-20, v2, retrained, --project, 2 epochs" in text
 
 
 def test_integers_of_a_dead_channel_are_finite() -> None:

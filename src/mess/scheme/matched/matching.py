@@ -5,7 +5,7 @@ the means out: the residual is w̃ − c_k·r_k with w̃ = w − w̄, r_k the ce
 One GEMM gives all c_k. The L1 distances of all pairs are then summed up number by number of a unit, over tiles of
 units × references that stay in the processor's cache: two passes a number, against the one pass through memory that
 the product itself costs. This is less work than to rule pairs out first: of real kernels, a quarter of all pairs
-survives the bound √2·‖ρ‖₂ ≤ ‖ρ‖₁ (docs/results/matching.md).
+survives the bound √2·‖ρ‖₂ ≤ ‖ρ‖₁ (docs/results/speed.md).
 
 Why float32 is safe here: units and references are first scaled by powers of two to a largest number in [½, 1), which is
 exact, so nothing overflows, and what underflows is 2⁻¹²⁶ of its unit's largest number. The errors of c_k, of each
