@@ -26,6 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (ROOT / source).read_text(encoding="utf-8")
         text = re.sub(r"\]\(docs/results\)", "](results/README.md)", text)
         text = re.sub(r"\]\(docs/", "](", text)
+        text = re.sub(r'(src|srcset)="docs/', r'\1="', text)
         text = re.sub(r"\[([^]]+)\]\(CITATION\.cff\)", r"\1", text)
         files.append(File.generated(config, target, content=text))
     return files
