@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,9 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader
 
 from common import RESULTS, ROOT, read_rows, setting, write_page, write_rows
+from gpu_loops import DECAY, MOMENTUM, RATE, Loop, floor, per_second, plain
 from gpu_page import page
 from mess import models
 from mess.data import Batches, open_dataset
@@ -42,11 +42,10 @@ from mess.recipes import DataChoice, DeviceChoice, Job, RateChoice, SchemeChoice
 from mess.scheme.learned.inputs import natural_noise
 from mess.storing import StoreOptions, compress
 from mess.training import EpochReport, Reporter, StepReport, TrainOptions
-from training import NETWORKS, Pictures
+from training import NETWORKS
 
 NAME = "gpu"
 LIMIT_S = 360
-RATE, MOMENTUM, DECAY = 0.05, 0.9, 5e-4
 TARGET = 91.7  # percent, of ResNet-20 on CIFAR-10: what public weights have (the paper, arXiv 1512.03385, says 91.25)
 Warned = list[str]
 
@@ -163,8 +162,9 @@ class Program:
         """Return images a second of each loop."""
         half = "bf16"
         row: dict[str, Any] = {"batch": batch}
-        row["plain"] = round(self.plain(name, batch))
-        row["floor"] = round(self.floor(name, batch))
+        loop = Loop(self.architecture(name), self.data, batch, self.workers, self.seconds, self.cuda)
+        row["plain"] = round(plain(loop))
+        row["floor"] = round(floor(loop))
         for label, precision, more in (
             ("mess train", half, {}),
             ("--eager", half, {"eager": True}),
@@ -293,88 +293,6 @@ class Program:
             "best": round(result.fit.best_top1, 2), f"seconds to {TARGET}": reached,
             "recipe": "--epochs N -b 256 --lr 0.4 --schedule onecycle --label-smoothing 0.1 --precision bf16 -C",
         }  # fmt: skip
-
-    def plain(self, name: str, batch: int) -> float:
-        """Return images a second of the loop that everybody writes."""
-        device = torch.device("cuda" if self.cuda else "cpu")
-        model = models.build(self.architecture(name)).to(device)
-        images = Pictures(self.data)
-        loader = DataLoader(
-            images, batch, shuffle=True, num_workers=self.workers, pin_memory=self.cuda, drop_last=True,
-            persistent_workers=self.workers > 0,
-        )  # fmt: skip
-        optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True)
-        criterion = nn.CrossEntropyLoss()
-
-        def steps() -> Iterator[None]:
-            while True:
-                for inputs, labels in loader:
-                    optimizer.zero_grad()
-                    loss = criterion(model(inputs.to(device)), labels.to(device))
-                    loss.backward()
-                    optimizer.step()
-                    loss.item()
-                    yield
-
-        return batch * per_second(steps(), self.seconds, self.cuda, warm_up=10)
-
-    def floor(self, name: str, batch: int) -> float:
-        """Return images a second of a step captured by hand, bf16, channels_last, on images that are there."""
-        device = torch.device("cuda" if self.cuda else "cpu")
-        model = models.build(self.architecture(name)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        found = open_dataset(self.data.name, self.data.datapath, train=True)
-        batches = Batches(found, batch, train=True, device=device, channels_last=True)
-        there = [next(batches.epoch(epoch)) for epoch in range(4)]
-        images, labels = there[0][0].clone(), there[0][1].clone()
-        optimizer = torch.optim.SGD(
-            model.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=DECAY, nesterov=True, fused=self.cuda or None
-        )
-
-        def step() -> None:
-            optimizer.zero_grad()
-            with torch.autocast(device.type, torch.bfloat16):
-                loss = nn.functional.cross_entropy(model(images).float(), labels)
-            loss.backward()
-            optimizer.step()
-
-        stream = torch.cuda.Stream() if self.cuda else None
-        if stream is not None:
-            stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream) if stream is not None else nullcontext():
-            for _ in range(3):
-                step()
-        replay: Callable[[], object] = step
-        if stream is not None:
-            torch.cuda.current_stream().wait_stream(stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=stream):
-                step()
-            replay = graph.replay
-
-        def steps() -> Iterator[None]:
-            while True:
-                for new_images, new_labels in there:
-                    images.copy_(new_images)
-                    labels.copy_(new_labels)
-                    replay()
-                    yield
-
-        return batch * per_second(steps(), self.seconds, self.cuda, warm_up=10)
-
-
-def per_second(steps: Iterator[None], seconds: float, cuda: bool, warm_up: int, at_once: int = 20) -> float:
-    """Return steps a second; a GPU is waited for at both ends."""
-    wait = torch.cuda.synchronize if cuda else lambda: None
-    for _ in range(warm_up if cuda else 2):
-        next(steps)
-    wait()
-    start, count = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
-        for _ in range(at_once if cuda else 1):
-            next(steps)
-            count += 1
-        wait()
-    return count / (time.perf_counter() - start)
 
 
 def device_name(cuda: bool) -> str:
