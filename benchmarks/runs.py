@@ -110,9 +110,9 @@ CIFAR100 = Run(
 )  # fmt: skip
 SCRATCH = _scratch("", "")
 V4 = Run(
-    "resnet20-v4", "ResNet-20", "v4, retrained", "rate weight 0.06, taught by ResNet-56, 14 epochs",
+    "resnet20-v4", "ResNet-20", "v4, retrained", "rate weight 0.06, taught by ResNet-56, 10 epochs",
     "-N -v v4 --ckpt WEIGHTS/resnet20-12fca82f.th --teacher WEIGHTS/resnet56-4bfd9763.th --rate-weight 0.06 --lr 0.005"
-    f" -s 100 {IMAGENET_INPUT}", 14, file="ckpt_best_v4.mess",
+    f" -s 100 {IMAGENET_INPUT}", 10, file="ckpt_best_v4.mess",
 )  # fmt: skip
 RUNS = (
     V4,
