@@ -143,7 +143,7 @@ def _facts(read: object, *, ours: bool) -> dict[str, Any]:
         for name, value in read.items()
         if isinstance(name, str) and isinstance(value, (int, float, str)) and name not in OWN
     }
-    about |= {name: list(map(float, read[name])) for name in ("mean", "std") if _is_colour(read.get(name), name)}
+    about |= {name: list(map(float, read[name])) for name in ("mean", "std") if is_colour(read.get(name), name)}
     named = read.get("architecture")
     if isinstance(named, dict) and (ours or named.keys() == ARCHITECTURE):
         about |= {name: read[name] for name in ("resize", "crop") if type(read.get(name)) is int}
@@ -153,8 +153,8 @@ def _facts(read: object, *, ours: bool) -> dict[str, Any]:
     return about
 
 
-def _is_colour(value: object, name: str) -> bool:
-    """Whether this is a mean or a standard deviation of R, G, B: three finite numbers, the latter above 0."""
+def is_colour(value: object, name: str) -> bool:
+    """Return whether this is a mean or a standard deviation of R, G, B: three finite numbers, the latter above 0."""
     if not isinstance(value, list | tuple) or len(value) != 3:
         return False
     numbers = all(type(x) in (int, float) and math.isfinite(x) for x in value)

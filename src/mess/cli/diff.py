@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mess import hub
 from mess.errors import first_few
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print."""
     from mess.storing.differences import differences
 
+    args.a, args.b = (hub.local(path, hub.WEIGHTS) for path in (args.a, args.b))
     found = differences(args.a, args.b)
     if args.json:
         print(json.dumps(_as_json(args, found), indent=1))

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mess import hub
 from mess.codec import FileInfo, bits_per_weight
 from mess.codec.native import reader_name
 from mess.codec.rows import (
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table that is read in five seconds, or JSON."""
+    args.file = hub.local(args.file)
     info = inspect(args.file)
     if args.json:
         print(json.dumps(as_json(args.file, info), indent=1))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mess import hub
 from mess.cli.flags import add_normalisation_flags
 from mess.cli.shapes import shape_of_input
 from mess.errors import OptionError
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     names = names_in(args.classes) if args.classes is not None else ()
     pictures = pictures_in(args.pictures)
     shape = args.input_shape
-    model, view = open_classifier(args.file, mean=args.mean, std=args.std, names=names, shape=shape)
+    model, view = open_classifier(hub.local(args.file), mean=args.mean, std=args.std, names=names, shape=shape)
     found = predict(model, view, pictures, count=args.top, shape=shape)
     if args.json:
         rows = [

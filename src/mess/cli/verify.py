@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from mess import hub
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
 from mess.files import files_in
 
@@ -50,7 +51,7 @@ def mess_files(named: list[Path]) -> list[Path]:
         OptionError: a folder without any.
     """
     found: list[Path] = []
-    for path in named:
+    for path in map(hub.local, named):
         inside = files_in(path, (".mess",))
         if not inside:
             raise OptionError("FILE", "a folder with .mess files", path)
