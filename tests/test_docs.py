@@ -34,7 +34,7 @@ PROGRAMS = {
     "down_imagenet.py": ("fetch", "down_imagenet.py", "add_imagenet_arguments"),
     "down_ckpt.py": ("fetch", "down_ckpt.py", "add_ckpt_arguments"),
 }
-HUB = ("hf://owner/name/net.mess", "hf://owner/name/net.mess@main", "hf://timm/resnet18.a1_in1k")
+HUB = ("hf://owner/name/net.mess", "hf://owner/name/net.mess@main", "hf://timm/resnet18.a1_in1k", "push")
 NOT_HERE = ("--cuda", "-C", "--pretrained", "fetch", "imagenet", "--arch", *HUB)  # GPUs, downloads, other libraries
 TOO_LONG = (
     "demo",

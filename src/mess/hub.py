@@ -116,7 +116,7 @@ def fetch(source: str | os.PathLike[str], endings: Sequence[str] = WEIGHTS, *, c
         OptionError: ``huggingface_hub`` is not installed, or an address of another form.
         DownloadError: no such repository, revision or file, several that could be meant, or no connection.
     """
-    address, library = parse(source), _library()
+    address, library = parse(source), client()
     why = ""
     if address.file is None:
         address, why = _chosen(library, address, endings)
@@ -148,7 +148,7 @@ def _chosen(library: ModuleType, address: Address, endings: Sequence[str]) -> tu
 def _names(library: ModuleType, address: Address) -> tuple[list[str], str]:
     """Return the names of a repository's files, and where they are from if it is not the hub itself."""
     try:
-        with _refusals(library, address):
+        with refusals(library, address):
             return list(library.HfApi().list_repo_files(address.repo, revision=address.revision)), ""
     except DownloadError as error:
         answered = isinstance(error.__cause__, library.errors.HfHubHTTPError | ValueError)
@@ -174,7 +174,7 @@ def _cached(library: ModuleType, address: Address) -> list[str]:
 
 
 def _fetched(library: ModuleType, address: Address) -> Path:
-    with _refusals(library, address):
+    with refusals(library, address):
         return Path(
             library.hf_hub_download(
                 address.repo, address.file, revision=address.revision, library_name="mess-cnn",
@@ -196,7 +196,7 @@ def _config(library: ModuleType, address: Address) -> dict[str, Any]:
 
 
 @contextmanager
-def _refusals(library: ModuleType, address: Address) -> Iterator[None]:
+def refusals(library: ModuleType, address: Address) -> Iterator[None]:
     """Turn the library's errors into ours, which say what to do."""
     errors = library.errors
     try:
@@ -223,7 +223,8 @@ def _refusals(library: ModuleType, address: Address) -> Iterator[None]:
         raise DownloadError(address, "an answer of the hub", str(error).partition("\n")[0] or "none") from error
 
 
-def _library() -> ModuleType:
+def client() -> ModuleType:
+    """Return ``huggingface_hub``; raises OptionError where it is not installed."""
     try:
         import huggingface_hub
         import huggingface_hub.errors

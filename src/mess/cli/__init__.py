@@ -34,6 +34,8 @@ VERBS = {
     "reader": "say which reader of .mess files serves; build the one in C, which is faster",
     "inspect": "show what a .mess file holds, byte for byte",
     "report": "draw files and runs as one page: curves, bytes, references, errors",
+    "card": "write the model card of a stored network, as the Hugging Face hub takes it",
+    "push": "upload a stored network and its card to the Hugging Face hub",
     "fetch": "fetch datasets and public weights, checked",
     "clean": "delete the checkpoints of single epochs",
     "completion": "print what makes the shell complete verbs, flags and names",
