@@ -119,6 +119,8 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "--no-verify", "--force"]
         given = {"--datapath": "data"} if "--calibration" in words else {}
         given |= {flag: easy for flag, easy in {"--target-size": "100KB", "--max-drop": "50"}.items() if flag in words}
+    elif verb == "card":
+        given = {"--datapath": "data", "-j": "0"}
     elif verb == "demo":
         words = [*words, "--epochs", "1", "--retrain-epochs", "1"]
     for flag, value in given.items():

@@ -38,6 +38,7 @@ VERBS = {
     "push": "upload a stored network and its card to the Hugging Face hub",
     "fetch": "fetch datasets and public weights, checked",
     "clean": "delete the checkpoints of single epochs",
+    "info": "say what is installed, on what is computed and where things lie",
     "completion": "print what makes the shell complete verbs, flags and names",
 }
 
