@@ -27,7 +27,7 @@ from test_data import write_cifar
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/GUIDE.md")
-LANGUAGES = ("python", "shell", "c", "javascript", "text")  # text is what is printed, or drawn
+LANGUAGES = ("python", "shell", "c", "javascript", "toml", "text")  # text is what is printed, or drawn
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = {
     "main.py": ("train", "main.py", "add_arguments"),
@@ -35,7 +35,16 @@ PROGRAMS = {
     "down_ckpt.py": ("fetch", "down_ckpt.py", "add_ckpt_arguments"),
 }
 HUB = ("hf://owner/name/net.mess", "hf://owner/name/net.mess@main", "hf://timm/resnet18.a1_in1k", "push")
-NOT_HERE = ("--cuda", "-C", "--pretrained", "fetch", "imagenet", "--arch", *HUB)  # GPUs, downloads, other libraries
+NOT_HERE = (
+    "--cuda",
+    "-C",
+    "--pretrained",
+    "fetch",
+    "imagenet",
+    "--arch",
+    "run.toml",
+    *HUB,
+)  # GPUs, downloads, other libraries
 TOO_LONG = (
     "demo",
     "--processes",
@@ -160,7 +169,9 @@ def follow(page: str, skipped: tuple[str, ...]) -> int:
     """Do what a page says and return how many commands of `mess` ran."""
     ran, names = 0, {"__name__": "page"}
     for block in blocks_of(page):
-        if block.language == "python":
+        if block.language == "toml":
+            Path(block.text.split()[1]).write_text(block.text)  # its first line names it
+        elif block.language == "python":
             program = compile(block.text, block.where, "exec")
             if not any(word in block.text for word in skipped):
                 exec(program, names)
@@ -203,6 +214,8 @@ def test_every_block_says_what_it_is_and_every_command_is_understood(page: str, 
     assert {block.language for block in found} <= set(LANGUAGES)
     assert (ROOT / page).read_text(encoding="utf-8").count("\n```") == 2 * len(found)
     for block in found:
+        if block.language == "toml":
+            Path(block.text.split()[1]).write_text(block.text)  # its first line names it
         for words in block.commands() if block.language == "shell" else ():
             understood(words)
 

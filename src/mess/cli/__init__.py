@@ -96,7 +96,7 @@ def make_parser(verb: str, program: str = "", flags: str = "add_arguments") -> P
     description, examples = f"{VERBS[verb][0].upper()}{VERBS[verb][1:]}.", module.EXAMPLES
     if program:
         description, examples = f"{description[:-1]}: `mess {verb}` under another name.", SPECIFIED_EXAMPLES[program]
-    parser = Parser(program or f"mess {verb}", description, examples)
+    parser = Parser(program or f"mess {verb}", description, examples, verb)
     getattr(module, flags)(parser)
     return parser
 

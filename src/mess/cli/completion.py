@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from mess.cli.config import add_config_flag
 from mess.cli.fetch import WHAT
 from mess.errors import OptionError
 from mess.names import DATASETS, FAMILIES, VERSIONS
@@ -51,7 +52,9 @@ def whole_parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="store_true", help="say which version this is")
     verbs = parser.add_subparsers(dest="verb")
     for verb, text in VERBS.items():
-        module_of(verb).add_arguments(verbs.add_parser(verb, help=text, allow_abbrev=False))
+        added = verbs.add_parser(verb, help=text, allow_abbrev=False)
+        add_config_flag(added)
+        module_of(verb).add_arguments(added)
     for sub in verbs.choices.values():
         for action in sub._actions:
             if action.dest in VALUES and action.nargs != 0:
