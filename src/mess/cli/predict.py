@@ -32,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", metavar="PICTURE", type=Path, nargs="+", help="pictures, and folders of them")
     parser.add_argument("--top", metavar="N", type=int, default=5, help="classes a picture, the likeliest (default: 5)")
     parser.add_argument(
-        "--classes", metavar="FILE", type=Path, help="names of the classes, one a line (default: the file's)"
+        "--classes",
+        metavar="FILE",
+        type=Path,
+        help="names of the classes: a file, one a line, a folder of class folders, or imagenet (default: as the file "
+        "says, else its dataset; those of ImageNet need timm or torchvision)",
     )
     parser.add_argument("--csv", action="store_true", help="for tables: picture, place, class, name, probability")
     parser.add_argument("--json", action="store_true", help="for programs: the same")
@@ -44,16 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, predict, print."""
-    from mess.recipes.predicting import names_in, open_classifier, pictures_in, predict
+    from mess.recipes.predicting import open_classifier, pictures_in, predict
 
     if args.top < 1:
         raise OptionError("--top", "at least 1", args.top)
     if args.csv and args.json:
         raise OptionError("--csv", "one form", "--json as well")
-    names = names_in(args.classes) if args.classes is not None else ()
     pictures = pictures_in(args.pictures)
     shape = args.input_shape
-    model, view = open_classifier(hub.local(args.file), mean=args.mean, std=args.std, names=names, shape=shape)
+    model, view = open_classifier(hub.local(args.file), mean=args.mean, std=args.std, classes=args.classes, shape=shape)
     found = predict(model, view, pictures, count=args.top, shape=shape)
     if args.json:
         rows = [
