@@ -92,7 +92,8 @@ def test_a_network_of_timm_is_built_as_its_config_says(
 ) -> None:
     served.files["timm/tiny"] = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": saved(state)}
     monkeypatch.setitem(sys.modules, "timm", None)
-    mess.compress("hf://timm/tiny", "plain.mess", "v2", verify=False)
+    assert main(["compress", "hf://timm/tiny", "-v", "v2", "--no-verify", "-o", "plain.mess"]) == 0
+    assert "config.json says timm:tinynet_e: `pip install 'mess-cnn[timm]'`" in capfd.readouterr().out
     assert "built_by" not in mess.inspect("plain.mess").scheme
 
     timm = ModuleType("timm")

@@ -54,7 +54,7 @@ def input_facts(described: Mapping[str, Any]) -> dict[str, Any]:
 
 def installed(package: str) -> bool:
     """Return whether a package is there, without importing it."""
-    return package in sys.modules or find_spec(package) is not None
+    return sys.modules[package] is not None if package in sys.modules else find_spec(package) is not None
 
 
 def build_named(spec: str, num_classes: Any = None, in_chans: Any = None) -> nn.Module:
