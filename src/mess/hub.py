@@ -28,7 +28,7 @@ ADDRESS = re.compile(
 )
 KINDS_OF_REPOSITORY = ("datasets", "spaces")
 USUAL = ("model.safetensors", "pytorch_model.bin")  # the first that is there is taken
-WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".th", ".onnx")
+WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".pt2", ".th", ".onnx")
 STORED = (".mess",)
 MANY = 8  # names that an error lists
 LARGEST_CONFIG = 1 << 22  # bytes

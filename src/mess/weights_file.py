@@ -17,9 +17,10 @@ from torch import Tensor
 
 from mess.class_folders import as_told
 from mess.errors import CheckpointError
-from mess.foreign_files import PACKED, QUANTISED, kind_of
+from mess.foreign_files import PACKED, PROGRAMS, QUANTISED, kind_of
 from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
 from mess.nested_weights import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
+from mess.program_files import weights_of_program
 
 SEAL = b"sha256:"  # before the SHA-256 of all that stands before it, at the end of a checkpoint of ours
 SEAL_LENGTH = len(SEAL) + 64
@@ -34,8 +35,8 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
     """Read the weights of a network from a file, onto the CPU.
 
     Known are checkpoints of MESS, bare state dicts, state dicts nested in a checkpoint of others, old and new
-    ``torch.save`` files, and ``.safetensors``. Where a file has several, averaged weights come before others, in the
-    order of `mess.nested_weights`.
+    ``torch.save`` files, programs of TorchScript and ``torch.export`` (see `mess.program_files`), and ``.safetensors``.
+    Where a file has several, averaged weights come before others, in the order of `mess.nested_weights`.
 
     Args:
         key: where in the file the weights are, names joined by dots: ``state_dict``, ``ema.state_dict``.
@@ -54,9 +55,10 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
     else:
         if is_sealed(content):
             check_seal(content, path)
-        elif (told := kind_of(content, os.fspath(path))) is not None:
+        told = None if is_sealed(content) else kind_of(content, os.fspath(path))
+        if told is not None and told not in PROGRAMS:
             raise CheckpointError(path, "a weights file", *told)
-        read = read_foreign(content, path)
+        read = read_foreign(content, path) if told is None else weights_of_program(content, path, told)
         about = _facts(read, ours=is_sealed(content))
     if key:
         found, there = weights_at(read, key)

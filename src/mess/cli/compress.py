@@ -38,7 +38,7 @@ EXAMPLES = """Examples:
   mess compress model.onnx -o model.mess
   mess compress hf://timm/resnet18.a1_in1k -o resnet18.mess
   mess compress checkpoint/ -o stored/ --json"""
-ENDINGS = (".pth", ".pt", ".th", ".safetensors", ".onnx")  # of files that are stored where a folder is named
+ENDINGS = (".pth", ".pt", ".pt2", ".th", ".safetensors", ".onnx")  # of files that are stored where a folder is named
 WARNING = "{} puts references in the place of kernels: until -T, little is left of a network not trained for it"
 
 
