@@ -5,6 +5,7 @@ A file may say the name of a network in a catalogue, never a function: what a fi
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from mess.errors import OptionError, one_of
 
+log = logging.getLogger("mess.catalogues")
 BUILT_BY = "built_by"  # what a file says of a network in a catalogue
 NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # timm: network.weights
 PACKAGES = {"timm": "pip install 'mess-cnn[timm]'", "torchvision": "pip install torchvision"}
@@ -77,6 +79,7 @@ def build_named(spec: str, num_classes: Any = None, in_chans: Any = None) -> nn.
     make, names = _timm() if catalogue == "timm" else _torchvision()
     if name.partition(".")[0] not in names:
         raise OptionError("--arch", _near(names, name, catalogue), spec)
+    log.info("building %s %s", spec, options)
     try:
         return make(name, options)
     except (TypeError, ValueError, RuntimeError, KeyError) as error:

@@ -7,6 +7,7 @@ is meant where none is named.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from mess.errors import DownloadError, OptionError, first_few
 from mess.version import __version__
 
+log = logging.getLogger("mess.hub")
 Source = TypeVar("Source")
 INSTALL = "pip install 'mess-cnn[hub]'"
 FORM = "hf://owner/name[/file][@revision]"
@@ -124,7 +126,9 @@ def fetch(source: str | os.PathLike[str], endings: Sequence[str] = WEIGHTS, *, c
     told = _config(library, address) if config else {}
     parts = path.parts
     commit = parts[parts.index("snapshots") + 1] if "snapshots" in parts else address.revision
-    return HubFile(path, Address(address.repo, address.file, commit), why, told)
+    found = HubFile(path, Address(address.repo, address.file, commit), why, told)
+    log.info("%s is %s", found.address, path)
+    return found
 
 
 def _chosen(library: ModuleType, address: Address, endings: Sequence[str]) -> tuple[Address, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import math
 import os
 import pickle
@@ -22,6 +23,7 @@ from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
 from mess.nested_weights import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
 from mess.program_files import weights_of_program
 
+log = logging.getLogger("mess.weights")
 SEAL = b"sha256:"  # before the SHA-256 of all that stands before it, at the end of a checkpoint of ours
 SEAL_LENGTH = len(SEAL) + 64
 CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
@@ -71,7 +73,9 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
         found, key, others = choice.found, choice.key, choice.others
     if key:
         about |= {"key": key, "other_keys": list(others)}
-    return unwrapped(_checked(found, path)), about
+    weights = unwrapped(_checked(found, path))
+    log.info("%s: %d tensors%s", path, len(weights), f", at {key}" if key else "")
+    return weights, about
 
 
 def is_sealed(content: bytes) -> bool:

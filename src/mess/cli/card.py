@@ -6,11 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from mess import hub
 from mess.cli.flags import add_normalisation_flags
+from mess.cli.output import make_console
 from mess.errors import OptionError
 from mess.files import atomic_write, check_output
 from mess.inspection import inspect
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         atomic_write(args.output, str(card).encode())
         told = escape(str(args.output))
-        Console(highlight=False).print(f"[bold]{told}[/]  the card of {escape(path.name)}", soft_wrap=True)
+        make_console(args).print(f"[bold]{told}[/]  the card of {escape(path.name)}", soft_wrap=True)
     return 0
 
 
@@ -89,7 +89,7 @@ def _measured(args: argparse.Namespace, path: Path) -> Accuracy:
 
     if args.test not in DATASETS and not Path(args.test).is_dir():
         raise OptionError("--test", f"{', '.join(DATASETS)} or a folder of class folders", args.test)
-    reporter = ConsoleReporter(Console(highlight=False, stderr=True))
+    reporter = ConsoleReporter(make_console(args, stderr=True))
     try:
         data = DataChoice(args.test, args.datapath, args.workers, args.mean, args.std)
         scores = score_stored(data, path, reporter=reporter).scores

@@ -6,6 +6,7 @@ import argparse
 
 from mess.cli.config import add_config_flag
 from mess.cli.fetch import WHAT
+from mess.cli.output import add_output_flags
 from mess.errors import OptionError
 from mess.names import DATASETS, FAMILIES, VERSIONS
 
@@ -54,6 +55,7 @@ def whole_parser() -> argparse.ArgumentParser:
     for verb, text in VERBS.items():
         added = verbs.add_parser(verb, help=text, allow_abbrev=False)
         add_config_flag(added)
+        add_output_flags(added)
         module_of(verb).add_arguments(added)
     for sub in verbs.choices.values():
         for action in sub._actions:

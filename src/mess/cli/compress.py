@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from mess import hub
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
+from mess.cli.output import make_console
 from mess.cli.shapes import shape_of_input
 from mess.cli.stages import Stages
 from mess.cli.stored import as_json, headline, show, summary
@@ -135,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     if args.validation is not None and args.calibration is None:
         raise OptionError("--validation", "--calibration beside it, images to learn from", "none")
-    console = Console(highlight=False, stderr=args.json)
+    console = make_console(args, stderr=args.json)
     files = weights_files(args.ckpt)
     reports: list[SizeReport] = []
     failed = 0

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from mess.cli.config import add_config_flag, take_up
+from mess.cli.output import add_output_flags
 from mess.errors import OptionError, one_of
 
 WIDTH = 80
@@ -49,6 +50,7 @@ class Parser(argparse.ArgumentParser):
         )
         self.verb = verb
         add_config_flag(self)
+        add_output_flags(self)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
         """Return the flags, and in `explicit` those that were typed, or that `--config` says: how they are typed again.

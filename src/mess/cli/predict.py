@@ -8,12 +8,12 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from mess import hub
 from mess.cli.flags import add_normalisation_flags
+from mess.cli.output import make_console
 from mess.cli.shapes import shape_of_input
 from mess.errors import OptionError
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         for p in found:
             writer.writerows([str(p.path), k, c, n, f"{x:.6f}"] for k, (c, n, x) in enumerate(p.top, 1))
         return 0
-    console = Console(highlight=False)
+    console = make_console(args)
     for p in found:
         console.print(f"[bold]{escape(str(p.path))}[/]", soft_wrap=True)
         table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))

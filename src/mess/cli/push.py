@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from mess.cli.card import add_card_flags, make_card
+from mess.cli.output import make_console
 from mess.errors import DataError, OptionError
 from mess.hub_upload import CARD, check_repository, upload
 
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     made = str(make_card(args, args.file, repo))
     card = made if args.card is None else _text_of(args.card)
     done = upload(args.file, repo, card, private=args.private, replace_card=args.force or args.card is not None)
-    console = Console(highlight=False)
+    console = make_console(args)
     console.print(f"[bold]{escape(args.file.name)}[/] is at {escape(done.url)}", soft_wrap=True)
     if not done.card:
         console.print(f"[yellow]the repository has a {CARD}, which was left as it is: --force replaces it[/]")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
 from rich.markup import escape
 
 from mess.cli.flags import add_more_flags, add_specified_flags
+from mess.cli.output import make_console
 from mess.durations import clock
 from mess.errors import OptionError
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.ckpt is None:
         raise OptionError("--ckpt", "what to test: a checkpoint or a .mess file", "none")
-    console = Console(highlight=False)
+    console = make_console(args)
     reporter = ConsoleReporter(console)
     try:
         network = architecture(args)

@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from mess import hub
+from mess.cli.output import make_console
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
 from mess.files import files_in
 
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check each file and say so; 2 if one breaks the format."""
-    console = Console(highlight=False, stderr=args.json)
+    console = make_console(args, stderr=args.json)
     rows = []
     for path in mess_files(args.files):
         row = checked(path)
