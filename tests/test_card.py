@@ -44,9 +44,10 @@ def test_a_card_says_what_the_file_is_and_what_was_measured(
     assert info.sha256 in card
     assert 'model = mess.load("net.mess")' in card
     capfd.readouterr()
-    assert main(["test", "digits", "-a", "resnet", "--layers", "8", "--ckpt", "net.mess"]) == 0
-    top1 = capfd.readouterr().out.split("top-1 ")[1].split("%")[0]
-    assert f"Top-1 {top1} %, top-5 " in card
+    assert main(["test", "digits", "-a", "resnet", "--layers", "8", "--ckpt", "net.mess", "--json"]) == 0
+    scores = json.loads(capfd.readouterr().out)
+    assert (scores["file"], scores["bytes"], scores["samples"]) == ("net.mess", info.bytes, 90)
+    assert f"Top-1 {scores['top1']:.2f} %, top-5 {scores['top5']:.2f} %" in card
     assert "on the 90 test images of digits: measured on this file" in card
     assert main(["card", "net.mess", "-o", "README.md"]) == 2
     assert "--force overwrites it" in capfd.readouterr().err

@@ -10,6 +10,7 @@ from rich.markup import escape
 from mess.cli.card import add_card_flags, make_card
 from mess.cli.output import make_console
 from mess.errors import DataError, OptionError
+from mess.hub import client
 from mess.hub_upload import CARD, check_repository, upload
 
 EXAMPLES = """Examples:
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Upload, and say where it is."""
     repo = check_repository(args.repo)
+    client()  # before anything is measured
     if args.card is not None and args.test is not None:
         raise OptionError("--test", "a card that is made here", f"--card {args.card}")
     made = str(make_card(args, args.file, repo))

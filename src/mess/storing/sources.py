@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from mess.storing.graph import read_graph_network
 from mess.storing.load import fill, read_with_description
 from mess.weights_file import load_weights, read_bytes
 
+log = logging.getLogger("mess.hub")
 Source = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
@@ -101,6 +103,8 @@ def read_hub_network(
     facts |= said | {"source": str(found.address)}
     if (names := class_names(found.config)) and isinstance(short := compact(names), list):
         facts["classes"] = short
+    for note in notes:
+        log.info(note)
     return network, about | said | {"notes": notes}, facts
 
 
