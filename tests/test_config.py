@@ -77,6 +77,10 @@ def test_what_has_to_be_typed_may_stand_in_a_file(written: Path) -> None:
         ("mean = [1, 2]", "mean: expected 3 values, found 2"),
         ("cuda = 1", "cuda: expected true or false, found 1"),
         ("schedule = 'cosin'", "schedule: expected what the flag takes"),
+        (
+            "data = 'cifar11'",
+            "run.toml: data: expected one of digits, cifar10, cifar100, imagenet (did you mean cifar10?)",
+        ),
         ("config = 'other.toml'", "config: expected a flag"),
         ("epochs = ", "run.toml: expected a TOML file"),
     ],

@@ -220,7 +220,8 @@ def refusals(library: ModuleType, address: Address) -> Iterator[None]:
     except errors.EntryNotFoundError as error:
         raise DownloadError(address, "a file in the repository", f"no {address.file}") from error
     except errors.OfflineModeIsEnabled as error:
-        raise DownloadError(address, "the files in the cache", "none, and HF_HUB_OFFLINE is set") from error
+        said = "neither: HF_HUB_OFFLINE is set"
+        raise DownloadError(address, "an answer of the hub, or the file in the cache", said) from error
     except (errors.HFValidationError, ValueError) as error:
         raise DownloadError(address, FORM, str(error).partition("\n")[0]) from error
     except (errors.HTTPError, OSError) as error:

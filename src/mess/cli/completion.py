@@ -20,6 +20,7 @@ VALUES = {
     "arch": FAMILIES,
     "data": DATASETS,
     "calibration": DATASETS,
+    "test": DATASETS,
     "version": VERSIONS,
     "what": WHAT,
     "shell": SHELLS,

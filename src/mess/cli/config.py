@@ -123,6 +123,8 @@ def _value(parser: argparse.ArgumentParser, action: argparse.Action, value: Any,
             parser._check_value(action, part)
     except argparse.ArgumentError as error:
         raise OptionError(where, "what the flag takes", error.message) from error
+    except OptionError as error:
+        raise OptionError(where, error.expected, error.found, error.hint) from error
     return made if several else made[0]
 
 
