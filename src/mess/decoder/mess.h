@@ -153,7 +153,7 @@ typedef float mess_i_float;
 #define MESS_I_BYTE(k, size) (k)
 #endif
 #ifdef MESS_SMALL
-#define MESS_I_IS_FAST(flags) 0
+#define MESS_I_IS_FAST(flags) ((void)(flags), 0)
 #else
 #define MESS_I_IS_FAST(flags) ((flags) & MESS_FAST)
 #endif
