@@ -1434,7 +1434,7 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
   size_t stride = p->planes ? 4 : 4 * (size_t)(terms > unit ? terms : unit);
   size_t apart = p->planes ? 4 * (size_t)x->rows * columns : 4;
   const uint8_t *in = p->planes ? p->planes : floats;
-  const int8_t *of_row = axes ? f->exponents + x->stream[2].at : 0, *of_column = of_row + (axes & 1 ? x->rows : 0);
+  const int8_t *of_row = axes ? f->exponents + x->stream[2].at : f->levels, *of_column = of_row + (axes & 1 ? x->rows : 0);
   const int8_t *of_term = of_column + (axes & 2 ? columns : 0);
   float step = mess_i_from_bits(mess_i_load(f->steps + 4 * (size_t)x->stream[1].table));
   mess_i_float odd = 0, sum, product;
@@ -1447,9 +1447,9 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
 #endif
   for (r = 0; r < x->rows; r++) {
     for (c = 0; c < columns; c++, in += stride, floats += 4 * (size_t)unit) {
-      const float *steps = p->steps - p->lowest + (axes & 1 ? of_row[r] : 0) + (axes & 2 ? of_column[c] : 0);
+      int base = (axes & 1 ? of_row[r] : 0) + (axes & 2 ? of_column[c] : 0) - p->lowest;
       for (k = 0; k < terms; k++)
-        p->terms[k].coefficient = (float)(int32_t)mess_i_load(in + k * apart) * steps[p->terms[k].exponent];
+        p->terms[k].coefficient = (float)(int32_t)mess_i_load(in + k * apart) * p->steps[base + p->terms[k].exponent];
       u = 0;
 #ifdef MESS_I_FOUR
       for (; unit - u >= 8; u += 8) {
