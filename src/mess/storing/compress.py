@@ -50,7 +50,7 @@ class SizeReport:
         as_is: (name, reason) of every tensor, or BatchNorm layer, that no reference stands for.
         error: relative error ‖w − ŵ‖² / ‖w‖² by layer that references stand for.
         look: what the stored network still answers, as seen before the file took its place; None: it was not run.
-        unseen: why a network that came as ONNX was not looked at; "" where it was.
+        unseen: why v4 rounded it finely without a look; "" where it was looked at, or another version stored it.
         answers: what onnxruntime answers on the model and on what comes out of the file; None: it does not run on the
             inputs there are, or (`compared` is None) it was no ONNX model.
         compared: whether these could be compared.
@@ -185,7 +185,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
         as_is,
         _errors(found, stored),
         coded.look,
-        found.unseen,
+        coded.unseen,
         answers,
         compared,
     )

@@ -39,6 +39,7 @@ class Coded:
         bits: that each vector is worth, by name; of a BatchNorm layer "weight" stands for its scale, "bias" for its
             shift.
         look: what the stored network still answers, where it was looked at.
+        unseen: why it was not, where a scheme that looks at networks could not; "" otherwise.
     """
 
     books: list[codec.Codebook]
@@ -47,6 +48,7 @@ class Coded:
     settled: Mapping[str, Tensor] = field(default_factory=dict)
     bits: Mapping[str, int] = field(default_factory=dict)
     look: Look | None = None
+    unseen: str = ""
 
 
 def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mapping[str, Any]) -> codec.StoredModel:

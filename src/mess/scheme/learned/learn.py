@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from mess.errors import OptionError
+from mess.errors import OptionError, RangeError
 from mess.names import DIVERGENCE
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.distilling import distil
@@ -116,6 +117,7 @@ def learn(
 
     Raises:
         OptionError: a network without a convolution or linear layer that runs.
+        RangeError: numbers within the network leave float32 on these inputs.
     """
     original = in_fast_layout(copy.deepcopy(model).float().cpu().eval().requires_grad_(False))
     stored = copy.deepcopy(original).requires_grad_(True)
@@ -130,6 +132,8 @@ def learn(
         )
     outputs = known_outputs(original, inputs)
     sensitivity = output_sensitivity(original, twins, inputs, outputs, seed=options.seed, progress=progress)
+    _check_range("answers", [torch.tensor(math.log(x.nats) if x.nats else math.inf) for x in outputs])
+    _check_range("gradients", sensitivity.channels.values())
     bases = shared_bases(layers)
     lmbda = lambda_for(layers, options)
     latents: dict[str, Latent] = {}
@@ -145,6 +149,9 @@ def learn(
             basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
             if layer.calls:
                 halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
+                # no |Σ x·y| is beyond the largest Σ x²
+                _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
+                _check_range("sums of products", [half.cross_GnR for half in halves])
                 latents[layer.name] = latent = _rounded(layer, halves, channels, basis, lmbda, len(inputs))
                 del halves
             else:
@@ -159,6 +166,11 @@ def learn(
             steps=options.steps, lmbda=lmbda, seed=options.seed, progress=progress,
         )  # fmt: skip
     return _finished(stored, layers, latents, bases, vector_bits(stored, sensitivity, lmbda))
+
+
+def _check_range(what: str, numbers: Iterable[Tensor]) -> None:
+    if not all(bool(tensor.isfinite().all()) for tensor in numbers):
+        raise RangeError(what)
 
 
 def divergence_at(price: float) -> float:
