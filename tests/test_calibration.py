@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mess
 from mess.errors import DataError
+from mess.scheme.learned import gather_inputs
 from mess.storing.calibration import as_inputs
 
 INPUTS = torch.randn(12, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -55,3 +56,13 @@ def test_what_is_no_input_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="a dataset of tensors of one shape"):
         list(as_inputs(Uneven()))
+
+
+def test_inputs_of_several_shapes_and_none_at_all_are_told() -> None:
+    some = torch.zeros(4, 3, 8, 8)
+    with pytest.raises(DataError, match=r"inputs of one shape, found \(3, 8, 6\) after \(3, 8, 8\)"):
+        gather_inputs([some, some[..., :6]])
+    for nothing in (some[:0], [], [some[:0]]):
+        with pytest.raises(DataError, match="at least one input, found none"):
+            gather_inputs(nothing)
+    assert len(gather_inputs([some, some[:0], some])[0]) == 8

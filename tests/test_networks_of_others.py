@@ -351,3 +351,29 @@ def only_grey(net: nn.Module, x: Tensor) -> Tensor:
 def test_networks_that_take_no_usual_images_are_rounded_without_a_look_and_that_is_said(tmp_path: Path) -> None:
     assert "no images of the usual sizes" in mess.compress(Through(only_grey), tmp_path / "net.mess").unseen
     assert "weights alone" in mess.compress(plain().state_dict(), tmp_path / "net.mess").unseen
+
+
+@pytest.mark.parametrize("inputs", [IMAGES[:1], IMAGES[:1].expand(6, -1, -1, -1)], ids=["one", "alike"])
+def test_inputs_that_do_not_differ_are_looked_at_too(inputs: Tensor, tmp_path: Path) -> None:
+    look = mess.compress(plain(), tmp_path / "net.mess", calibration=inputs, divergence=1e-3, verify=False).look
+    assert look is not None
+    assert look.divergence < 2e-3
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.ConvTranspose2d(3, 6, 3, groups=3), nn.Bilinear(12, 12, 4)], ids=lambda x: type(x).__name__
+)
+def test_networks_of_other_layers_than_convolutions_and_linear_ones_are_weighed_by_gradients(
+    layer: nn.Module, tmp_path: Path
+) -> None:
+    net = Through(lambda body, x: body(x[:, 0], x[:, 1]) if isinstance(body, nn.Bilinear) else body(x))
+    net.body = layer
+    report = mess.compress(net, tmp_path / "net.mess", calibration=IMAGES, verify=False)
+    assert report.look is not None
+    assert max(report.error.values()) < 0.1
+
+
+@pytest.mark.parametrize("seed", ["x", 1 << 70, 0.5])
+def test_a_seed_that_is_no_whole_number_of_64_bits_is_told(seed: object, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="seed"):
+        mess.compress(plain(), tmp_path / "net.mess", calibration=IMAGES, seed=seed)

@@ -20,6 +20,7 @@ from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
 from mess.recipes.sources import calibration_inputs, open_teacher
 from mess.scheme.learned import Learned, LearnOptions, StageProgress, divergence_at, learn, resumed_start
 from mess.storing import decoded
+from mess.storing.sources import is_stored
 from mess.training.checkpoint import find
 
 FINER = 6.0  # how much cheaper a bit is when a float network is rounded to begin with than while it trains
@@ -74,7 +75,7 @@ def rate_start(
     """
     if resumed is not None:
         return resumed_start(resumed["extra"], model)
-    if path is not None and path.suffix == ".mess":
+    if path is not None and is_stored(path):
         return decoded(codec.read_model(path, layout=layout_of), model)
     options = LearnOptions(divergence_at(rate.weight / FINER), seed=seed)
 

@@ -38,7 +38,7 @@ def gather_inputs(
         calibration: one tensor of inputs, or batches of inputs, or batches of (inputs, labels).
 
     Raises:
-        DataError: no inputs, or something that is no tensor.
+        DataError: no inputs, inputs of several shapes, or something that is no tensor of floats.
     """
     whole = isinstance(calibration, Tensor)
     batches = [calibration] if isinstance(calibration, Tensor) else calibration
@@ -49,6 +49,11 @@ def gather_inputs(
         pair = batch if isinstance(batch, tuple | list) else (batch,)
         if not pair or not isinstance(pair[0], Tensor) or not pair[0].is_floating_point():
             raise DataError("calibration", "batches of float tensors, or of (inputs, labels)", type(batch).__name__)
+        if not pair[0].numel():
+            continue
+        if inputs and pair[0].shape[1:] != inputs[0].shape[1:]:
+            found = f"{tuple(pair[0].shape[1:])} after {tuple(inputs[0].shape[1:])}"
+            raise DataError("calibration", "inputs of one shape", found)
         inputs.append(pair[0].detach().cpu().float())
         if len(pair) > 1 and isinstance(pair[1], Tensor):
             labels.append(pair[1].detach().cpu())

@@ -22,7 +22,7 @@ from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_
 from mess.scheme.learned.outputs import known_outputs
 from mess.scheme.learned.rate_rounding import RoundingProblem, best_step, inverse_cholesky_, round_alone, round_layer
-from mess.scheme.learned.sensitivity import Sensitivity, output_sensitivity
+from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivity
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, shrinkage
 from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
@@ -60,6 +60,8 @@ class LearnOptions:
             raise OptionError("divergence", "a number of nats in 0…100", self.divergence)
         if self.steps < 0:
             raise OptionError("steps", "0 or more", self.steps)
+        if not (isinstance(self.seed, int) and -(1 << 63) <= self.seed < 1 << 64):
+            raise OptionError("seed", "a whole number of 64 bits", self.seed)
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def learn(
         draft: leave out distilling: quick, for finding a rate.
 
     Raises:
-        OptionError: a network without a convolution or linear layer that runs.
+        OptionError: a network without layers that weigh these inputs.
         RangeError: numbers within the network leave float32 on these inputs.
     """
     original = in_fast_layout(copy.deepcopy(model).float().cpu().eval().requires_grad_(False))
@@ -126,14 +128,12 @@ def learn(
     if inputs.dim() == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     layers, twins = weight_layers(stored, inputs[:1]), weight_layers(original, inputs[:1])
-    if not any(layer.calls for layer in layers):
-        raise OptionError(
-            "version v4", "a network with convolutions or linear layers", "none that runs on these inputs"
-        )
     outputs = known_outputs(original, inputs)
     sensitivity = output_sensitivity(original, twins, inputs, outputs, seed=options.seed, progress=progress)
     _check_range("answers", [torch.tensor(math.log(x.nats) if x.nats else math.inf) for x in outputs])
     _check_range("gradients", sensitivity.channels.values())
+    if not any(layer.calls or float(sensitivity.channels[layer.name].max()) > LEAST for layer in layers):
+        raise OptionError("version v4", "a network with layers that weigh their inputs", "none that runs on these")
     bases = shared_bases(layers)
     lmbda = lambda_for(layers, options)
     latents: dict[str, Latent] = {}
@@ -258,7 +258,7 @@ def vector_bits(model: nn.Module, sensitivity: Sensitivity, lmbda: float) -> dic
 
 
 def _bits(values: Tensor, squares: Tensor, lmbda: float) -> int:
-    step = math.sqrt(12 * lmbda / math.log(2) / max(float(squares.mean()), 1e-30))
+    step = math.sqrt(12 * lmbda / math.log(2) / max(float(squares.mean()), LEAST))
     levels = float(values.abs().max()) / step
     bits = math.ceil(math.log2(max(levels, 1.0))) + 1
     return 16 if bits > MAX_BITS + 1 else min(max(bits, MIN_BITS), MAX_BITS)

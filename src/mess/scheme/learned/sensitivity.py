@@ -13,6 +13,7 @@ from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batc
 from mess.scheme.learned.outputs import Output, tensors
 
 DRAWS = 4  # for each input: sampling noise would else misjudge channels
+LEAST = 1e-30  # of what changes nothing at all
 FLOOR = 1e-3  # of the mean sensitivity: a channel that seems dead still counts for something
 
 
@@ -99,4 +100,4 @@ def output_sensitivity(
 
 
 def _floored(square_O: Tensor) -> Tensor:
-    return square_O.clamp_min(max(float(square_O.mean()) * FLOOR, 1e-30))
+    return square_O.clamp_min(max(float(square_O.mean()) * FLOOR, LEAST))
