@@ -70,7 +70,7 @@ def rate_start(
 ) -> Learned:
     """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
 
-    A float network is first rounded more finely than the price asks for: training lets the last bytes go one by one,
+    A float network is first rounded more finely than λ asks for: training lets the last bytes go one by one,
     where a network that was rounded as coarsely as it will end would have to be learned again.
     """
     if resumed is not None:

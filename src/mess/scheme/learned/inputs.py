@@ -88,16 +88,16 @@ def synthetic_inputs(
         affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size))
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
         count = min(numerous, max(MIN_SYNTHETIC, affordable))
-    pictures = natural_noise(count, image_size, seed=seed)
+    images = natural_noise(count, image_size, seed=seed)
     norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
     if not norms:
-        return pictures
+        return images
     misfits: list[Tensor] = []
     for norm in norms:
         norm.register_forward_pre_hook(partial(_note_misfit, misfits))
     made: list[Tensor] = []
     with torch.enable_grad():
-        for start in split_batches(pictures.contiguous(memory_format=torch.channels_last)):
+        for start in split_batches(images.contiguous(memory_format=torch.channels_last)):
             batch = start.clone().requires_grad_(True)
             optimizer = torch.optim.Adam([batch], lr=RATE)
             for step in range(STEPS):

@@ -173,9 +173,9 @@ def _check_range(what: str, numbers: Iterable[Tensor]) -> None:
         raise RangeError(what)
 
 
-def divergence_at(price: float) -> float:
-    """Return the divergence at which one bit a weight is worth `price` nats: the inverse of `lambda_for`."""
-    return STRAYS * price / (2 * math.log(2))
+def divergence_at(lmbda: float) -> float:
+    """Return the divergence at which one bit a weight is worth λ nats: the inverse of `lambda_for`."""
+    return STRAYS * lmbda / (2 * math.log(2))
 
 
 def lambda_for(layers: list[WeightLayer], options: LearnOptions) -> float:
