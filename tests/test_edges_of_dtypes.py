@@ -132,3 +132,14 @@ def test_doubles_beyond_float32_are_named(version: str, tmp_path: Path) -> None:
     weights = {f"{i}.weight": torch.full((8, 8, 3, 3), 1e300, dtype=torch.float64) for i in range(2)}
     with pytest.raises(WeightsError, match=r"0\.weight: expected numbers that float32 can hold, found 1e\+300"):
         mess.compress(weights, tmp_path / "net.mess", scheme=version)
+
+
+@pytest.mark.parametrize("options", [{"scheme": "v4"}, {"scheme": "v2", "rest_bits": 16}], ids=["v4", "v2"])
+def test_small_variances_of_a_frozen_norm_stay_above_zero(options: dict, tmp_path: Path) -> None:
+    """With an ε of 0, as detectors of torchvision have it, a variance of 0 is NaN in every answer (vision#2599)."""
+    weights = {f"conv{i}.weight": torch.randn(4, 4, 3, 3) for i in range(2)}
+    weights["bn.running_var"] = torch.tensor([1.0, 1e-9, 2.0, 0.0])
+    mess.compress(weights, tmp_path / "net.mess", **options)
+    torch.testing.assert_close(
+        mess.load_state_dict(tmp_path / "net.mess")["bn.running_var"], weights["bn.running_var"], rtol=0.01, atol=0
+    )

@@ -125,11 +125,17 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise WeightsError(name, f"one of {', '.join(DTYPES)}", dtype)
-    if bits in STEPPED_BITS and name.endswith("running_var"):
-        bits = 32  # variances span decades: multiples of one step would make the small ones 0
+    if name.endswith("running_var") and (bits in STEPPED_BITS or _strays_in_half(tensor)):
+        bits = 32  # variances span decades: multiples of one step would make the small ones 0, as half precision does
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     flat = flat.view(torch.uint16) if dtype == "bfloat16" else flat.view(torch.uint8) if dtype == "bool" else flat
     return codec.Plain(tuple(tensor.shape), dtype, codec.quantize_numbers(flat.numpy(), dtype, bits, name))
+
+
+def _strays_in_half(tensor: Tensor) -> bool:
+    """Return whether half precision changes some number by more than a per cent: it does below 3e-6."""
+    exact = tensor.detach().double()
+    return bool(((exact.half().double() - exact).abs() > 0.01 * exact.abs()).any())
 
 
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:
