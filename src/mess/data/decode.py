@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 try:
     import simplejpeg
@@ -60,6 +60,8 @@ class Picture:
                 if self._image.format not in JPEG:
                     self._image.load()  # only then do some formats say how they lie
                 self._orientation = _orientation(self._image)
+        except UnidentifiedImageError as error:
+            raise CorruptPictureError(f"{path} (no image of a known kind)") from error
         except FAULTS as error:
             raise CorruptPictureError(f"{path} ({error})") from error
         width, height = self._image.size
