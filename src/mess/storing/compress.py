@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
 from mess.storing.sources import Source, read_source
 from mess.storing.surroundings import usual_torch
 
+log = logging.getLogger("mess.storing")
 NOISE_ERROR = 0.02  # mean relative error of layers: 8-bit integers stay below 0.001, v1 to v3a lie at 0.2 to 0.9
 
 
@@ -169,7 +171,11 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     check_output(Path(path), overwrite=True)
     found, request = prepared(identify(network, request.architecture), request)
+    log.info(
+        "%d tensors of %s", len(found.weights), found.architecture.slug if found.architecture else "another network"
+    )
     coded = code(found, request)
+    log.info("coded; %s", coded.look or "not looked at")
     stored = whole(found, coded, request)
     answers = answers_of(found, stored, request, path)
     compared = None if stored.graph is None else answers is not None
@@ -177,6 +183,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     write = write_verified if request.verify else codec.write_model
     write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
     info = codec.inspect_file(path, layout=layout_of)
+    log.info("%s: %d bytes written%s", path, info.bytes, " and read back" if request.verify else "")
     as_is = tuple((tensor.name, tensor.reason) for tensor in info.tensors if tensor.reason and tensor.stored != "tied")
     return SizeReport(
         Path(path),

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mess import codec, models
+from mess import codec, hub, models
 from mess.catalogues import BUILT_BY, build_named
 from mess.class_folders import as_told
 from mess.errors import OptionError, WeightsError, first_few
@@ -26,12 +26,15 @@ Source = str | os.PathLike[str] | bytes  # a file, or its bytes
 def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
     """Read a network, ready to run (in eval mode), its tensors in the dtypes that were stored.
 
-    Networks of the zoo, those that came as ONNX, and those of a catalogue (timm, torchvision) that is installed.
+    Networks of the zoo, those that came as ONNX, and those of a catalogue (timm, torchvision) that is installed; from a
+    file, its bytes, or the hub (``"hf://owner/name/net.mess"``).
 
     Raises:
         FormatError: as `load_state_dict`.
         WeightsError: the file holds weights of a network that cannot be built here; `load_into` takes those.
+        DownloadError: a file of the hub that cannot be had.
     """
+    path = hub.local(path)
     facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
     weights = _as_tensors(found, ordered=facts.network is not None)
     if facts.network is None and facts.graph is not None:
@@ -75,7 +78,7 @@ def load_state_dict(path: Source, *, names: Iterable[str] | None = None, max_byt
     Raises:
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
     """
-    wanted = None if names is None else list(names)
+    path, wanted = hub.local(path), None if names is None else list(names)
     facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes, names=wanted)
     return _as_tensors(found, ordered=wanted is not None or facts.network is not None)
 
