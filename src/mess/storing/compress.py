@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from mess.storing import learned, matched
 from mess.storing.calibration import Calibration, as_inputs
 from mess.storing.entries import Coded, complete
 from mess.storing.graph import answers_of, prepared
+from mess.storing.layers import LayerRule, asked_of
 from mess.storing.load import to_tensors
 from mess.storing.look import Look
 from mess.storing.network import Network, identify
@@ -100,6 +101,7 @@ def compress(
     offset_bits: int = 32,
     rest_bits: int | None = None,
     self_contained: bool = False,
+    layers: Mapping[str, LayerRule] | None = None,
     key: str | None = None,
     arch: str | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -121,6 +123,11 @@ def compress(
             None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost.
         target_size: v4 only: bytes, or a size such as ``"20KB"``.
+        layers: what is done otherwise with single layers: patterns of names of tensors or modules (a module means all
+            in it; ``*`` and ``?`` as in names of files) to ``"keep"`` (stored bit for bit) or to options of their own:
+            ``{"finer": 2}`` (v4: half the step, about one bit a weight more), ``{"rest_bits": 12}`` (BatchNorm, biases,
+            all that no reference stands for), ``{"scale_bits": 8, "offset_bits": 8}`` (v2 … v3a). The last pattern that
+            matches a tensor says all of it.
         key: where in the file of weights they are, if it has several; see `mess.nested_weights`.
         arch: the network that a file of weights is of: ``"timm:NAME"``, ``"torchvision:NAME"`` (the file says it, and
             `load` builds it) or ``"package.module:function"``.
@@ -132,7 +139,7 @@ def compress(
 
     Raises:
         OptionError: a scheme or option that does not exist or does not fit this network, a target that cannot be
-            reached (with the smallest size), no inputs.
+            reached (with the smallest size), no inputs, a pattern that matches nothing (with the nearest names).
         WeightsError: a tensor that cannot be stored, by name: NaN, Inf, complex, sparse, quantised.
     """
     with keywords_for_flags():
@@ -140,6 +147,7 @@ def compress(
             version=scheme, bind=bind, quant_bits=quant_bits, quant=quant, pointwise=pointwise, linear=linear,
             scale_bits=scale_bits, offset_bits=offset_bits, rest_bits=rest_bits, self_contained=self_contained,
             divergence=divergence, steps=steps, target_size=parse_size(target_size), max_drop=max_drop, seed=seed,
+            layers=layers or {},
         )  # fmt: skip
         read = Path(model_or_state_dict) if isinstance(model_or_state_dict, str | os.PathLike) else None
         check_output(Path(path), overwrite=True, source=read)
@@ -159,7 +167,7 @@ def dumps(
 ) -> bytes:
     """Return the bytes of the file that `compress` would write; `options` say more than `scheme` does."""
     request = Request(options or StoreOptions(scheme), calibration)
-    stored = to_stored(identify(model_or_state_dict), request)
+    stored = to_stored(with_asked(identify(model_or_state_dict), request.options), request)
     return codec.encode_model(stored, request.options.layout)
 
 
@@ -168,7 +176,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     check_output(Path(path), overwrite=True)
-    found, request = prepared(identify(network, request.architecture), request)
+    found, request = prepared(with_asked(identify(network, request.architecture), request.options), request)
     coded = code(found, request)
     stored = whole(found, coded, request)
     answers = answers_of(found, stored, request, path)
@@ -189,6 +197,15 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
         answers,
         compared,
     )
+
+
+def with_asked(network: Network, options: StoreOptions) -> Network:
+    """Return the network with what the options ask of its single layers.
+
+    Raises:
+        OptionError: a pattern that matches nothing.
+    """
+    return replace(network, asked=asked_of(options.layers, network.weights, network.tied))
 
 
 def to_stored(network: Network, request: Request) -> codec.StoredModel:

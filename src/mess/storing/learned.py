@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,10 @@ from mess.scheme.learned import (
     synthetic_inputs,
 )
 from mess.scheme.learned.inputs import MAX_INPUTS
-from mess.scheme.learned.layers import Basis
+from mess.scheme.learned.layers import Basis, is_matrix
 from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded
+from mess.storing.layers import require_effect
 from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, held_apart
@@ -56,6 +58,8 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
     Raises:
         OptionError: a target that cannot be reached, or none that can be looked for without a network.
     """
+    vectors = {name for name, tensor in network.weights.items() if not is_matrix(tensor)}
+    require_effect(request.options.layers, "rest_bits", vectors, "BatchNorm, biases or other vectors")
     runnable = network.module is not None and not network.unseen
     options, module = request.options, copy_to_run(network.module) if network.module is not None and runnable else None
     inputs, held_out = (None, None) if module is None else _inputs(network, module, request)
@@ -64,7 +68,7 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
             alone = "weights alone" if module is None else "no inputs to look at it with"
             raise OptionError("--target-size, --max-drop", "a network that can be run", alone)
         return _blind(network)
-    learning = options.learning()
+    learning = replace(options.learning(), kept=network.kept, finer=network.finer)
 
     def rounded(inputs: Tensor, learning: LearnOptions, draft: bool, progress: StageProgress) -> Coded:
         try:
@@ -101,7 +105,9 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
 
 def _blind(network: Network) -> Coded:
     """Round weights by themselves; vectors in half precision where that holds them."""
-    layers = round_blind({name: tensor for name, tensor in network.weights.items() if name not in network.tied})
+    apart = network.tied.keys() | network.kept
+    matrices = {name: tensor for name, tensor in network.weights.items() if name not in apart}
+    layers = round_blind(matrices, finer=network.finer)
     others = {name: tensor for name, tensor in network.weights.items() if name not in layers}
     bits = {name: 16 if bool((tensor.abs() < HALF).all()) else 32 for name, tensor in others.items()}
     return coded(Learned(layers, {}, nn.Module(), bits), network)
