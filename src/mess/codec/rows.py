@@ -13,6 +13,7 @@ from mess.codec.native import reader_name
 from mess.codec.streams import ROUNDED
 
 FEW = 24  # rows that are taken in at a glance
+NOTEBOOK_ROWS = 12  # of weights, in a notebook
 NAME_OF_SECTION = {
     "header": "header", "manifest": "manifest", "references": "references", "indices": "indices k",
     "scales": "scales α", "offsets": "offsets β", "expansions": "sums of references", "tensors": "other tensors",

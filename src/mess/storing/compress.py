@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +21,22 @@ from torch import Tensor, nn
 from mess import codec
 from mess.codec.verification import write_verified
 from mess.files import check_output
-from mess.graphs.answers import ModelAnswers
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.python_names import keywords_for_flags
 from mess.scheme.learned import StageProgress, no_progress
 from mess.sizes import parse_size
 from mess.storing import learned, matched
-from mess.storing.calibration import Calibration, as_inputs
+from mess.storing.calibration import Calibration, as_inputs, cut_for
 from mess.storing.entries import Coded, complete
 from mess.storing.graph import answers_of, prepared
 from mess.storing.layers import LayerRule, asked_of
 from mess.storing.load import to_tensors
-from mess.storing.look import Look
 from mess.storing.network import Network, identify
 from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
+from mess.storing.size_report import SizeReport
 from mess.storing.sources import Source, read_source
 from mess.storing.surroundings import usual_torch
-
-NOISE_ERROR = 0.02  # mean relative error of layers: 8-bit integers stay below 0.001, v1 to v3a lie at 0.2 to 0.9
-
-
-@dataclass(frozen=True)
-class SizeReport:
-    """What `compress` wrote: `bytes` is the size of the file as the file system gives it.
-
-    Attributes:
-        float_bytes: the same weights in their own dtypes, tied ones once, without any container.
-        as_is: (name, reason) of every tensor, or BatchNorm layer, that no reference stands for.
-        error: relative error ‖w − ŵ‖² / ‖w‖² by layer that references stand for.
-        look: what the stored network still answers, as seen before the file took its place; None: it was not run.
-        unseen: why a network that came as ONNX was not looked at; "" where it was.
-        answers: what onnxruntime answers on the model and on what comes out of the file; None: it does not run on the
-            inputs there are, or (`compared` is None) it was no ONNX model.
-        compared: whether these could be compared.
-    """
-
-    path: Path
-    bytes: int
-    float_bytes: int
-    as_is: tuple[tuple[str, str], ...] = field(repr=False)
-    error: dict[str, float] = field(repr=False)
-    look: Look | None = None
-    unseen: str = ""
-    answers: ModelAnswers | None = None
-    compared: bool | None = None
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether little is left of the network: as seen, or, where it was not run, by what its layers lost."""
-        if self.look is not None:
-            return self.look.is_noise
-        return bool(self.error) and sum(self.error.values()) / len(self.error) > NOISE_ERROR
-
-    @property
-    def ratio(self) -> float:
-        """How many times smaller than float the file is."""
-        return self.float_bytes / self.bytes
 
 
 def compress(
@@ -118,9 +77,12 @@ def compress(
             file of weights or of an ONNX model, as `mess compress` takes it.
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
-        calibration: v4 only: inputs as the network takes them (normalised): a tensor, an array, a ``.npy`` file, a
-            dataset, or batches of inputs or of (inputs, labels) as a DataLoader gives. 1,024 are learned from.
-            None: images are made up from the BatchNorm layers.
+        calibration: v4 only: 1,024 inputs are learned from. Either as the network takes them (normalised, first axis
+            N, images NCHW): a tensor, an array, a ``.npy`` file, a dataset of tensors, or batches of inputs or of
+            (inputs, labels) as a DataLoader gives. Or pictures: a dataset of PyTorch, torchvision or Hugging Face, a
+            folder, a list of Pillow images or paths, or an NHWC array of uint8; they are cut and normalised as `about`
+            says (``{"mean": (R, G, B), "std": (R, G, B), "crop": side}``), else as the network's own file or dataset
+            does. None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost.
         target_size: v4 only: bytes, or a size such as ``"20KB"``.
         layers: what is done otherwise with single layers: patterns of names of tensors or modules (a module means all
@@ -152,23 +114,40 @@ def compress(
         read = Path(model_or_state_dict) if isinstance(model_or_state_dict, str | os.PathLike) else None
         check_output(Path(path), overwrite=True, source=read)
         network, architecture, facts = read_source(model_or_state_dict, key, architecture, about, arch)
+        inputs, held_out = (
+            as_inputs(given, lambda: cut_for(network, architecture, facts, input_shape))
+            for given in (calibration, validation)
+        )
         request = Request(
-            options, as_inputs(calibration), as_inputs(validation), architecture, facts,
+            options, inputs, held_out, architecture, facts,
             overwrite=overwrite, verify=verify, input_shape=input_shape, progress=progress,
         )  # fmt: skip
         return store(network, path, request)
 
 
 def dumps(
-    model_or_state_dict: nn.Module | Mapping[str, Tensor],
+    model_or_state_dict: Source,
     scheme: str = DEFAULT_VERSION,
-    calibration: Iterable[Any] | Tensor | None = None,
+    calibration: Calibration = None,
     options: StoreOptions | None = None,
+    *,
+    about: Mapping[str, Any] | None = None,
+    progress: StageProgress = no_progress,
 ) -> bytes:
-    """Return the bytes of the file that `compress` would write; `options` say more than `scheme` does."""
-    request = Request(options or StoreOptions(scheme), calibration)
-    stored = to_stored(with_asked(identify(model_or_state_dict), request.options), request)
-    return codec.encode_model(stored, request.options.layout)
+    """Return the bytes of the file that `compress` would write: the same arguments give the same bytes.
+
+    Args:
+        model_or_state_dict, scheme, calibration, about, progress: as for `compress`.
+        options: all that is said in keywords there, in place of `scheme`: ``StoreOptions(target_size=20_000)``.
+
+    Raises:
+        OptionError, WeightsError: as `compress`.
+    """
+    with keywords_for_flags():
+        network, architecture, facts = read_source(model_or_state_dict, None, None, about)
+        inputs = as_inputs(calibration, lambda: cut_for(network, architecture, facts, None))
+        request = Request(options or StoreOptions(scheme), inputs, None, architecture, facts, progress=progress)
+        return codec.encode_model(_made(network, request)[2], request.options.layout)
 
 
 def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
@@ -176,9 +155,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     check_output(Path(path), overwrite=True)
-    found, request = prepared(with_asked(identify(network, request.architecture), request.options), request)
-    coded = code(found, request)
-    stored = whole(found, coded, request)
+    found, coded, stored, request = _made(network, request)
     answers = answers_of(found, stored, request, path)
     compared = None if stored.graph is None else answers is not None
     request.progress("writing", 0, 0)
@@ -197,6 +174,15 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
         answers,
         compared,
     )
+
+
+def _made(
+    network: nn.Module | Mapping[str, Tensor], request: Request
+) -> tuple[Network, Coded, codec.StoredModel, Request]:
+    """Return what was to be stored, what the scheme made of it, all of the file, and the request with its inputs."""
+    found, request = prepared(with_asked(identify(network, request.architecture), request.options), request)
+    coded = code(found, request)
+    return found, coded, whole(found, coded, request), request
 
 
 def with_asked(network: Network, options: StoreOptions) -> Network:
