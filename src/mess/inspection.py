@@ -21,11 +21,11 @@ LARGEST = 1 << 40  # bytes of decoded tensors
 def inspect(path: Source) -> FileInfo:
     """Return what a file holds, byte for byte, without decoding it.
 
-    Args:
-        path: a file, its bytes, or one that is open for reading.
-
     Files that say everything themselves and those of the usual networks (`mess.layouts`) need no torch; one that names
     another network of the zoo needs the zoo.
+
+    Args:
+        path: a file, its bytes, or one that is open for reading.
 
     Raises:
         FormatError: the file breaks docs/FORMAT.md.

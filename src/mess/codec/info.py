@@ -65,11 +65,14 @@ class Share:
 
 @dataclass(frozen=True)
 class TensorInfo(Share):
-    """One tensor, or one BatchNorm layer.
+    """One tensor, or one BatchNorm layer, in a file.
 
     Attributes:
+        name: in the state dict; of a BatchNorm layer the module's.
         stored: how, in words.
         reason: why no reference stands for it; "" where one does.
+        shape: of the tensor; of a BatchNorm layer (channels,).
+        dtype: as ``"float32"``.
         float_bytes: bytes of the tensors it gives, in their own dtypes; of a tied tensor none.
         forms: how the numbers of each section are kept: "rounded to 8 bits" (multiples of one step), or a dtype.
     """
@@ -85,10 +88,15 @@ class TensorInfo(Share):
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file. `sections` add up to `bytes`, and so do `header`, the manifest and all `tensors`.
+    """What a file holds. `sections` add up to `bytes`, and so do `header`, the manifest and all `tensors`.
 
     Attributes:
+        bytes: size of the file.
         format: major and minor version.
+        network: which network of the zoo it is, mean and std of its input; None: the file does not say.
+        scheme: version, options, and what was seen before it was written.
+        sections: bytes by section.
+        tensors: what it holds, in the order of the file.
         sha256: of the file, which is what its header says.
         crc32: of each section, as its entry says.
         header: bytes of header and section table.

@@ -83,26 +83,46 @@ def compress(
             folder, a list of Pillow images or paths, or an NHWC array of uint8; they are cut and normalised as `about`
             says (``{"mean": (R, G, B), "std": (R, G, B), "crop": side}``), else as the network's own file or dataset
             does. None: images are made up from the BatchNorm layers.
-        validation: v4 only: other inputs, with labels or without, to measure on what is lost.
-        target_size: v4 only: bytes, or a size such as ``"20KB"``.
+        validation: v4 only: other inputs, with labels or without, to measure on what is lost; in the same forms.
+        target_size: v4 only: bytes, or a size such as ``"20KB"``; the file takes 99 to 100% of it, or less where
+            less is needed.
+        max_drop: v4 only: points of accuracy that may be lost, measured on inputs that nothing is learned from.
+        divergence: v4 only: nats by which predictions may stray (of other outputs: squared error over the variance), as
+            looked at before the file is written. None: 0.004, unless there is a target.
+        steps: v4 only: of distilling; None: none.
+        seed: v4 only: of sampled predictions and of the order of inputs.
+        bind: v3, v3a: kernels a unit (d).
+        quant_bits: v2q, and with `quant`: bits that kernels are rounded to before they are matched.
+        quant: round kernels in versions without rounding of their own, too.
+        pointwise: v1 … v3a: elements a unit (D) of 1×1 convolutions; None stores these as they are.
+        linear: v1 … v3a: with `pointwise`, cut linear layers up in the same way.
+        scale_bits: v2 … v3a: bits of α: 2…12 (multiples of one step a tensor), 16 (half precision) or 32 (as they are).
+        offset_bits: v2 … v3a: the same for β.
+        rest_bits: the same for all that no reference stands for; None: 32, in v4 what each vector is worth.
+        self_contained: keep names and shapes in the file even where the network's name says them, about 1 KB.
         layers: what is done otherwise with single layers: patterns of names of tensors or modules (a module means all
             in it; ``*`` and ``?`` as in names of files) to ``"keep"`` (stored bit for bit) or to options of their own:
             ``{"finer": 2}`` (v4: half the step, about one bit a weight more), ``{"rest_bits": 12}`` (BatchNorm, biases,
             all that no reference stands for), ``{"scale_bits": 8, "offset_bits": 8}`` (v2 … v3a). The last pattern that
             matches a tensor says all of it.
-        key: where in the file of weights they are, if it has several; see `mess.nested_weights`.
+        key: where in the file of weights they are, if it has several, as ``"state_dict"``.
         arch: the network that a file of weights is of: ``"timm:NAME"``, ``"torchvision:NAME"`` (the file says it, and
             `load` builds it) or ``"package.module:function"``.
-        max_drop, divergence, steps, seed, bind, quant_bits, quant, pointwise, linear, scale_bits,
-            offset_bits, rest_bits, self_contained: how weights are stored, see `StoreOptions`.
         input_shape: of one input of an ONNX model that leaves it open, as ``(3, 48, 320)``.
-        architecture, about, overwrite, verify, progress: see `Request`; without `overwrite` an existing file raises
-            FileExistsError.
+        architecture: which network of the zoo a bare state dict is of; found out where possible if None.
+        about: small facts to keep in the file (JSON values), as how its input is normalised.
+        overwrite: replace an existing file, as everything in Python that saves does.
+        verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
+            and up to 1 s for each million bytes of file.
+        progress: hears how far storing has come. What it raises, as Ctrl-C does, ends storing and leaves no file.
 
     Raises:
         OptionError: a scheme or option that does not exist or does not fit this network, a target that cannot be
             reached (with the smallest size), no inputs, a pattern that matches nothing (with the nearest names).
         WeightsError: a tensor that cannot be stored, by name: NaN, Inf, complex, sparse, quantised.
+        DataError: inputs that cannot be read, or are none.
+        OutputError: an output that is no plain file, or whose folder is not there.
+        FileExistsError: a file is there and `overwrite` is false.
     """
     with keywords_for_flags():
         options = StoreOptions(
@@ -137,8 +157,12 @@ def dumps(
     """Return the bytes of the file that `compress` would write: the same arguments give the same bytes.
 
     Args:
-        model_or_state_dict, scheme, calibration, about, progress: as for `compress`.
-        options: all that is said in keywords there, in place of `scheme`: ``StoreOptions(target_size=20_000)``.
+        model_or_state_dict: as for `compress`.
+        scheme: as for `compress`.
+        calibration: as for `compress`.
+        options: all else that is said in keywords there, in place of `scheme`: ``StoreOptions(target_size=20_000)``.
+        about: as for `compress`.
+        progress: as for `compress`.
 
     Raises:
         OptionError, WeightsError: as `compress`.

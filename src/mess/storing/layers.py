@@ -20,6 +20,7 @@ from mess.errors import OptionError
 from mess.scheme import Scheme
 
 LayerRule: TypeAlias = Literal["keep"] | Mapping[str, float]
+"""What is asked of a layer: ``"keep"``, or some of ``finer``, ``scale_bits``, ``offset_bits`` and ``rest_bits``."""
 KEEP = "keep"
 OF_LEARNED, OF_MATCHED, OF_COPIED = ("finer", "rest_bits"), ("scale_bits", "offset_bits", "rest_bits"), ("rest_bits",)
 FINEST = 1024.0  # times finer or coarser than the rest

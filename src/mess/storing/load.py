@@ -95,7 +95,17 @@ def loads(
     dtype: torch.dtype | None = None,
     max_bytes: int = 2**31,
 ) -> nn.Module:
-    """Read a network from the bytes of a file, as `load` does from a path."""
+    """Read a network from the bytes of a file, as `dumps` returns them and `load` does from a path.
+
+    Args:
+        content: the bytes.
+        device: where its tensors are to be.
+        dtype: of its floats; None: as they were stored.
+        max_bytes: of its tensors in memory; a file that says more is refused.
+
+    Raises:
+        FormatError, WeightsError: as `load`.
+    """
     return load(content, device=device, dtype=dtype, max_bytes=max_bytes)
 
 
@@ -112,7 +122,9 @@ def load_state_dict(
     Args:
         path: a file, its bytes, or one that is open for reading.
         names: only these, in this order; nothing else is decoded.
-        device, dtype, max_bytes: as for `load`.
+        device: where they are to be.
+        dtype: of floats; None: as they were stored.
+        max_bytes: of all tensors in memory; a file that says more is refused.
 
     Raises:
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
@@ -132,7 +144,13 @@ def load_into(model: Module, path: Source, *, max_bytes: int = 2**31) -> Module:
 
     Its tensors keep their own dtypes and devices. Wrappers (DataParallel, torch.compile) may be around it.
 
+    Args:
+        model: stays in the mode (training or eval) that it is in.
+        path: a file, its bytes, or one that is open for reading.
+        max_bytes: of all tensors in memory; a file that says more is refused.
+
     Raises:
+        FormatError: as `load_state_dict`.
         WeightsError: names that are missing or not expected, or a shape that differs; says which.
     """
     path = path_or_bytes(path)

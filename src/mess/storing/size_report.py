@@ -17,9 +17,11 @@ FEW = 8  # layers that a notebook shows: those that lost most
 
 @dataclass(frozen=True)
 class SizeReport:
-    """What `compress` wrote: `bytes` is the size of the file as the file system gives it.
+    """What `compress` wrote. `print` and notebooks show it in a few lines.
 
     Attributes:
+        path: of the file.
+        bytes: its size, as the file system gives it.
         float_bytes: the same weights in their own dtypes, tied ones once, without any container.
         as_is: (name, reason) of every tensor, or BatchNorm layer, that no reference stands for.
         error: relative error ‖w − ŵ‖² / ‖w‖² by layer that references stand for.
