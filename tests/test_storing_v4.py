@@ -152,6 +152,40 @@ def test_a_stored_network_answers_like_the_float_one_or_is_refused(make, count: 
     assert report.look.divergence <= 1.25 * LearnOptions().divergence
 
 
+def examples(count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Noisy pictures of 200 classes, and which class each is of."""
+    prototypes_KCHW = torch.randn(200, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+    dice = torch.Generator().manual_seed(seed)
+    labels_N = torch.randint(0, 200, (count,), generator=dice)
+    return prototypes_KCHW[labels_N] + torch.randn(count, 3, 8, 8, generator=dice), labels_N
+
+
+def classifier_of_examples() -> nn.Module:
+    """200 classes told apart by a linear layer of 1,536 numbers each: that of the nearest mean, which is right."""
+    torch.manual_seed(3)
+    features = nn.Sequential(nn.Conv2d(3, 384, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    net = nn.Sequential(*features, nn.Linear(1536, 200))
+    inputs, labels_N = examples(2000, 1)
+    with torch.no_grad():
+        found_NF = features(inputs)
+        means_KF = torch.stack([found_NF[labels_N == label].mean(0) for label in range(200)])
+        middle_F, scale = means_KF.mean(0), 0.0015 / (found_NF - means_KF[labels_N]).var()
+        net[-1].weight.copy_(scale * (means_KF - middle_F))
+        net[-1].bias.copy_(-scale * ((means_KF - middle_F) * (means_KF + middle_F)).sum(1) / 2)
+    return net.eval()
+
+
+@pytest.mark.parametrize("count", [8, 1])
+def test_a_wide_classifier_decides_the_same_after_a_look_at_few_of_its_pictures(count: int, tmp_path) -> None:
+    net, (unseen, labels_N) = classifier_of_examples(), examples(600, 2)
+    report = compress(net, tmp_path / "net.mess", calibration=examples(count, 5)[0], verify=False)
+    was_N = predict(net, unseen).argmax(1)
+    found_N = predict(load_into(copy.deepcopy(net), tmp_path / "net.mess"), unseen).argmax(1)
+    assert (was_N == labels_N).float().mean() > 0.99
+    assert (found_N == was_N).float().mean() >= 0.99
+    assert report.bytes < report.float_bytes / 8
+
+
 def test_what_was_seen_of_a_file_is_in_it(tmp_path) -> None:
     report = compress(deciding_network(), tmp_path / "net.mess", calibration=pictures(64))
     assert inspect_file(tmp_path / "net.mess").scheme["look"] == report.look.facts()
