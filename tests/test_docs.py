@@ -29,14 +29,24 @@ from test_data import write_cifar
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/GUIDE.md", "docs/API.md")
-LANGUAGES = ("python", "shell", "c", "javascript", "text")  # text is what is printed, or drawn
+LANGUAGES = ("python", "shell", "c", "javascript", "toml", "text")  # text is what is printed, or drawn
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = {
     "main.py": ("train", "main.py", "add_arguments"),
     "down_imagenet.py": ("fetch", "down_imagenet.py", "add_imagenet_arguments"),
     "down_ckpt.py": ("fetch", "down_ckpt.py", "add_ckpt_arguments"),
 }
-NOT_HERE = ("--cuda", "-C", "--pretrained", "fetch", "imagenet", "--arch")  # GPUs, downloads, other libraries
+HUB = ("hf://owner/name/net.mess", "hf://owner/name/net.mess@main", "hf://timm/resnet18.a1_in1k", "push")
+NOT_HERE = (
+    "--cuda",
+    "-C",
+    "--pretrained",
+    "fetch",
+    "imagenet",
+    "--arch",
+    "run.toml",
+    *HUB,
+)  # GPUs, downloads, other libraries
 TOO_LONG = (
     "demo",
     "--processes",
@@ -120,6 +130,8 @@ def small(words: list[str]) -> list[str]:
         words = [*words, "--no-verify", "--force"]
         given = {"--datapath": "data"} if "--calibration" in words else {}
         given |= {flag: easy for flag, easy in {"--target-size": "100KB", "--max-drop": "50"}.items() if flag in words}
+    elif verb == "card":
+        given = {"--datapath": "data", "-j": "0"}
     elif verb == "demo":
         words = [*words, "--epochs", "1", "--retrain-epochs", "1"]
     for flag, value in given.items():
@@ -159,7 +171,9 @@ def follow(page: str, skipped: tuple[str, ...]) -> int:
     """Do what a page says and return how many commands of `mess` ran."""
     ran, names = 0, {"__name__": "page"}
     for block in blocks_of(page):
-        if block.language == "python":
+        if block.language == "toml":
+            Path(block.text.split()[1]).write_text(block.text)  # its first line names it
+        elif block.language == "python":
             program = compile(block.text, block.where, "exec")
             if not any(word in block.text for word in skipped):
                 exec(program, names)
@@ -202,6 +216,8 @@ def test_every_block_says_what_it_is_and_every_command_is_understood(page: str, 
     assert {block.language for block in found} <= set(LANGUAGES)
     assert (ROOT / page).read_text(encoding="utf-8").count("\n```") == 2 * len(found)
     for block in found:
+        if block.language == "toml":
+            Path(block.text.split()[1]).write_text(block.text)  # its first line names it
         for words in block.commands() if block.language == "shell" else ():
             understood(words)
 

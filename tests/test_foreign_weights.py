@@ -198,7 +198,7 @@ def test_networks_saved_as_a_whole_are_named_with_the_way_to_save_them(
 
 
 def torchscript(path: Path) -> None:
-    torch.jit.save(torch.jit.trace(nn.Conv2d(3, 4, 3).eval(), torch.rand(1, 3, 8, 8)), path)
+    torch.jit.save(torch.jit.freeze(torch.jit.trace(nn.Conv2d(3, 4, 3).eval(), torch.rand(1, 3, 8, 8))), path)
 
 
 FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,8 +16,11 @@ from PIL import Image
 
 import mess
 from mess import codec
+from mess.class_folders import compact
 from mess.cli import main
 from mess.codec.numbers import NumberArray
+from mess.data.names import NAMES as NAMES_OF
+from mess.data.names import imagenet_names
 from mess.data.pictures import centre_view
 from mess.storing.differences import differences
 
@@ -133,3 +138,50 @@ def test_predict_writes_tables_takes_names_and_refuses_what_is_no_picture(
     for wrong, said in (("names.txt", "one that cannot be read"), ("nowhere.png", "a picture, or a folder")):
         assert main(["predict", "net.mess", wrong]) == 2
         assert said in capfd.readouterr().err
+
+
+def test_predict_names_the_classes_of_imagenet_as_an_installed_library_does(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    mess.compress(mess.create_model("mobilenetv2", dataset="imagenet", width_mult=0.25), "net.mess", "v2", verify=False)
+    Image.fromarray(np.full((256, 256, 3), 90, np.uint8)).save("cat.png")
+    for library in ("timm", "torchvision"):
+        monkeypatch.setitem(sys.modules, library, None)
+    assert imagenet_names()[0] == "n01440764"
+    vision, models = ModuleType("torchvision"), ModuleType("torchvision.models")
+    categories = [f"animal {place}" for place in range(1000)]
+    models.ResNet18_Weights = SimpleNamespace(DEFAULT=SimpleNamespace(meta={"categories": categories}))
+    monkeypatch.setitem(sys.modules, "torchvision", vision)
+    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    assert imagenet_names()[999] == "animal 999"
+    timm, data = ModuleType("timm"), ModuleType("timm.data")
+    data.ImageNetInfo = lambda: SimpleNamespace(num_classes=lambda: 1000, index_to_description="beast {}".format)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+    monkeypatch.setitem(sys.modules, "timm.data", data)
+    assert main(["predict", "net.mess", "cat.png", "--json", "--top", "1"]) == 0
+    top = json.loads(capfd.readouterr().out)[0]["top"][0]
+    assert top["name"] == f"beast {top['class']}"
+
+
+def test_predict_takes_names_from_the_folders_it_was_trained_on(
+    network: torch.nn.Module, capfd: pytest.CaptureFixture
+) -> None:
+    kinds = [f"a kind of thing with a long name, number {n}" for n in range(10)]
+    about = {"classes": compact(kinds)}
+    mess.compress(network, "own.mess", "v2", about=about, verify=False)
+    for name in kinds:
+        Path("own/train", name).mkdir(parents=True)
+    words = ["predict", "own.mess", "photos/0.png", "--json", "--top", "1", "--classes"]
+    assert main([*words, "own"]) == 0
+    top = json.loads(capfd.readouterr().out)[0]["top"][0]
+    assert top["name"] == kinds[top["class"]]
+    Path("own/train", "another").mkdir()
+    assert main([*words, "own"]) == 2
+    assert "own: expected the classes that the network of own.mess was trained on" in capfd.readouterr().err
+    assert main([*words, "photos"]) == 2
+
+
+def test_names_of_the_usual_datasets_are_as_many_as_their_classes() -> None:
+    assert {name: len(names) for name, names in NAMES_OF.items()} == {"cifar10": 10, "cifar100": 100, "digits": 10}
+    assert list(NAMES_OF["cifar100"]) == sorted(NAMES_OF["cifar100"])

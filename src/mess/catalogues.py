@@ -5,15 +5,19 @@ A file may say the name of a network in a catalogue, never a function: what a fi
 
 from __future__ import annotations
 
+import logging
 import re
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor, nn
 
 from mess.errors import OptionError, one_of
 
+log = logging.getLogger("mess.catalogues")
 BUILT_BY = "built_by"  # what a file says of a network in a catalogue
 NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # timm: network.weights
 PACKAGES = {"timm": "pip install 'mess-cnn[timm]'", "torchvision": "pip install torchvision"}
@@ -39,11 +43,20 @@ def build(spec: str, weights: Mapping[str, Tensor]) -> tuple[nn.Module, dict[str
     facts: dict[str, Any] = {BUILT_BY: spec}
     facts |= {k: v for k, v in (("num_classes", classes), ("in_chans", channels)) if v is not None}
     described = getattr(model, "pretrained_cfg", None)
-    if isinstance(described, Mapping):
-        facts |= {part: [float(x) for x in described[part]] for part in IMAGES if described.get(part)}
-        if isinstance(size := described.get("input_size"), tuple | list) and len(size) == 3:
-            facts |= {"crop": int(size[1]), "resize": round(int(size[1]) / float(described.get("crop_pct") or 0.875))}
-    return model, facts
+    return model, facts | (input_facts(described) if isinstance(described, Mapping) else {})
+
+
+def input_facts(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return mean, std and sizes of the input that a ``pretrained_cfg`` of timm says."""
+    facts: dict[str, Any] = {part: [float(x) for x in described[part]] for part in IMAGES if described.get(part)}
+    if isinstance(size := described.get("input_size"), tuple | list) and len(size) == 3:
+        facts |= {"crop": int(size[1]), "resize": round(int(size[1]) / float(described.get("crop_pct") or 0.875))}
+    return facts
+
+
+def installed(package: str) -> bool:
+    """Return whether a package is there, without importing it."""
+    return sys.modules[package] is not None if package in sys.modules else find_spec(package) is not None
 
 
 def build_named(spec: str, num_classes: Any = None, in_chans: Any = None) -> nn.Module:
@@ -66,6 +79,7 @@ def build_named(spec: str, num_classes: Any = None, in_chans: Any = None) -> nn.
     make, names = _timm() if catalogue == "timm" else _torchvision()
     if name.partition(".")[0] not in names:
         raise OptionError("--arch", _near(names, name, catalogue), spec)
+    log.info("building %s %s", spec, options)
     try:
         return make(name, options)
     except (TypeError, ValueError, RuntimeError, KeyError) as error:

@@ -24,6 +24,7 @@ EXPORTED = (
     "a program of torch.export",
     "Save its weights: torch.save(torch.export.load(path).state_dict, 'weights.pth')",
 )
+PROGRAMS = (TORCHSCRIPT, EXPORTED)  # hold weights that can be had without running them
 ONNX = (
     "an ONNX model",
     "`mess compress` stores it. For all else save the weights it was made from: torch.save(net.state_dict(), 'w.pth')",

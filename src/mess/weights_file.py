@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import math
 import os
 import pickle
@@ -17,10 +18,12 @@ from torch import Tensor
 
 from mess.class_folders import as_told
 from mess.errors import CheckpointError
-from mess.foreign_files import PACKED, QUANTISED, kind_of
+from mess.foreign_files import PACKED, PROGRAMS, QUANTISED, kind_of
 from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
 from mess.nested_weights import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
+from mess.program_files import weights_of_program
 
+log = logging.getLogger("mess.weights")
 SEAL = b"sha256:"  # before the SHA-256 of all that stands before it, at the end of a checkpoint of ours
 SEAL_LENGTH = len(SEAL) + 64
 CODE = ("unsupported GLOBAL", "Unsupported global", "Unsupported class", "unrecognized function")  # torch's words
@@ -34,8 +37,8 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
     """Read the weights of a network from a file, onto the CPU.
 
     Known are checkpoints of MESS, bare state dicts, state dicts nested in a checkpoint of others, old and new
-    ``torch.save`` files, and ``.safetensors``. Where a file has several, averaged weights come before others, in the
-    order of `mess.nested_weights`.
+    ``torch.save`` files, programs of TorchScript and ``torch.export`` (see `mess.program_files`), and ``.safetensors``.
+    Where a file has several, averaged weights come before others, in the order of `mess.nested_weights`.
 
     Args:
         key: where in the file the weights are, names joined by dots: ``state_dict``, ``ema.state_dict``.
@@ -54,9 +57,10 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
     else:
         if is_sealed(content):
             check_seal(content, path)
-        elif (told := kind_of(content, os.fspath(path))) is not None:
+        told = None if is_sealed(content) else kind_of(content, os.fspath(path))
+        if told is not None and told not in PROGRAMS:
             raise CheckpointError(path, "a weights file", *told)
-        read = read_foreign(content, path)
+        read = read_foreign(content, path) if told is None else weights_of_program(content, path, told)
         about = _facts(read, ours=is_sealed(content))
     if key:
         found, there = weights_at(read, key)
@@ -69,7 +73,9 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
         found, key, others = choice.found, choice.key, choice.others
     if key:
         about |= {"key": key, "other_keys": list(others)}
-    return unwrapped(_checked(found, path)), about
+    weights = unwrapped(_checked(found, path))
+    log.info("%s: %d tensors%s", path, len(weights), f", at {key}" if key else "")
+    return weights, about
 
 
 def is_sealed(content: bytes) -> bool:
@@ -143,7 +149,7 @@ def _facts(read: object, *, ours: bool) -> dict[str, Any]:
         for name, value in read.items()
         if isinstance(name, str) and isinstance(value, (int, float, str)) and name not in OWN
     }
-    about |= {name: list(map(float, read[name])) for name in ("mean", "std") if _is_colour(read.get(name), name)}
+    about |= {name: list(map(float, read[name])) for name in ("mean", "std") if is_colour(read.get(name), name)}
     named = read.get("architecture")
     if isinstance(named, dict) and (ours or named.keys() == ARCHITECTURE):
         about |= {name: read[name] for name in ("resize", "crop") if type(read.get(name)) is int}
@@ -153,8 +159,8 @@ def _facts(read: object, *, ours: bool) -> dict[str, Any]:
     return about
 
 
-def _is_colour(value: object, name: str) -> bool:
-    """Whether this is a mean or a standard deviation of R, G, B: three finite numbers, the latter above 0."""
+def is_colour(value: object, name: str) -> bool:
+    """Return whether this is a mean or a standard deviation of R, G, B: three finite numbers, the latter above 0."""
     if not isinstance(value, list | tuple) or len(value) != 3:
         return False
     numbers = all(type(x) in (int, float) and math.isfinite(x) for x in value)

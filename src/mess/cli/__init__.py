@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["down_ckpt_main", "down_imagenet_main", "main", "specified_main"]
 
+LOG = logging.getLogger("mess")
 # verb -> what it does, in the order a newcomer meets them; each is a module here with `add_arguments` and `run`.
 VERBS = {
     "demo": "see it all once: train, store, test, retrain (offline, 3 minutes)",
@@ -34,8 +36,11 @@ VERBS = {
     "reader": "say which reader of .mess files serves; build the one in C, which is faster",
     "inspect": "show what a .mess file holds, byte for byte",
     "report": "draw files and runs as one page: curves, bytes, references, errors",
+    "card": "write the model card of a stored network, as the Hugging Face hub takes it",
+    "push": "upload a stored network and its card to the Hugging Face hub",
     "fetch": "fetch datasets and public weights, checked",
     "clean": "delete the checkpoints of single epochs",
+    "info": "say what is installed, on what is computed and where things lie",
     "completion": "print what makes the shell complete verbs, flags and names",
 }
 
@@ -93,7 +98,7 @@ def make_parser(verb: str, program: str = "", flags: str = "add_arguments") -> P
     description, examples = f"{VERBS[verb][0].upper()}{VERBS[verb][1:]}.", module.EXAMPLES
     if program:
         description, examples = f"{description[:-1]}: `mess {verb}` under another name.", SPECIFIED_EXAMPLES[program]
-    parser = Parser(program or f"mess {verb}", description, examples)
+    parser = Parser(program or f"mess {verb}", description, examples, verb)
     getattr(module, flags)(parser)
     return parser
 
@@ -142,7 +147,11 @@ def _welcome() -> None:
 
 
 def _run(verb: str, argv: list[str], program: str = "", flags: str = "add_arguments") -> int:
+    from mess.cli.output import set_up
+
     args = make_parser(verb, program, flags).parse(argv)
+    set_up(args)
+    LOG.info("mess %s: %s", __version__, verb)
     return module_of(verb).run(args)
 
 
@@ -154,6 +163,7 @@ def _guarded(command: Callable[[list[str]], int], argv: Sequence[str] | None) ->
     try:
         return command(sys.argv[1:] if argv is None else list(argv))
     except MessError as error:
+        LOG.info("where it came from", exc_info=True)
         _complain(str(error))
         return EXIT_BAD_INPUT
     except OSError as error:

@@ -10,8 +10,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
+from mess.cli.output import make_console
 from mess.errors import CheckpointError
 
 EXAMPLES = """Examples:
@@ -36,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Delete, and say what and how many bytes."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(args, soft_wrap=True)
     gone = [path for folder in runs_in(args.folder) for path in spare(folder)]
     total = 0
     for path in gone:

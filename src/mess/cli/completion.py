@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
+from mess.cli.config import add_config_flag
 from mess.cli.fetch import WHAT
+from mess.cli.output import add_output_flags
 from mess.errors import OptionError
 from mess.names import DATASETS, FAMILIES, VERSIONS
 
@@ -18,6 +20,7 @@ VALUES = {
     "arch": FAMILIES,
     "data": DATASETS,
     "calibration": DATASETS,
+    "test": DATASETS,
     "version": VERSIONS,
     "what": WHAT,
     "shell": SHELLS,
@@ -51,7 +54,10 @@ def whole_parser() -> argparse.ArgumentParser:
     parser.add_argument("-V", "--version", action="store_true", help="say which version this is")
     verbs = parser.add_subparsers(dest="verb")
     for verb, text in VERBS.items():
-        module_of(verb).add_arguments(verbs.add_parser(verb, help=text, allow_abbrev=False))
+        added = verbs.add_parser(verb, help=text, allow_abbrev=False)
+        add_config_flag(added)
+        add_output_flags(added)
+        module_of(verb).add_arguments(added)
     for sub in verbs.choices.values():
         for action in sub._actions:
             if action.dest in VALUES and action.nargs != 0:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from mess import hub
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
+from mess.cli.output import make_console
 from mess.cli.parser import Gather
 from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
 from mess.cli.stages import Stages
@@ -37,8 +39,9 @@ EXAMPLES = """Examples:
   mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB
   mess compress weights.pth --keep linear --finer layer3=2
   mess compress model.onnx -o model.mess
+  mess compress hf://timm/resnet18.a1_in1k -o resnet18.mess
   mess compress checkpoint/ -o stored/ --json"""
-ENDINGS = (".pth", ".pt", ".th", ".safetensors", ".onnx")  # of files that are stored where a folder is named
+ENDINGS = (".pth", ".pt", ".pt2", ".th", ".safetensors", ".onnx")  # of files that are stored where a folder is named
 WARNING = "{} puts references in the place of kernels: until -T, little is left of a network not trained for it"
 
 
@@ -49,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CKPT",
         type=Path,
         nargs="+",
-        help="checkpoint, state dict (.pth, .th), .safetensors, .onnx or .mess; a folder stands for all of them in it",
+        help="checkpoint, state dict (.pth, .th), .safetensors, .onnx or .mess; a folder stands for all of them in it; "
+        f"{hub.FORM} is a file of the Hugging Face hub",
     )
     parser.add_argument(
         "-v",
@@ -63,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="FILE",
         type=Path,
-        help="file, for several CKPT a folder (default: beside CKPT, NAME_VERSION.mess)",
+        help="file, for several CKPT a folder (default: beside CKPT, of the hub here, NAME_VERSION.mess)",
     )
     parser.add_argument(
         "-d", "--bind-size", metavar="N", type=int, default=2, help="kernels a unit, v3 and v3a (default: 2)"
@@ -158,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     if args.validation is not None and args.calibration is None:
         raise OptionError("--validation", "--calibration beside it, images to learn from", "none")
-    console = Console(highlight=False, stderr=args.json)
+    console = make_console(args, stderr=args.json)
     files = weights_files(args.ckpt)
     reports: list[SizeReport] = []
     failed = 0
@@ -192,6 +196,8 @@ def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOpt
 
     check_output(output, overwrite=args.force, source=path)
     weights, about, facts = _read(args, path)
+    for note in about.get("notes", ()):
+        console.print(escape(note), soft_wrap=True)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
     if options.scheme().fit != "learned":
@@ -248,7 +254,8 @@ def outputs_of(files: Sequence[Path], output: Path | None, tag: str) -> list[tup
         raise OptionError("--output", f"a folder for {len(files)} files", output)
     pairs = []
     for path in files:
-        beside = path.with_name(f"{path.stem}_{tag}.mess")
+        name = f"{hub.stem(path) if hub.is_hub(path) else path.stem}_{tag}.mess"
+        beside = Path(name) if hub.is_hub(path) else path.with_name(name)
         pairs.append((path, beside if output is None else output / beside.name if into else output))
     names = [made for _, made in pairs]
     if twice := [name for name in names if names.count(name) > 1]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
+from mess import hub
+from mess.cli.output import make_console
 from mess.export import FORMATS, export
 from mess.files import check_output
 
@@ -32,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Decode and write; the ending says in which form."""
     check_output(args.output, overwrite=args.force, source=args.file)
-    written = export(args.file, args.output)
-    console = Console(highlight=False)
+    written = export(hub.local(args.file), args.output)
+    console = make_console(args)
     console.print(f"[bold]{escape(str(args.output))}[/]  {written.bytes:,} B", soft_wrap=True)
     for note in written.notes:
         console.print(f"  {note}", markup=False, soft_wrap=True)

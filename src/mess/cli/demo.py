@@ -6,11 +6,11 @@ import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.rule import Rule
 from rich.table import Table
 
+from mess.cli.output import make_console
 from mess.durations import clock
 
 EXAMPLES = """Examples:
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from mess.training import TrainOptions
     from mess.weights_file import load_weights
 
-    console = Console(highlight=False)
+    console = make_console(args)
     reporter = ConsoleReporter(console)
     options = StoreOptions(version=args.version, scale_bits=8, offset_bits=8, rest_bits=16)
     job = Job(

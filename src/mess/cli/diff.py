@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mess import hub
+from mess.cli.output import make_console
 from mess.errors import first_few
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print."""
     from mess.storing.differences import differences
 
+    args.a, args.b = (hub.local(path, hub.WEIGHTS) for path in (args.a, args.b))
     found = differences(args.a, args.b)
     if args.json:
         print(json.dumps(_as_json(args, found), indent=1))
         return 0
-    console = Console(highlight=False)
+    console = make_console(args)
     if not console.is_terminal:
         console.width = max(console.width, PIPED_WIDTH)
     console.print(

@@ -21,6 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )  # fmt: skip
 
+from mess.cli.output import make_console
 from mess.cli.stages import SILENCE_S
 from mess.errors import DownloadError, OptionError, one_of
 
@@ -66,7 +67,7 @@ def add_ckpt_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fetch, check, unpack."""
-    console = Console(highlight=False)
+    console = make_console(args)
     if args.what not in WHAT:
         raise OptionError("WHAT", one_of(WHAT, args.what), args.what)
     {"weights": _weights, "imagenet": _imagenet}.get(args.what, _cifar)(args, console)

@@ -6,11 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from mess import hub
+from mess.cli.output import make_console
 from mess.codec import FileInfo, bits_per_weight
 from mess.codec.native import reader_name
 from mess.codec.rows import (
@@ -53,11 +54,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a table that is read in five seconds, or JSON."""
+    args.file = hub.local(args.file)
     info = inspect(args.file)
     if args.json:
         print(json.dumps(as_json(args.file, info), indent=1))
         return 0
-    console = Console(highlight=False)
+    console = make_console(args)
     if not console.is_terminal:
         console.width = max(console.width, PIPED_WIDTH)
     for part in (

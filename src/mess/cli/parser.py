@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
+from mess.cli.config import add_config_flag, take_up
+from mess.cli.output import add_output_flags
 from mess.errors import OptionError, one_of
 
 WIDTH = 80
@@ -52,7 +55,7 @@ class Gather(argparse.Action):
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose mistakes are `OptionError`s that suggest the nearest flag or value."""
 
-    def __init__(self, program: str, description: str, examples: str) -> None:
+    def __init__(self, program: str, description: str, examples: str, verb: str = "") -> None:
         super().__init__(
             prog=program,
             description=description,
@@ -60,13 +63,17 @@ class Parser(argparse.ArgumentParser):
             formatter_class=Help,
             allow_abbrev=False,
         )
+        self.verb = verb
+        add_config_flag(self)
+        add_output_flags(self)
 
     def parse(self, argv: Sequence[str]) -> argparse.Namespace:
-        """Return the flags, and in `explicit` those that were typed: their names, and how they are typed again.
+        """Return the flags, and in `explicit` those that were typed, or that `--config` says: how they are typed again.
 
         Raises:
             OptionError: a flag or a value that is none.
         """
+        configured = self._configured(argv)
         args, unknown = argparse.Namespace(), [word for word in argv if self._is_unknown(word)]
         if not unknown:  # else the value of a mistyped flag would be taken for DATA, and complained of first
             args, unknown = self.parse_known_args(argv)
@@ -75,8 +82,19 @@ class Parser(argparse.ArgumentParser):
         # what was typed, as against what is a default: on a resume only the former overrules the checkpoint
         untouched = argparse.Namespace(**dict.fromkeys(vars(args), ...))
         typed = {name: value for name, value in vars(self.parse_args(argv, untouched)).items() if value is not ...}
+        typed = configured | typed
+        del args.config
+        typed.pop("config", None)
         args.explicit = {a.dest: _words(a, typed[a.dest]) for a in self._actions if a.dest in typed}
         return args
+
+    def _configured(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Return what the file that `--config` names says, now the parser's defaults."""
+        for at, word in enumerate(argv):
+            flag, _, value = word.partition("=")
+            if flag == "--config" and (value or argv[at + 1 :]):
+                return take_up(Path(value or argv[at + 1]), self, self.verb)
+        return {}
 
     def flags(self) -> list[str]:
         """Return every flag there is, long ones last."""

@@ -8,11 +8,12 @@ import json
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mess import hub
 from mess.cli.flags import add_normalisation_flags
+from mess.cli.output import make_console
 from mess.cli.shapes import shape_of_input
 from mess.errors import OptionError
 
@@ -31,7 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", metavar="PICTURE", type=Path, nargs="+", help="pictures, and folders of them")
     parser.add_argument("--top", metavar="N", type=int, default=5, help="classes a picture, the likeliest (default: 5)")
     parser.add_argument(
-        "--classes", metavar="FILE", type=Path, help="names of the classes, one a line (default: the file's)"
+        "--classes",
+        metavar="FILE",
+        type=Path,
+        help="names of the classes: a file, one a line, a folder of class folders, or imagenet (default: as the file "
+        "says, else its dataset; those of ImageNet need timm or torchvision)",
     )
     parser.add_argument("--csv", action="store_true", help="for tables: picture, place, class, name, probability")
     parser.add_argument("--json", action="store_true", help="for programs: the same")
@@ -43,16 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read, predict, print."""
-    from mess.recipes.predicting import names_in, open_classifier, pictures_in, predict
+    from mess.recipes.predicting import open_classifier, pictures_in, predict
 
     if args.top < 1:
         raise OptionError("--top", "at least 1", args.top)
     if args.csv and args.json:
         raise OptionError("--csv", "one form", "--json as well")
-    names = names_in(args.classes) if args.classes is not None else ()
     pictures = pictures_in(args.pictures)
     shape = args.input_shape
-    model, view = open_classifier(args.file, mean=args.mean, std=args.std, names=names, shape=shape)
+    model, view = open_classifier(hub.local(args.file), mean=args.mean, std=args.std, classes=args.classes, shape=shape)
     found = predict(model, view, pictures, count=args.top, shape=shape)
     if args.json:
         rows = [
@@ -67,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         for p in found:
             writer.writerows([str(p.path), k, c, n, f"{x:.6f}"] for k, (c, n, x) in enumerate(p.top, 1))
         return 0
-    console = Console(highlight=False)
+    console = make_console(args)
     for p in found:
         console.print(f"[bold]{escape(str(p.path))}[/]", soft_wrap=True)
         table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 1))

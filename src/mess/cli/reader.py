@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
+from mess.cli.output import make_console
 from mess.codec import native
 
 EXAMPLES = """Examples:
@@ -21,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Build if asked to; say which reader serves and where it is."""
-    console = Console(highlight=False)
+    console = make_console(args)
     if args.build:
         native.build()
     console.print(f"files are read by {native.reader_name()}", markup=False)

@@ -7,9 +7,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 
+from mess.cli.output import make_console
 from mess.errors import DataError, OptionError, WeightsError
 from mess.files import atomic_write, check_output
 
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output.suffix not in (".html", ".htm"):
         raise OptionError("--output", "a name that ends in .html", args.output)
     check_output(args.output, overwrite=True)
-    console = Console(highlight=False)
+    console = make_console(args)
     with console.status("reading"):
         files, runs = _expanded(args.what)
         rows = results(args.results)

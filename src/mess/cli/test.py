@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import json
+from dataclasses import asdict
 
-from rich.console import Console
 from rich.markup import escape
 
 from mess.cli.flags import add_more_flags, add_specified_flags
+from mess.cli.output import make_console
 from mess.durations import clock
 from mess.errors import OptionError
 
 EXAMPLES = """Examples:
   mess test digits -a resnet --ckpt ckpt_best.pth
-  mess test cifar10 -a resnet --ckpt ckpt_best_v2.mess
+  mess test cifar10 -a resnet --ckpt ckpt_best_v2.mess --json
   mess test cifar10 -a resnet --layers 20 --ckpt resnet20.th --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the same flags as `mess train`: what trained a network also names it."""
     add_specified_flags(parser)
+    parser.add_argument("--json", action="store_true", help="for programs: the scores, on standard output")
     add_more_flags(parser)
 
 
@@ -31,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.ckpt is None:
         raise OptionError("--ckpt", "what to test: a checkpoint or a .mess file", "none")
-    console = Console(highlight=False)
+    told = getattr(args, "json", False)  # -E of `mess train` has no such flag
+    console = make_console(args, stderr=told)
     reporter = ConsoleReporter(console)
     try:
         network = architecture(args)
@@ -43,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
     finally:
         reporter.close()
     scores = tested.scores
+    if told:
+        row = {"file": str(tested.path), "bytes": tested.path.stat().st_size, **asdict(scores)}
+        print(json.dumps(row, indent=1))
+        return 0
     console.print(
         f"{escape(str(tested.path))} ({tested.path.stat().st_size:,} B): top-1 [bold]{scores.top1:.2f}%[/], "
         f"top-5 {scores.top5:.2f}%, loss {scores.loss:.4f}, {scores.samples:,} images in {clock(scores.seconds)}",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 
 from mess.cli import test
 from mess.cli.flags import add_more_flags, add_specified_flags
+from mess.cli.output import make_console
 from mess.durations import clock
 from mess.errors import OptionError
 
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume:
         take_up_recipe(args)
     job = to_job(args)
-    console = Console(highlight=False)
+    console = make_console(args)
     reporter = ConsoleReporter(console)
     try:
         result = run_job(job, reporter)

@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from mess.cli.flags import add_more_flags, add_specified_flags
+from mess.cli.output import make_console
 from mess.durations import clock
 from mess.errors import CheckpointError, OptionError
 
@@ -74,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     for name in OF_ONE_RUN:
         if name in args.explicit:
             raise OptionError(args.explicit[name][0], "a flag of all runs", "one of a single run: use `mess train`")
-    console = Console(highlight=False, soft_wrap=True)
+    console = make_console(args, soft_wrap=True)
     planned = [plan(args, network) for data in args.data for network in networks(data) if network.arch in args.arch]
     if args.dry_run:
         for one in planned:

@@ -6,9 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
+from mess import hub
+from mess.cli.output import make_console
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
 from mess.files import files_in
 
@@ -25,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check each file and say so; 2 if one breaks the format."""
-    console = Console(highlight=False, stderr=args.json)
+    console = make_console(args, stderr=args.json)
     rows = []
     for path in mess_files(args.files):
         row = checked(path)
@@ -50,7 +51,7 @@ def mess_files(named: list[Path]) -> list[Path]:
         OptionError: a folder without any.
     """
     found: list[Path] = []
-    for path in named:
+    for path in map(hub.local, named):
         inside = files_in(path, (".mess",))
         if not inside:
             raise OptionError("FILE", "a folder with .mess files", path)

@@ -16,6 +16,6 @@ stands before `launch` runs in all of them. Under `torchrun` the processes are t
 from mess.devices.base import Devices
 from mess.devices.fabric import FabricDevices
 from mess.devices.gpu import OneGpu
-from mess.devices.open import open_devices
+from mess.devices.open import gpu_names, open_devices
 
-__all__ = ["Devices", "FabricDevices", "OneGpu", "open_devices"]
+__all__ = ["Devices", "FabricDevices", "OneGpu", "gpu_names", "open_devices"]

@@ -53,6 +53,11 @@ def open_devices(
     return Devices(precision)
 
 
+def gpu_names() -> list[str]:
+    """Return the names of the GPUs that torch can use, by their ids."""
+    return [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
+
+
 def _check_gpus(gpuids: Sequence[int]) -> None:
     if not torch.cuda.is_available():
         raise DeviceError("-C", "a GPU that torch can use", "none", "Leave out -C to run on the CPU")

@@ -6,7 +6,7 @@ the scheme (-N), retraining (-T) and rounded kernels (-Q) differ only in `hooks`
 
 from mess.recipes.job import DataChoice, DeviceChoice, Job, RateChoice, SchemeChoice, run_folder
 from mess.recipes.resuming import recipe_to_resume
-from mess.recipes.run import RunResult, Tested, run_job, score_network
+from mess.recipes.run import RunResult, Tested, run_job, score_network, score_stored
 from mess.recipes.sources import calibration_batches, calibration_inputs
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "run_folder",
     "run_job",
     "score_network",
+    "score_stored",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec, storing
-from mess.class_folders import as_told
+from mess.catalogues import BUILT_BY
+from mess.class_folders import as_told, class_names, digest
 from mess.data.decode import CorruptPictureError, Picture
 from mess.data.folder import ENDINGS
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN, check_normalisation
+from mess.data.names import IMAGENET_CLASSES, NAMES, imagenet_names
 from mess.data.pictures import centre_view
-from mess.errors import DataError, FormatError, OptionError, WeightsError
+from mess.errors import DataError, FormatError, OptionError, WeightsError, first_few
 from mess.files import files_in
 from mess.graphs.network import GraphNetwork
 from mess.models.described import layout_of
 from mess.storing.calibration import side_of, taken_by
 
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-NAMES = {"cifar10": CIFAR10, "digits": tuple(map(str, range(10)))}
 SIDE, MARGIN = 224, 256 / 224  # of pictures that no file says anything of; shorter side before the crop over the crop
 BATCH = 32
 EPSILON = 1e-3  # by which probabilities may miss 1
@@ -37,6 +37,7 @@ class View:
         resize, crop: shorter side before the centre crop, and its side, in pixels.
         mean, std: of R, G, B in 0…1.
         names: of classes, in their order; empty where nothing says them.
+        of_imagenet: whether the classes, if there are 1,000 without names, are ImageNet's.
     """
 
     resize: int
@@ -44,6 +45,7 @@ class View:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     names: tuple[str, ...] = ()
+    of_imagenet: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,15 +61,19 @@ def open_classifier(
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    names: Sequence[str] = (),
+    classes: Path | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, View]:
     """Read a network, and how it takes pictures: as is said here, else in the file, else as its dataset is.
+
+    Args:
+        classes: what names the classes, see `names_in`.
 
     Raises:
         FormatError: a damaged file.
         WeightsError: weights whose network cannot be built here.
         OptionError: a mean or std that cannot be.
+        DataError: names that cannot be read, or of other classes than the network's.
     """
     check_normalisation(mean, std)
     stored = codec.read_model(path, layout=layout_of, names=[])
@@ -84,22 +90,32 @@ def open_classifier(
     except OptionError as error:
         raise FormatError(path, "mean and std of three colours", said) from error
     told = as_told(facts.get("classes"))
+    names = () if classes is None else names_in(classes)
+    if classes is not None and classes.is_dir() and isinstance(told, str) and digest(names) != told:
+        raise DataError(classes, f"the classes that the network of {path} was trained on", first_few(names))
     usual = tuple(told) if isinstance(told, list) else NAMES.get(str(facts.get("dataset")), ())
     return model, View(
         resize,
         side,
         tuple(mean or said["mean"] or (known.mean if known else IMAGENET_MEAN)),
         tuple(std or said["std"] or (known.std if known else IMAGENET_STD)),
-        tuple(names) or usual,
+        names or usual,
+        told is None and (BUILT_BY in facts or facts.get("dataset") == "imagenet"),
     )
 
 
 def names_in(path: Path) -> tuple[str, ...]:
-    """Return names of classes, one a line.
+    """Return names of classes: of a folder those of its class folders, of a file its lines, of "imagenet" its 1,000.
 
     Raises:
-        DataError: no file of text.
+        DataError: no file of text, or a folder without folders.
     """
+    if path.is_dir():
+        if names := class_names(path):
+            return names
+        raise DataError(path, "a folder of class folders", "none in it")
+    if str(path) == "imagenet" and not path.exists():
+        return imagenet_names()
     try:
         return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
     except (OSError, UnicodeDecodeError) as error:
@@ -135,6 +151,8 @@ def predict(
     for start in range(0, len(pictures), BATCH):
         paths = pictures[start : start + BATCH]
         scores_NK = _scores(model, taken_by(model, shape, [(_read(paths, view), torch.zeros(len(paths)))]))
+        if view.of_imagenet and not view.names and scores_NK.shape[1] == IMAGENET_CLASSES:
+            view = replace(view, names=imagenet_names())
         for path, chances_K in zip(paths, scores_NK, strict=True):
             top = chances_K.topk(min(count, len(chances_K)))
             pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)

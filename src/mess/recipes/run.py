@@ -6,10 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, inference_mode, nn
 
 from mess.class_folders import compact
 from mess.devices import Devices, open_devices
+from mess.errors import OptionError, WeightsError
 from mess.models import Architecture
 from mess.names import DATASETS
 from mess.nested_weights import told_of
@@ -27,8 +28,18 @@ from mess.recipes.resuming import (
     resumed_options,
     saved_recipe,
 )
-from mess.recipes.sources import Tell, check_version, log, open_batches, open_network, start_network
+from mess.recipes.sources import (
+    Tell,
+    calibration_batches,
+    check_version,
+    log,
+    open_batches,
+    open_images,
+    open_network,
+    start_network,
+)
 from mess.recipes.teacher import rate_start, rate_teacher
+from mess.storing import load, read_with_description
 from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find
 
@@ -88,6 +99,29 @@ def score_network(
     opened = open_devices(choice.cuda, choice.gpuids, processes=choice.processes, precision=precision)
     data = replace(data_of(data, about), classes=about.get("classes"))
     return opened.launch(_test, data, model, path, batch_size, opened, reporter)
+
+
+def score_stored(data: DataChoice, path: Path, *, reporter: Reporter | None = None) -> Tested:
+    """Test the network of a `.mess` file on the CPU, of the zoo or of a catalogue, every test image once.
+
+    Raises:
+        WeightsError: a network that cannot be built here, or that says other than one score a class.
+        OptionError: as many classes as the data does not have.
+    """
+    _, about = read_with_description(path)
+    if (described := about.get("architecture")) is not None:
+        return score_network(data, Architecture.from_dict(described), str(path), reporter=reporter)
+    model = load(path)
+    data = replace(data_of(data, about["scheme"]), classes=about["scheme"].get("classes"))
+    with inference_mode():
+        scores = model(next(calibration_batches(data, 1, train=False))[0])
+    if not isinstance(scores, Tensor) or scores.dim() != 2:
+        raise WeightsError(path, "a network that gives one score a class", "another output")
+    count = open_images(data, train=False, tell=lambda _: None).info.num_classes
+    if count != scores.shape[1]:
+        raise OptionError(data.name, f"the {scores.shape[1]} classes of the network in {path}", f"{count} classes")
+    devices = open_devices()
+    return devices.launch(_test, data, model, path, 64, devices, reporter)
 
 
 def data_of(choice: DataChoice, about: dict) -> DataChoice:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -37,6 +38,8 @@ from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
 from mess.storing.size_report import SizeReport
 from mess.storing.sources import Source, read_source
 from mess.storing.surroundings import usual_torch
+
+log = logging.getLogger("mess.storing")
 
 
 def compress(
@@ -186,6 +189,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     write = write_verified if request.verify else codec.write_model
     write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
     info = codec.inspect_file(path, layout=layout_of)
+    log.info("%s: %d bytes written%s", path, info.bytes, " and read back" if request.verify else "")
     as_is = tuple((tensor.name, tensor.reason) for tensor in info.tensors if tensor.reason and tensor.stored != "tied")
     return SizeReport(
         Path(path),
@@ -205,7 +209,11 @@ def _made(
 ) -> tuple[Network, Coded, codec.StoredModel, Request]:
     """Return what was to be stored, what the scheme made of it, all of the file, and the request with its inputs."""
     found, request = prepared(with_asked(identify(network, request.architecture), request.options), request)
+    log.info(
+        "%d tensors of %s", len(found.weights), found.architecture.slug if found.architecture else "another network"
+    )
     coded = code(found, request)
+    log.info("coded; %s", coded.look or "not looked at")
     return found, coded, whole(found, coded, request), request
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mess import codec, models
+from mess import codec, hub, models
 from mess.catalogues import BUILT_BY, build_named
 from mess.class_folders import as_told
 from mess.errors import OptionError, WeightsError, first_few
@@ -33,7 +33,8 @@ def load(
 ) -> nn.Module:
     """Read a network, ready to run (in eval mode).
 
-    Networks of the zoo, those that came as ONNX, and those of a catalogue (timm, torchvision) that is installed.
+    Networks of the zoo, those that came as ONNX, and those of a catalogue (timm, torchvision) that is installed; from a
+    file, its bytes, or the hub (``"hf://owner/name/net.mess"``).
 
     Args:
         path: a file, its bytes, or one that is open for reading.
@@ -44,9 +45,10 @@ def load(
     Raises:
         FormatError: as `load_state_dict`.
         WeightsError: the file holds weights of a network that cannot be built here; `load_into` takes those.
+        DownloadError: a file of the hub that cannot be had.
     """
     _check_dtype(dtype)
-    path = path_or_bytes(path)
+    path = hub.local(path_or_bytes(path))
     facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
     weights = _as_tensors(found, ordered=facts.network is not None)
     if facts.network is None and facts.graph is not None:
@@ -130,7 +132,7 @@ def load_state_dict(
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
     """
     _check_dtype(dtype)
-    path, wanted = path_or_bytes(path), None if names is None else list(names)
+    path, wanted = hub.local(path_or_bytes(path)), None if names is None else list(names)
     facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes, names=wanted)
     tensors = _as_tensors(found, ordered=wanted is not None or facts.network is not None)
     return {

@@ -7,6 +7,7 @@ real one within some per cent, and loses more.
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from mess.storing.load import to_tensors
 from mess.storing.look import MAX_INPUTS as MAX_LOOKED_AT
 from mess.storing.look import FloatNetwork, Look
 
+log = logging.getLogger("mess.storing")
 BELOW = 0.991  # of the target size: a file lands between this and the target, or 0.99 once it says what was seen of it
 AIMED_AT = 0.996  # of the target size
 USUAL_LOOK = Look(MAX_LOOKED_AT, 1.23e-05, 98.76)  # takes about as many bytes as what is seen in the end
@@ -124,6 +126,7 @@ class Search:
         for number in range(1, LOOKS + 1):
             coded = self.settled(rate, f"round {number} of up to {LOOKS}")
             found = self.look(coded)
+            log.info("round %d, rounded for a divergence of %.3g: %s", number, rate, found)
             if found.divergence <= LOOSE * divergence:
                 return replace(coded, look=found)
             best = min(best, found.divergence)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-from mess.catalogues import build
+from mess import hub
+from mess.catalogues import build, installed
 from mess.class_folders import compact
 from mess.codec.container import MAGIC
-from mess.errors import OptionError
+from mess.errors import MessError, OptionError
 from mess.graphs.model_files import is_onnx_file
+from mess.hub_networks import class_names, input_of, network_of
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
 from mess.storing.graph import read_graph_network
 from mess.storing.load import fill, read_with_description
 from mess.weights_file import load_weights, read_bytes
 
+log = logging.getLogger("mess.hub")
 Source = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
 
 
@@ -58,7 +62,10 @@ def read_network(
     Raises:
         CheckpointError: a file that is not there, damaged, or holds no weights.
         OptionError: a key or a network beside an ONNX model, which is both.
+        DownloadError: a file of the hub that cannot be had.
     """
+    if hub.is_hub(path):
+        return read_hub_network(path, key, arch)
     if is_onnx_file(path):
         if key is not None or arch is not None:
             raise OptionError("--key, --arch", "a file of weights beside it", "an ONNX model")
@@ -69,6 +76,36 @@ def read_network(
     model, facts = filled(arch, weights, path)
     found.pop("architecture", None)
     return model, found | facts, input_facts(found) | facts
+
+
+def read_hub_network(
+    address: str | os.PathLike[str], key: str | None, arch: str | None
+) -> tuple[nn.Module | Mapping[str, Tensor], dict[str, Any], dict[str, Any]]:
+    """Return what `read_network` does of a file of the hub; networks of timm that are there are built.
+
+    What is said of it has "notes" in it, for people; the facts to keep, where the file is from.
+    """
+    found = hub.fetch(address, config=True)
+    notes = [found.why] if found.why else []
+    of_timm = network_of(found.config)
+    read = None
+    if of_timm is not None and arch is None:
+        if installed("timm"):
+            try:
+                read = read_network(found.path, key, of_timm)
+                notes.append(f"a network of {of_timm}, as config.json says")
+            except MessError as error:
+                notes.append(f"config.json says {of_timm}, which was not built: {error}")
+        else:
+            notes.append(f"config.json says {of_timm}: `pip install 'mess-cnn[timm]'` has it built and looked at")
+    network, about, facts = read or read_network(found.path, key, arch)
+    said = input_of(found.config)
+    facts |= said | {"source": str(found.address)}
+    if (names := class_names(found.config)) and isinstance(short := compact(names), list):
+        facts["classes"] = short
+    for note in notes:
+        log.info(note)
+    return network, about | said | {"notes": notes}, facts
 
 
 def filled(arch: str, weights: Mapping[str, Tensor], path: str | os.PathLike[str]) -> tuple[nn.Module, dict[str, Any]]:

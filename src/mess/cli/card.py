@@ -1,0 +1,99 @@
+"""`mess card`: the model card of a `.mess` file, with what it lost as measured."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from rich.markup import escape
+
+from mess import hub
+from mess.cli.flags import add_normalisation_flags
+from mess.cli.output import make_console
+from mess.errors import OptionError
+from mess.files import atomic_write, check_output
+from mess.inspection import inspect
+from mess.model_card import Accuracy, Card
+from mess.names import DATASETS
+
+EXAMPLES = """Examples:
+  mess card net.mess                                 on standard output
+  mess card net.mess --test cifar10 -o README.md     accuracy measured first
+  mess card net.mess --repo me/net --license mit     as it will lie on the hub"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of `mess card`."""
+    parser.add_argument("file", metavar="FILE.mess", type=Path, help="what is described")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="where it goes (default: standard output)")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+    parser.add_argument("--json", action="store_true", help="for programs: what stands at its top, on standard output")
+    parser.add_argument("--repo", metavar="OWNER/NAME", default="", help="where on the hub the file will lie")
+    add_card_flags(parser)
+
+
+def add_card_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what is said of a file beyond what it says itself."""
+    parser.add_argument(
+        "--license", metavar="ID", default="", help="licence of the network: mit, apache-2.0 (default: none)"
+    )
+    parser.add_argument(
+        "--test", metavar="DATA", help=f"measure the accuracy on {', '.join(DATASETS)} or a folder of class folders"
+    )
+    parser.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
+    parser.add_argument("-j", "--workers", metavar="N", type=int, default=8, help="data loading workers (default: 8)")
+    add_normalisation_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure if asked to, and write."""
+    if args.output is not None and args.json:
+        raise OptionError("--json", "standard output", f"-o {args.output}")
+    path = hub.local(args.file)
+    if args.output is not None:
+        check_output(args.output, overwrite=args.force, source=path)
+    if args.repo:
+        from mess.hub_upload import check_repository
+
+        args.repo = check_repository(args.repo)
+    card = make_card(args, path, args.repo)
+    if args.json:
+        print(json.dumps(card.metadata(), indent=1))
+    elif args.output is None:
+        print(card)
+    else:
+        atomic_write(args.output, str(card).encode())
+        told = escape(str(args.output))
+        make_console(args).print(f"[bold]{told}[/]  the card of {escape(path.name)}", soft_wrap=True)
+    return 0
+
+
+def make_card(args: argparse.Namespace, path: Path, repo: str) -> Card:
+    """Return the card of a file, its accuracy measured where that is asked for.
+
+    Raises:
+        FormatError: the file breaks docs/FORMAT.md.
+        MessError: its children say what keeps the accuracy from being measured.
+    """
+    info = inspect(path)
+    accuracy = None
+    if args.test is not None:
+        accuracy = _measured(args, path)
+    return Card(path.name, info, repo, args.license, accuracy)
+
+
+def _measured(args: argparse.Namespace, path: Path) -> Accuracy:
+    from mess.cli.progress import ConsoleReporter
+    from mess.recipes import DataChoice, score_stored
+
+    if args.test not in DATASETS and not Path(args.test).is_dir():
+        raise OptionError("--test", f"{', '.join(DATASETS)} or a folder of class folders", args.test)
+    reporter = ConsoleReporter(make_console(args, stderr=True))
+    try:
+        data = DataChoice(args.test, args.datapath, args.workers, args.mean, args.std)
+        scores = score_stored(data, path, reporter=reporter).scores
+    finally:
+        reporter.close()
+    name = args.test if args.test in DATASETS else Path(args.test).resolve().name
+    return Accuracy(name, scores.top1, scores.top5, scores.samples)
