@@ -94,6 +94,11 @@ class Picture:
         return np.array(_as_rgb(image), dtype=np.uint8)
 
 
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Return an open image, upright, as `Picture.pixels` does: (height, width, 3) uint8."""
+    return _upright(np.array(_as_rgb(image), dtype=np.uint8), _orientation(image))
+
+
 def _orientation(image: Image.Image) -> int:
     if image.format in JPEG and "exif" not in image.info:
         return 1

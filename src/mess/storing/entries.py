@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec
+from mess.codec.contents import KEPT
 from mess.codec.model import joined
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
@@ -59,10 +60,17 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
         about: facts for the file; "mean" and "std" go with the network, all else with the scheme.
     """
 
+    kept = network.kept
+
     def bits(name: str) -> int:
+        asked = network.asked.get(name)
+        if asked is not None and (asked.keep or asked.rest_bits is not None):
+            return 32 if asked.rest_bits is None else asked.rest_bits
         return rest_bits if rest_bits is not None else coded.bits.get(name, UNKNOWN_BITS)
 
-    weights = {name: coded.settled.get(name, tensor) for name, tensor in network.weights.items()}
+    weights = {
+        name: tensor if name in kept else coded.settled.get(name, tensor) for name, tensor in network.weights.items()
+    }
     # of tensors that are one, the coded one is stored, whichever is named first
     stored_as = {network.tied.get(name, name): name for name in coded.entries}
     entries: dict[str, codec.Entry] = dict(coded.entries)
@@ -81,21 +89,23 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
         )
     described, facts = describe(network.architecture, about)
     seen = {} if coded.look is None else {"look": coded.look.facts()}
-    return codec.StoredModel(described, {**coded.facts, **seen, **facts}, coded.books, entries, network.graph)
+    whole = sorted(name for name in kept if name in entries and network.weights[name].dim() > 1)
+    asked = {KEPT: whole} if whole else {}
+    return codec.StoredModel(described, {**coded.facts, **asked, **seen, **facts}, coded.books, entries, network.graph)
 
 
 def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:
-    """Return the layers that can be stored as what they compute: float32, with all their parts, and nothing tied."""
+    """Return the layers that can be stored as what they compute: float32, all parts there, none tied or kept."""
     if network.module is None:
         return {}
-    shared = {*network.tied, *network.tied.values()}
+    apart = {*network.tied, *network.tied.values(), *network.kept}
     found = {}
     for prefix, layer in network.module.named_modules():
         if not isinstance(layer, _BatchNorm) or not (layer.affine and layer.track_running_stats):
             continue
         parts = [joined(prefix, part) for part in codec.BATCH_NORM_PARTS[:4]]
         plain = all(part in network.weights and network.weights[part].dtype == torch.float32 for part in parts)
-        if plain and shared.isdisjoint(parts):
+        if plain and apart.isdisjoint(parts):
             found[prefix] = layer
     return found
 

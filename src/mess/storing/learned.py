@@ -31,9 +31,10 @@ from mess.scheme.learned import (
     synthetic_inputs,
 )
 from mess.scheme.learned.inputs import MAX_INPUTS
-from mess.scheme.learned.layers import Basis
+from mess.scheme.learned.layers import Basis, is_matrix
 from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded
+from mess.storing.layers import require_effect
 from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, held_apart
@@ -60,6 +61,8 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
             the network leaves float32.
     """
     options, unseen = request.options, network.unseen
+    vectors = {name for name, tensor in network.weights.items() if not is_matrix(tensor)}
+    require_effect(options.layers, "rest_bits", vectors, "BatchNorm, biases or other vectors")
     if network.module is None:
         unseen = "weights alone do not say what a network computes"
     elif not unseen:
@@ -91,7 +94,7 @@ def _looked_at(
     inputs, held_out = _inputs(network, module, request)
     if inputs is None or held_out is None:
         return None
-    learning = options.learning()
+    learning = replace(options.learning(), kept=network.kept, finer=network.finer)
 
     def rounded(inputs: Tensor, learning: LearnOptions, draft: bool, progress: StageProgress) -> Coded:
         return coded(learn(module, inputs, learning, progress=progress, draft=draft), network)
@@ -120,7 +123,9 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
 
 def _blind(network: Network) -> Coded:
     """Round weights by themselves; vectors in half precision where that holds them."""
-    layers = round_blind({name: tensor for name, tensor in network.weights.items() if name not in network.tied})
+    apart = network.tied.keys() | network.kept
+    matrices = {name: tensor for name, tensor in network.weights.items() if name not in apart}
+    layers = round_blind(matrices, finer=network.finer)
     others = {name: tensor for name, tensor in network.weights.items() if name not in layers}
     bits = {name: 16 if _is_half_enough(tensor) else 32 for name, tensor in others.items()}
     return coded(Learned(layers, {}, nn.Module(), bits), network)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -49,11 +49,15 @@ class LearnOptions:
         steps: of distilling; few or large inputs leave it out. None by default: 200 of them changed neither the bytes
             nor the divergence of a ResNet-20.
         seed: of sampled predictions and of the order of inputs.
+        kept: names of tensors that stay as they are; what is learned of the others knows.
+        finer: name → factor by which the steps of a tensor are smaller than the rate makes them.
     """
 
     divergence: float = DIVERGENCE
     steps: int = 0
     seed: int = 0
+    kept: frozenset[str] = frozenset()
+    finer: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.divergence < 100:
@@ -134,6 +138,8 @@ def learn(
     _check_range("gradients", sensitivity.channels.values())
     if not any(layer.calls or float(sensitivity.channels[layer.name].max()) > LEAST for layer in layers):
         raise OptionError("version v4", "a network with layers that weigh their inputs", "none that runs on these")
+    layers, twins = ([layer for layer in all_ if layer.name not in options.kept] for all_ in (layers, twins))
+    sensitivity = sensitivity.finer(options.finer)
     bases = shared_bases(layers)
     lmbda = lambda_for(layers, options)
     latents: dict[str, Latent] = {}
@@ -163,7 +169,7 @@ def learn(
     if options.steps and distilled and not draft:
         distil(
             stored, original, latents, inputs, outputs,
-            steps=options.steps, lmbda=lmbda, seed=options.seed, progress=progress,
+            steps=options.steps, lmbda=lmbda, seed=options.seed, kept=options.kept, progress=progress,
         )  # fmt: skip
     return _finished(stored, layers, latents, bases, vector_bits(stored, sensitivity, lmbda))
 
@@ -180,7 +186,7 @@ def divergence_at(lmbda: float) -> float:
 
 def lambda_for(layers: list[WeightLayer], options: LearnOptions) -> float:
     """Return λ, the divergence that one bit is worth: at high rates D falls by the factor 2^(−2/weights) a bit."""
-    return 2 * math.log(2) * options.divergence / (STRAYS * sum(layer.weight.numel() for layer in layers))
+    return 2 * math.log(2) * options.divergence / (STRAYS * max(1, sum(layer.weight.numel() for layer in layers)))
 
 
 def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -29,6 +30,14 @@ class Sensitivity:
 
     channels: dict[str, Tensor]
     vectors: dict[str, Tensor]
+
+    def finer(self, factors: Mapping[str, float]) -> Sensitivity:
+        """Return what makes steps of these tensors smaller by these factors: g times their squares, as s² is as 1/g."""
+        parts = (
+            {name: g * factors.get(name, 1.0) ** 2 for name, g in part.items()}
+            for part in (self.channels, self.vectors)
+        )
+        return Sensitivity(*parts)
 
 
 def output_sensitivity(
