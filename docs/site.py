@@ -1,8 +1,10 @@
-"""Hooks of MkDocs: README.md and CHANGELOG.md stand at the repository's root, and results come and go."""
+"""Hooks of MkDocs: README.md and CHANGELOG.md stand at the root, results come and go, a notebook becomes a page."""
 
 from __future__ import annotations
 
+import json
 import re
+import runpy
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -21,12 +23,16 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages of the root, with links as seen from docs/."""
+    """Add the pages of the root, with links as seen from docs/, and the tutorial with what it showed."""
     for source, target in FROM_ROOT.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         text = re.sub(r"\]\(docs/results\)", "](results/README.md)", text)
+        text = re.sub(r"\]\(docs/tutorial\.ipynb\)", "](tutorial.md)", text)
         text = re.sub(r"\]\(docs/", "](", text)
         text = re.sub(r'(src|srcset)="docs/', r'\1="', text)
         text = re.sub(r"\[([^]]+)\]\(CITATION\.cff\)", r"\1", text)
         files.append(File.generated(config, target, content=text))
+    page_of = runpy.run_path(str(ROOT / "docs" / "notebook.py"))["page_of"]
+    notebook = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text(encoding="utf-8"))
+    files.append(File.generated(config, "tutorial.md", content=page_of(notebook)))
     return files

@@ -213,6 +213,28 @@ def test_it_includes_string_h_alone_and_calls_nothing_else(tmp_path: Path) -> No
         assert calls <= {"memcpy", "memset", "memcmp", "memmove", "strlen", "strchr", "__stack_chk_fail"}
 
 
+def test_a_microcontroller_takes_16_kilobytes_of_it(tmp_path: Path) -> None:
+    compiler, size = shutil.which("arm-none-eabi-gcc"), shutil.which("arm-none-eabi-size")
+    if compiler is None or size is None:
+        pytest.skip("there is no arm-none-eabi-gcc here")
+    source = tmp_path / "user.c"
+    source.write_text(
+        """#define MESS_IMPLEMENTATION
+#define MESS_API static __attribute__((unused))
+#include "mess.h"
+int use(mess_file *f, mess_tensor *t, void *a, size_t n);
+int use(mess_file *f, mess_tensor *t, void *a, size_t n) {
+  return mess_open(f, a, n, a, n, 0) | mess_find(f, a, t) | mess_decode(f, t, a, n, a, mess_scratch(f, t));
+}
+"""
+    )
+    flags = ["-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-Os", "-DMESS_SMALL", "-c"]
+    command = [compiler, *STRICT, *flags, "-I", str(DECODER), "-o", str(tmp_path / "user.o"), str(source)]
+    subprocess.run(command, check=True)
+    told = subprocess.run([size, tmp_path / "user.o"], capture_output=True, text=True, check=True).stdout
+    assert int(told.splitlines()[1].split()[0]) <= 16_384  # code and constants, without what the compiler's library has
+
+
 def test_it_is_a_header_for_cpp_too(tmp_path: Path) -> None:
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:

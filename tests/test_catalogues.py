@@ -101,6 +101,9 @@ def test_a_function_builds_a_network_and_is_not_named_in_the_file(
     assert "built_by" not in mess.inspect("net.mess").scheme
     with pytest.raises(OptionError, match="of_mine:text to return a torch module, found str"):
         mess.compress("weights.pth", "net.mess", arch="of_mine:text")
+    module.needy = lambda size: tiny(num_classes=size)  # type: ignore[attr-defined]
+    with pytest.raises(OptionError, match=r"of_mine:needy to build a network.*TypeError.*'size'"):
+        mess.compress("weights.pth", "net.mess", arch="of_mine:needy")
     with pytest.raises(OptionError, match="a function none in a module of_mine"):
         mess.compress("weights.pth", "net.mess", arch="of_mine:none")
 

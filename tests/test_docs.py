@@ -6,6 +6,7 @@ pictures. What needs a GPU, a server or minutes is parsed (with `make test-slow`
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from mess.errors import MessError
 from test_data import write_cifar
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/GUIDE.md")
+PAGES = ("README.md", "docs/GUIDE.md", "docs/API.md")
 LANGUAGES = ("python", "shell", "c", "javascript", "toml", "text")  # text is what is printed, or drawn
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PROGRAMS = {
@@ -196,7 +198,7 @@ def follow(page: str, skipped: tuple[str, ...]) -> int:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_reader_who_types_all_of_a_page_gets_there(page: str, at_home: Path) -> None:
-    assert follow(page, (*NOT_HERE, *TOO_LONG)) >= 4
+    assert follow(page, (*NOT_HERE, *TOO_LONG)) >= (0 if page == "docs/API.md" else 4)
 
 
 @pytest.mark.slow
@@ -205,7 +207,7 @@ def test_a_reader_who_types_all_of_a_page_gets_there(page: str, at_home: Path) -
 def test_what_takes_longer_works_too(page: str, at_home: Path) -> None:
     if page == "README.md":  # a reader's own; the guide makes one
         assert main(["decompress", "net.mess", "-o", "net.onnx"]) == 0
-    assert follow(page, NOT_HERE) >= 4
+    assert follow(page, NOT_HERE) >= (0 if page == "docs/API.md" else 4)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -220,6 +222,21 @@ def test_every_block_says_what_it_is_and_every_command_is_understood(page: str, 
             understood(words)
 
 
+def test_every_public_name_is_in_the_reference_with_what_it_takes() -> None:
+    named = re.findall(r"^::: ([\w.]+)$", (ROOT / "docs/API.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {name.rpartition(".")[2] for name in named} == set(mess.__all__) - {"__version__"}
+    for name in named:
+        home, _, own = name.rpartition(".")
+        public = getattr(mess, own)
+        assert getattr(import_module(home), own) is public
+        if inspect.isfunction(public):
+            told = inspect.getdoc(public) or ""
+            assert set(re.findall(r"^    (\w+): ", told, re.MULTILINE)) >= set(inspect.signature(public).parameters), (
+                own
+            )
+            assert "Raises:" in told, own
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs", reason="`make docs` installs what builds the site")
@@ -230,6 +247,8 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     assert "https://fonts" not in page
     assert "https://unpkg" not in page
     assert "images/kernel.png" in page
+    reference = (tmp_path / "site" / "API.html").read_text(encoding="utf-8")
+    assert all(f'id="{getattr(mess, name).__module__}.{name}"' in reference for name in ("compress", "FileInfo"))
     if (browser := shutil.which("chromium")) is None:
         pytest.skip("no chromium here, to search the pages as they lie on the disk")
     flags = ["--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]

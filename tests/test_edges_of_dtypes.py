@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import mess
 from mess.codec import Codebook, Matched, NumberArray, Plain, StoredModel, encode_model, read_model, reconstruct
 from mess.codec.quantize import choose_step, dequantize, quantize
+from mess.errors import WeightsError
 
 
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
@@ -108,3 +109,37 @@ def test_v4_gives_every_dtype_back(dtype: torch.dtype, tmp_path: Path) -> None:
     mess.compress(net, tmp_path / "net.mess", scheme="v4", calibration=torch.randn(8, 3, 8, 8), divergence=2.0, steps=0)
     back = mess.load_state_dict(tmp_path / "net.mess")
     assert {n: t.dtype for n, t in back.items()} == {n: t.dtype for n, t in net.state_dict().items()}
+
+
+def test_a_bare_state_dict_may_hold_numbers_of_any_kind_and_shape(tmp_path: Path) -> None:
+    weights = {
+        "mask": torch.ones(5, 5, dtype=torch.bool).tril(),
+        "scale": torch.tensor(3.5),
+        "seen": torch.tensor(True),
+        "tiny": torch.tensor([1e-9, -2e-9, 3e-9]),
+        "none": torch.zeros(3, 0),
+        "conv.weight": torch.randn(4, 4, 3, 3),
+    }
+    mess.compress(weights, tmp_path / "net.mess")
+    back = mess.load_state_dict(tmp_path / "net.mess")
+    assert {name: (t.dtype, t.shape) for name, t in back.items()} == {n: (t.dtype, t.shape) for n, t in weights.items()}
+    torch.testing.assert_close(back["tiny"], weights["tiny"], rtol=1e-3, atol=0)
+    assert all(torch.equal(back[name], weights[name]) for name in ("mask", "scale", "seen"))
+
+
+@pytest.mark.parametrize("version", ["v2", "v4"])
+def test_doubles_beyond_float32_are_named(version: str, tmp_path: Path) -> None:
+    weights = {f"{i}.weight": torch.full((8, 8, 3, 3), 1e300, dtype=torch.float64) for i in range(2)}
+    with pytest.raises(WeightsError, match=r"0\.weight: expected numbers that float32 can hold, found 1e\+300"):
+        mess.compress(weights, tmp_path / "net.mess", scheme=version)
+
+
+@pytest.mark.parametrize("options", [{"scheme": "v4"}, {"scheme": "v2", "rest_bits": 16}], ids=["v4", "v2"])
+def test_small_variances_of_a_frozen_norm_stay_above_zero(options: dict, tmp_path: Path) -> None:
+    """With an ε of 0, as detectors of torchvision have it, a variance of 0 is NaN in every answer (vision#2599)."""
+    weights = {f"conv{i}.weight": torch.randn(4, 4, 3, 3) for i in range(2)}
+    weights["bn.running_var"] = torch.tensor([1.0, 1e-9, 2.0, 0.0])
+    mess.compress(weights, tmp_path / "net.mess", **options)
+    torch.testing.assert_close(
+        mess.load_state_dict(tmp_path / "net.mess")["bn.running_var"], weights["bn.running_var"], rtol=0.01, atol=0
+    )

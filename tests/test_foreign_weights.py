@@ -209,6 +209,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "lfs": ("c.pth", lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"), "a pointer of Git LFS"),
     "html": ("c.pth", lambda p: p.write_text("<!DOCTYPE html><html></html>"), "a web page"),
     "npz": ("c.npz", lambda p: np.savez(p, a=np.zeros(2)), "an archive of other files"),
+    "tensor": ("c.pth", lambda p: torch.save(torch.randn(3), p), "found Tensor"),
     "index": ("c.bin.index.json", lambda p: p.write_text('{"metadata": {}, "weight_map": {}}'), "a JSON file"),
     "folder": ("c", lambda p: p.mkdir(), "a folder"),
 }

@@ -92,6 +92,29 @@ def test_the_pages_network_answers_as_pytorch_does() -> None:
     np.testing.assert_allclose(found, answers.detach().numpy(), rtol=1e-3, atol=1e-3)
 
 
+@needs_node
+def test_the_package_holds_all_that_it_needs(tmp_path: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("there is no npm here")
+    package = tmp_path / "node_modules" / "mess-decoder"
+    package.parent.mkdir()
+    command = [npm, "pack", "--silent", "--offline", f"--cache={tmp_path / 'cache'}", f"--pack-destination={tmp_path}"]
+    subprocess.run([*command, str(ROOT / "decoder" / "js")], check=True, capture_output=True, timeout=60)
+    (archive,) = tmp_path.glob("mess-decoder-*.tgz")
+    shutil.unpack_archive(archive, tmp_path)
+    (tmp_path / "package").rename(package)
+    assert {p.name for p in package.iterdir()} == {
+        "LICENSE", "README.md", "mess.d.ts", "mess.js", "mess.wasm", "package.json",
+    }  # fmt: skip
+    script = tmp_path / "read.mjs"
+    script.write_text(
+        "import { load } from 'mess-decoder';"
+        f"console.log((await load({json.dumps(str(PAGE / 'digits.mess'))})).layers.length);"
+    )
+    assert subprocess.run([str(NODE), script], check=True, capture_output=True, text=True).stdout == "16\n"
+
+
 def test_the_module_is_small() -> None:
     content = WASM.read_bytes()
     assert len(content) <= 40_000

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import mess
+from mess import cli
 from mess.cli import main
 from mess.errors import OptionError
 from mess.recipes import sources
@@ -108,3 +111,19 @@ def test_what_is_lost_is_measured_on_images_that_were_held_out(
     assert requests[-1].validation is None
     assert main(["compress", str(plain / "plain.pth"), "--validation", "digits"]) == 2
     assert "--validation: expected --calibration beside it" in " ".join(capsys.readouterr().err.split())
+
+
+def _full(_: list[str]) -> int:
+    raise MemoryError
+
+
+def _broken(_: list[str]) -> int:
+    raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize("takes", [lambda _: torch.empty(1 << 50).numel(), lambda _: np.empty(1 << 50).size, _full])
+def test_too_little_memory_is_one_line(takes: Callable[[list[str]], int], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._guarded(takes, []) == 2
+    assert capsys.readouterr().err.startswith("mess: not enough memory: ")
+    with pytest.raises(RuntimeError, match="something else"):
+        cli._guarded(_broken, [])

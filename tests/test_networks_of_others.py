@@ -313,3 +313,67 @@ def test_programs_are_stored_as_their_weights_are(options: dict[str, object], tm
     mess.compress(torch.jit.script(net), tmp_path / "program.mess", **options)
     mess.compress(net.state_dict(), tmp_path / "weights.mess", **options)
     assert (tmp_path / "program.mess").read_bytes() == (tmp_path / "weights.mess").read_bytes()
+
+
+def grown(factor: float) -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4))
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.mul_(factor)
+    return net
+
+
+@pytest.mark.parametrize("factor", [1e13, 1e20])
+def test_made_up_images_beyond_all_range_are_no_reason_to_refuse(factor: float, tmp_path: Path) -> None:
+    net = grown(factor)
+    report = mess.compress(net, tmp_path / "net.mess")
+    assert "beyond float32 on images that were made up" in report.unseen
+    assert report.look is None
+    assert max(report.error.values()) < 1e-4
+    with pytest.raises(OptionError, match=r"target_size.*beyond float32.*calibration"):
+        mess.compress(net, tmp_path / "net.mess", target_size=1000)
+
+
+def test_one_given_input_beyond_all_range_is_told(tmp_path: Path) -> None:
+    plain = torch.rand(8, 3, 32, 32)
+    wide = torch.cat([plain, torch.full((1, 3, 32, 32), 1e30)])
+    for given in ({"calibration": wide}, {"calibration": plain, "validation": wide * 1e8}):
+        with pytest.raises(OptionError, match="range that the network was trained on"):
+            mess.compress(grown(1e2), tmp_path / "net.mess", divergence=1e-4, **given)
+
+
+def only_grey(net: nn.Module, x: Tensor) -> Tensor:
+    assert x.shape[1] == 1, "one channel"
+    return net(x.expand(-1, 3, -1, -1))
+
+
+def test_networks_that_take_no_usual_images_are_rounded_without_a_look_and_that_is_said(tmp_path: Path) -> None:
+    assert "no images of the usual sizes" in mess.compress(Through(only_grey), tmp_path / "net.mess").unseen
+    assert "weights alone" in mess.compress(plain().state_dict(), tmp_path / "net.mess").unseen
+
+
+@pytest.mark.parametrize("inputs", [IMAGES[:1], IMAGES[:1].expand(6, -1, -1, -1)], ids=["one", "alike"])
+def test_inputs_that_do_not_differ_are_looked_at_too(inputs: Tensor, tmp_path: Path) -> None:
+    look = mess.compress(plain(), tmp_path / "net.mess", calibration=inputs, divergence=1e-3, verify=False).look
+    assert look is not None
+    assert look.divergence < 2e-3
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.ConvTranspose2d(3, 6, 3, groups=3), nn.Bilinear(12, 12, 4)], ids=lambda x: type(x).__name__
+)
+def test_networks_of_other_layers_than_convolutions_and_linear_ones_are_weighed_by_gradients(
+    layer: nn.Module, tmp_path: Path
+) -> None:
+    net = Through(lambda body, x: body(x[:, 0], x[:, 1]) if isinstance(body, nn.Bilinear) else body(x))
+    net.body = layer
+    report = mess.compress(net, tmp_path / "net.mess", calibration=IMAGES, verify=False)
+    assert report.look is not None
+    assert max(report.error.values()) < 0.1
+
+
+@pytest.mark.parametrize("seed", ["x", 1 << 70, 0.5])
+def test_a_seed_that_is_no_whole_number_of_64_bits_is_told(seed: object, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="seed"):
+        mess.compress(plain(), tmp_path / "net.mess", calibration=IMAGES, seed=seed)

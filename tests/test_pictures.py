@@ -276,6 +276,12 @@ def test_greys_that_have_no_range_are_refused_and_named(tmp_path: Path) -> None:
             grey(np.linspace(0, most, 64).astype(np.int32)[None], tmp_path / name)
 
 
+def test_what_is_no_image_is_said_in_words(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("a text")
+    with pytest.raises(CorruptPictureError, match=r"a\.jpg \(no image of a known kind\)"):
+        Picture(tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize("ending", ["png", "tif", "gif", "webp", "bmp", "tga", "jp2", "avif", "ppm", "jpg"])
 def test_whatever_is_wrong_with_a_picture_its_file_is_named(ending: str, tmp_path: Path) -> None:
     """Each of Pillow's readers has errors of its own, such as RuntimeError of damaged AVIFs."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import io
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from mess.cli import main
 from mess.errors import OptionError, WeightsError
 from mess.scheme import SCHEMES
 from mess.sizes import parse_size
+from mess.storing import StoreOptions
 
 NET = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(512, 4))
 IMAGES = torch.randn(16, 3, 12, 12)
@@ -107,6 +110,58 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> 
         mess.compress(NET, tmp_path / "nowhere" / "net.mess", **quick)
     assert told == []
     assert (tmp_path / "net.mess").read_bytes() == b"x"
+
+
+def test_bytes_and_open_files_are_read_as_paths_are(tmp_path: Path) -> None:
+    network = mess.create_model("resnet", layers=8).eval()
+    mess.compress(network, tmp_path / "net.mess", "v2")
+    content = (tmp_path / "net.mess").read_bytes()
+    assert mess.dumps(network, "v2") == content
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    assert mess.dumps(tmp_path / "net.pth", options=StoreOptions("v2")) == content
+    wanted = mess.load_state_dict(tmp_path / "net.mess")
+    for source in (content, bytearray(content), memoryview(content), io.BytesIO(content)):
+        found = mess.load_state_dict(source)
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+    with (tmp_path / "net.mess").open("rb") as file:
+        assert torch.equal(mess.load(file).conv1.weight, wanted["conv1.weight"])
+    assert mess.load_into(mess.create_model("resnet", layers=8), content).conv1.weight.equal(wanted["conv1.weight"])
+    assert mess.inspect(content) == mess.inspect(tmp_path / "net.mess")
+    for wrong in (io.StringIO("text"), 3):
+        with pytest.raises(mess.FormatError, match="a path, bytes or a file open in binary mode"):
+            mess.load(wrong)  # type: ignore[arg-type]
+
+
+def test_networks_come_in_the_dtype_and_on_the_device_asked_for(tmp_path: Path) -> None:
+    content = mess.dumps(mess.create_model("resnet", layers=8), "v2")
+    model = mess.loads(content, device="meta", dtype=torch.float16)
+    assert {(x.dtype, x.device.type) for x in model.parameters()} == {(torch.float16, "meta")}
+    state = mess.load_state_dict(content, dtype=torch.bfloat16)
+    assert state["conv1.weight"].dtype == torch.bfloat16
+    assert state["bn1.num_batches_tracked"].dtype == torch.int64
+    with pytest.raises(OptionError, match=r"^dtype: expected a dtype of floats"):
+        mess.load(content, dtype=torch.int8)
+
+
+@pytest.mark.parametrize("stage", ["weighing channels", "rounding", "looking at what it answers", "writing", "reading"])
+def test_stopping_leaves_everything_as_it_was(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    if stage == "reading":
+        monkeypatch.setattr("mess.codec.verification.subprocess.run", stop)
+    network = copy.deepcopy(NET).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    (tmp_path / "net.mess").write_bytes(b"before")
+    with pytest.raises(KeyboardInterrupt):
+        mess.compress(
+            network, tmp_path / "net.mess", calibration=IMAGES, progress=lambda what, *_: stage in what and stop()
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["net.mess"]
+    assert (tmp_path / "net.mess").read_bytes() == b"before"
+    assert network.training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
 def test_every_option_is_in_the_signature() -> None:

@@ -22,6 +22,7 @@ from mess.codec.numbers import NumberArray
 from mess.data.names import NAMES as NAMES_OF
 from mess.data.names import imagenet_names
 from mess.data.pictures import centre_view
+from mess.recipes.sources import open_network
 from mess.storing.differences import differences
 
 NAMES = "airplane automobile bird cat deer dog frog horse ship truck"
@@ -106,6 +107,20 @@ def test_diff_refuses_other_networks_and_names_what_one_has_alone(
     out = capfd.readouterr().out
     assert "only in a.pth: x" in out
     assert "only in d.pth: y" in out
+
+
+def test_a_mess_file_is_known_by_its_first_bytes_whatever_its_name_is(
+    network: torch.nn.Module, capfd: pytest.CaptureFixture
+) -> None:
+    Path("net.mess").rename("net.bin")
+    Path("weights.pth").rename("weights.mess")
+    assert main(["diff", "weights.mess", "net.bin", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["only"] == [[], []]
+    stored = mess.load_state_dict("net.bin")
+    for path, expected in (("net.bin", stored), ("weights.mess", network.state_dict())):
+        model, about = open_network(Path(path), network.architecture)
+        assert torch.equal(model.conv1.weight, expected["conv1.weight"])
+        assert ("scheme" in about) is (path == "net.bin")
 
 
 def test_predict_says_classes_by_name_as_the_network_does(

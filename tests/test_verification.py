@@ -48,6 +48,19 @@ def test_where_no_process_can_be_started_this_one_reads(
     assert mess.load_state_dict(tmp_path / "net.mess").keys() == NET.state_dict().keys()
 
 
+def test_what_lies_in_the_folder_or_is_printed_at_the_start_of_python_does_not_matter(
+    in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("json.py").write_text("raise RuntimeError('not this one')")
+    Path("start").mkdir()
+    Path("start/sitecustomize.py").write_text("print('welcome')")
+    monkeypatch.syspath_prepend(str(Path("start").resolve()))
+    mess.compress(NET, "net.mess", scheme="v2")
+    Path("start/sitecustomize.py").write_text("import atexit; atexit.register(print, 'bye')")
+    mess.compress(NET, "net.mess", scheme="v2")
+    assert mess.load_state_dict("net.mess").keys() == NET.state_dict().keys()
+
+
 def test_the_reader_is_quick_because_it_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import mess.codec.verification"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -85,22 +85,22 @@ EXPORTED(decode) int decode(void) {
 }
 
 static uint32_t stream_end(uint32_t from, uint32_t section) {
-  uint32_t i, j, end = net.end[section];
+  uint32_t i, j, at, end = net.end[section];
   for (i = 0; i < net.count; i++)
-    for (j = 0; j < 3 && net.items[i].kind != 'E'; j++)
-      if (net.items[i].stream[j] > from && net.items[i].stream[j] < end) end = net.items[i].stream[j];
+    for (j = 0; mess_i_section(&net.items[i], j); j++) {
+      at = net.items[i].stream[j].at;
+      if (at > from && at < end) end = at;
+    }
   return end;
 }
 
 /* Bytes of the file that are an item's own: its streams, or its lane. */
 EXPORTED(own_bytes) uint32_t own_bytes(uint32_t item) {
   const mess_i_item *x = &net.items[item];
-  uint32_t j, section, sum = 0;
-  if (item >= net.count || x->kind == 'T') return 0;
-  if (x->kind == 'E') return x->table[0];
-  for (j = 0; j < 3 && x->stream[j]; j++)
-    for (section = 2; section < 8; section++)
-      if (x->stream[j] >= net.start[section] && x->stream[j] < net.end[section]) sum += stream_end(x->stream[j], section) - x->stream[j];
+  uint32_t j, sum = 0;
+  if (item >= net.count) return 0;
+  if (x->kind == 'E') return x->stream[0].table;
+  for (j = 0; mess_i_section(x, j); j++) sum += stream_end(x->stream[j].at, mess_i_section(x, j)) - x->stream[j].at;
   return sum;
 }
 

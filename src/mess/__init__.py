@@ -14,21 +14,50 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mess.errors import FormatError, MessError
+from mess.errors import (
+    CheckpointError,
+    DataError,
+    DeviceError,
+    DownloadError,
+    FormatError,
+    MessError,
+    OptionError,
+    OutputError,
+    WeightsError,
+)
 from mess.version import __version__
 
 if TYPE_CHECKING:
-    from mess.codec import FileInfo
+    from mess.codec import FileInfo, TensorInfo
     from mess.inspection import inspect
+    from mess.models import Architecture
     from mess.pretrained import create_model
-    from mess.storing.compress import SizeReport, compress, dumps
+    from mess.scheme.learned import StageProgress
+    from mess.storing.compress import compress, dumps
+    from mess.storing.layers import LayerRule
     from mess.storing.load import load, load_into, load_state_dict, loads
+    from mess.storing.look import Look
+    from mess.storing.options import StoreOptions
+    from mess.storing.size_report import SizeReport
 
 __all__ = [
+    "Architecture",
+    "CheckpointError",
+    "DataError",
+    "DeviceError",
+    "DownloadError",
     "FileInfo",
     "FormatError",
+    "LayerRule",
+    "Look",
     "MessError",
+    "OptionError",
+    "OutputError",
     "SizeReport",
+    "StageProgress",
+    "StoreOptions",
+    "TensorInfo",
+    "WeightsError",
     "__version__",
     "compress",
     "create_model",
@@ -40,28 +69,35 @@ __all__ = [
     "loads",
 ]
 
+# name -> the module it is imported from
 _HOMES = {
-    "FileInfo": ("mess.codec", "FileInfo"),
-    "SizeReport": ("mess.storing", "SizeReport"),
-    "compress": ("mess.storing", "compress"),
-    "create_model": ("mess.pretrained", "create_model"),
-    "dumps": ("mess.storing", "dumps"),
-    "inspect": ("mess.inspection", "inspect"),
-    "load": ("mess.storing", "load"),
-    "load_into": ("mess.storing", "load_into"),
-    "load_state_dict": ("mess.storing", "load_state_dict"),
-    "loads": ("mess.storing", "loads"),
+    "Architecture": "mess.models",
+    "FileInfo": "mess.codec",
+    "LayerRule": "mess.storing.layers",
+    "Look": "mess.storing.look",
+    "SizeReport": "mess.storing",
+    "StageProgress": "mess.scheme.learned",
+    "StoreOptions": "mess.storing",
+    "TensorInfo": "mess.codec",
+    "compress": "mess.storing",
+    "create_model": "mess.pretrained",
+    "dumps": "mess.storing",
+    "inspect": "mess.inspection",
+    "load": "mess.storing",
+    "load_into": "mess.storing",
+    "load_state_dict": "mess.storing",
+    "loads": "mess.storing",
 }
 
+if not TYPE_CHECKING:  # type checkers know the names above, and are to say where another is meant
 
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first asked for (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mess' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    value = getattr(import_module(module), attribute)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """Import a public name when it is first asked for (PEP 562)."""
+        if name not in _HOMES:
+            raise AttributeError(f"module 'mess' has no attribute {name!r}")
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

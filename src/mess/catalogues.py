@@ -125,7 +125,11 @@ def _from_function(spec: str) -> nn.Module:
         function = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise OptionError("--arch", f"a function {name} in a module {module} that can be imported", error) from error
-    model = function() if callable(function) else function
+    try:
+        model = function() if callable(function) else function
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        raise OptionError("--arch", f"{spec} to build a network when it is called without arguments", said) from error
     if not isinstance(model, nn.Module):
         raise OptionError("--arch", f"{spec} to return a torch module", type(model).__name__)
     return model

@@ -25,13 +25,29 @@ class MessError(Exception):
         self.where, self.expected, self.found, self.hint = str(where), expected, str(found), hint
         super().__init__(f"{where}: expected {expected}, found {found}" + (f". {hint}" if hint else ""))
 
-    def __reduce__(self) -> tuple[type, tuple[str, str, str, str]]:
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
         """Keep the four parts when an error crosses a process border (DataLoader workers, launched ranks)."""
         return type(self), (self.where, self.expected, self.found, self.hint)
 
 
 class OptionError(MessError):
     """A flag or argument, or a combination of them, that cannot work."""
+
+
+class RangeError(OptionError):
+    """Inputs on which numbers within a network leave float32.
+
+    Args:
+        what: the numbers.
+    """
+
+    def __init__(self, what: str) -> None:
+        expected = "inputs in the range that the network was trained on"
+        super().__init__("calibration", expected, f"{what} beyond float32")
+        self.what = what
+
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        return type(self), (self.what,)
 
 
 class DataError(MessError):

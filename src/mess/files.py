@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO, TypeAlias
 
-from mess.errors import OptionError, OutputError
+from mess.errors import FormatError, OptionError, OutputError
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO  # the latter open for reading
 
 KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
@@ -23,6 +25,20 @@ def files_in(path: Path, endings: Collection[str]) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+
+
+def path_or_bytes(source: Source) -> str | os.PathLike[str] | bytes:
+    """Return a path as it is, and of all else the bytes.
+
+    Raises:
+        FormatError: an open file that gives no bytes, or something that is no file.
+    """
+    if isinstance(source, str | os.PathLike | bytes):
+        return source
+    content = source.read() if hasattr(source, "read") else source
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise FormatError("the file", "a path, bytes or a file open in binary mode", type(source).__name__)
+    return bytes(content)
 
 
 def destination(path: str | os.PathLike[str]) -> Path:

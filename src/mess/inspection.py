@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from mess.codec import FileInfo, inspect_file, read_model, reconstruct
 from mess.codec.contents import NO_LAYOUT
 from mess.errors import FormatError
+from mess.files import Source, path_or_bytes
 from mess.graphs.tensors import put_back
 from mess.layouts import Layout, known_layout
 
@@ -17,16 +18,20 @@ Read = TypeVar("Read")
 LARGEST = 1 << 40  # bytes of decoded tensors
 
 
-def inspect(path: str | os.PathLike[str]) -> FileInfo:
+def inspect(path: Source) -> FileInfo:
     """Return what a file holds, byte for byte, without decoding it.
 
     Files that say everything themselves and those of the usual networks (`mess.layouts`) need no torch; one that names
     another network of the zoo needs the zoo.
 
+    Args:
+        path: a file, its bytes, or one that is open for reading.
+
     Raises:
         FormatError: the file breaks docs/FORMAT.md.
     """
-    return _with_layout(lambda layout: inspect_file(path, layout=layout))
+    source = path_or_bytes(path)
+    return _with_layout(lambda layout: inspect_file(source, layout=layout))
 
 
 def decode(path: str | os.PathLike[str]) -> int:

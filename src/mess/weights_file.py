@@ -168,13 +168,10 @@ def is_colour(value: object, name: str) -> bool:
 
 
 def _checked(found: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    if not isinstance(found, Mapping) or not found:
-        raise CheckpointError(
-            path,
-            "a state dict",
-            class_name(found) if found or not isinstance(found, Mapping) else "an empty one",
-            SAVE_AGAIN,
-        )
+    if not isinstance(found, Mapping):
+        raise CheckpointError(path, "a state dict", class_name(found), SAVE_AGAIN)
+    if not found:
+        raise CheckpointError(path, "a state dict", "an empty one", SAVE_AGAIN)
     for name in (*AVERAGED, *PLAIN):
         if isinstance(found.get(name), Inert):  # a network that was saved as a whole
             hint = f"Where it was made: torch.save(checkpoint['{name}'].state_dict(), 'weights.pth')"

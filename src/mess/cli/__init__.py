@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["down_ckpt_main", "down_imagenet_main", "main", "specified_main"]
 
 LOG = logging.getLogger("mess")
+NO_MEMORY = ("can't allocate memory", "out of memory")  # as torch says it
 # verb -> what it does, in the order a newcomer meets them; each is a module here with `add_arguments` and `run`.
 VERBS = {
     "demo": "see it all once: train, store, test, retrain (offline, 3 minutes)",
@@ -171,6 +172,11 @@ def _guarded(command: Callable[[list[str]], int], argv: Sequence[str] | None) ->
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         _complain(f"{error.filename or 'system'}: {error.strerror or error}")
+        return EXIT_BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in NO_MEMORY):
+            raise
+        _complain(f"not enough memory: {str(error).strip().splitlines()[0] if str(error).strip() else 'none is left'}")
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         _complain("interrupted")

@@ -8,6 +8,7 @@ from mess import models
 from mess.data.info import check_normalisation
 from mess.recipes import DataChoice, DeviceChoice
 from mess.storing import StoreOptions
+from mess.storing.layers import LayerRule
 
 # flag -> field of `StoreOptions`
 STORE_FIELDS = {
@@ -49,4 +50,8 @@ def store_options(args: argparse.Namespace) -> StoreOptions:
         OptionError: an unknown version, a number that cannot be, or a flag that says nothing to this version.
     """
     given = {field: getattr(args, flag) for flag, field in STORE_FIELDS.items() if flag in args.explicit}
-    return StoreOptions(version=args.version, **given)
+    layers: dict[str, LayerRule] = {}
+    for pattern, rule in getattr(args, "layer_rules", None) or ():  # not every verb has them
+        layers.pop(pattern, None)  # what is said again stands where it was said last
+        layers[pattern] = rule
+    return StoreOptions(version=args.version, layers=layers, **given)

@@ -14,7 +14,8 @@ from rich.markup import escape
 from mess import hub
 from mess.cli.flags import KEY, add_bit_flags, add_normalisation_flags
 from mess.cli.output import make_console
-from mess.cli.shapes import shape_of_input
+from mess.cli.parser import Gather
+from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
 from mess.cli.stages import Stages
 from mess.cli.stored import as_json, headline, show, summary
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
@@ -36,6 +37,7 @@ EXAMPLES = """Examples:
   mess compress weights.safetensors -v v3 -d 4 --pointwise 8
   mess compress weights.pth -v v4 --calibration cifar10 --datapath ../data
   mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB
+  mess compress weights.pth --keep linear --finer layer3=2
   mess compress model.onnx -o model.mess
   mess compress hf://timm/resnet18.a1_in1k -o resnet18.mess
   mess compress checkpoint/ -o stored/ --json"""
@@ -84,9 +86,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
     parser.add_argument("--json", action="store_true", help="for programs: what was written, on standard output")
     parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
+    _add_layer_flags(parser)
     _add_learned_flags(parser)
     add_bit_flags(parser)
     add_normalisation_flags(parser)
+
+
+def _add_layer_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "single layers",
+        "PATTERN: a tensor, or a module and all in it, with * and ?.\nOf those that match the last says all.",
+    )
+    group.add_argument(
+        "--keep",
+        metavar="PATTERN",
+        dest="layer_rules",
+        action=Gather,
+        type=kept_layers,
+        help="store these bit for bit; may be said several times",
+    )
+    group.add_argument(
+        "--finer",
+        metavar="PATTERN=F",
+        dest="layer_rules",
+        action=Gather,
+        type=finer_layers,
+        help="v4: F times finer steps than the rate gives; 2 is about a bit a weight more",
+    )
 
 
 def _add_learned_flags(parser: argparse.ArgumentParser) -> None:

@@ -37,6 +37,21 @@ class Help(RawDescriptionRichHelpFormatter):
         super().add_usage(usage, actions, groups, prefix)
 
 
+class Gather(argparse.Action):
+    """What "append" does, also while it is found out what was typed: defaults are Ellipses then."""
+
+    def __call__(
+        self,
+        _parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        _flag: str | None = None,
+    ) -> None:
+        """Add one more to what was said before."""
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(before if isinstance(before, list) else ()), values])
+
+
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose mistakes are `OptionError`s that suggest the nearest flag or value."""
 

@@ -38,6 +38,7 @@ Named = list[tuple[str, tuple[int, ...], str]]
 MAX_TENSORS = 1 << 20
 NO_LAYOUT = "the layout of the network it names"  # what a reader without the zoo misses
 MAX_NAME_BYTES = 1024
+KEPT = "kept"  # in a scheme: names of the weights that were asked to stay as they are
 BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
 KIND = re.compile(r"([MCEBb])([0-9]{1,6})|([PT-])")
 
@@ -86,6 +87,12 @@ class Contents:
         own = sum(self.own_numbers) * 4
         integers = sum(math.prod(self.expansion(item)) * 4 for item in self.items if item.kind == "E")
         return own + integers + sum(item.decoded_bytes for item in self.items)
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """The weights of which the file says that they were asked to stay as they are."""
+        told = self.scheme.get(KEPT)
+        return frozenset(name for name in told if isinstance(name, str)) if isinstance(told, list) else frozenset()
 
     def is_source(self, name: str) -> bool:
         """Return whether a codebook is cut from this tensor."""

@@ -116,9 +116,9 @@ def expansion_shares(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[
     return (lengths + np.diff(ends * shared // ends[-1:], prepend=0)).tolist()
 
 
-def table_sizes(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[int]:
-    """Return how many symbols each table of the section has."""
-    return [len(cluster.table.frequency_A) for cluster in _read_head(reader, coder, sizes).clusters]
+def tables_of(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[Table]:
+    """Return the tables of the section that all layers share."""
+    return [cluster.table for cluster in _read_head(reader, coder, sizes).clusters]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mess import notebook
 from mess.codec.bits import Reader
 from mess.codec.container import ENTRY, HEADER, checksums, format_of, read_file
 from mess.codec.contents import BYTES, Contents, Item
@@ -64,11 +65,14 @@ class Share:
 
 @dataclass(frozen=True)
 class TensorInfo(Share):
-    """One tensor, or one BatchNorm layer.
+    """One tensor, or one BatchNorm layer, in a file.
 
     Attributes:
+        name: in the state dict; of a BatchNorm layer the module's.
         stored: how, in words.
         reason: why no reference stands for it; "" where one does.
+        shape: of the tensor; of a BatchNorm layer (channels,).
+        dtype: as ``"float32"``.
         float_bytes: bytes of the tensors it gives, in their own dtypes; of a tied tensor none.
         forms: how the numbers of each section are kept: "rounded to 8 bits" (multiples of one step), or a dtype.
     """
@@ -84,10 +88,15 @@ class TensorInfo(Share):
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file. `sections` add up to `bytes`, and so do `header`, the manifest and all `tensors`.
+    """What a file holds. `sections` add up to `bytes`, and so do `header`, the manifest and all `tensors`.
 
     Attributes:
+        bytes: size of the file.
         format: major and minor version.
+        network: which network of the zoo it is, mean and std of its input; None: the file does not say.
+        scheme: version, options, and what was seen before it was written.
+        sections: bytes by section.
+        tensors: what it holds, in the order of the file.
         sha256: of the file, which is what its header says.
         crc32: of each section, as its entry says.
         header: bytes of header and section table.
@@ -125,6 +134,37 @@ class FileInfo:
         """How many times smaller than that the file is."""
         return self.float_bytes / self.bytes
 
+    def __str__(self) -> str:
+        widest = max(map(len, self.sections))
+        shares = [(name, count, count / self.bytes) for name, count in self.sections.items()]
+        lines = [f"  {name:{widest}} {count:>12,} B {share:>6.1%}" for name, count, share in shares]
+        return "\n".join([*self._told(), *lines])
+
+    def _repr_html_(self) -> str:
+        from mess.codec.rows import NAME_OF_SECTION, NOTEBOOK_ROWS, rows_of
+
+        counts, rows = self.sections.values(), rows_of(self, NOTEBOOK_ROWS)
+        sections = [(NAME_OF_SECTION[name], f"{n:,}", f"{n / self.bytes:.1%}") for name, n in self.sections.items()]
+        layers = [(r.name, f"{r.bytes:,}", f"{r.bits_per_weight:.2f}" if r.numbers else "") for r in rows]
+        bars = [n / max(counts) for n in counts], [r.bytes / max(row.bytes for row in rows) for r in rows]
+        by_section = notebook.table(("section", "bytes", "share"), sections, bars[0])
+        by_layer = notebook.table(("layer", "bytes", "bits a weight"), layers, bars[1])
+        title, *lines = self._told()
+        return notebook.block(title, lines, [by_section, by_layer])
+
+    def _told(self) -> list[str]:
+        from mess.codec.rows import network_name, scheme_name
+
+        size = f"{self.bytes:,} B, {self.ratio:.1f} times smaller than {self.float_bytes:,} B of weights"
+        scheme = {name: value for name, value in self.scheme.items() if name != "look"}
+        look = self.scheme.get("look")
+        seen = ", ".join(f"{name} {value}" for name, value in look.items()) if isinstance(look, dict) else ""
+        return [
+            f"{network_name(self)}, scheme {scheme_name(scheme)}",
+            f"{size}, {self.bits_per_weight:.2f} bits a weight; format {self.format[0]}.{self.format[1]}",
+            *([f"as seen before it was written: {seen}"] if seen else []),
+        ]
+
 
 def bits_of(integers_N: np.ndarray) -> int:
     """Return the bits that numbers were rounded to: the largest of them is 2^(b−1) − 1 (`choose_step`); 0 of zeros."""
@@ -132,14 +172,14 @@ def bits_of(integers_N: np.ndarray) -> int:
     return largest.bit_length() + 1 if largest else 0
 
 
-def inspect_file(path: str | os.PathLike[str], *, layout: Layout | None = None) -> FileInfo:
+def inspect_file(path: str | os.PathLike[str] | bytes, *, layout: Layout | None = None) -> FileInfo:
     """Return what a file holds and what it costs.
 
     Raises:
         FormatError: the file breaks FORMAT.md.
     """
-    content = read_file(path)
-    contents, sections, where = open_model(content, layout=layout, where=os.fspath(path))
+    content, where = (path, "the file") if isinstance(path, bytes) else (read_file(path), os.fspath(path))
+    contents, sections, where = open_model(content, layout=layout, where=where)
     streams = {kind: section for kind, section in sections.items() if kind != GRAPH}
     readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in streams.items()}
     previous = {kind: PreviousTable() for kind in sections}

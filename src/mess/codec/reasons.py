@@ -19,6 +19,8 @@ def why_by_itself(item: Item, contents: Contents) -> str:
         return ""
     if contents.is_source(item.name):
         return "the references themselves"
+    if item.name in contents.kept:
+        return "kept, as was asked for"
     if len(item.shape) < 2 or not item.name.endswith("weight") or not item.dtype.startswith(("float", "bfloat")):
         return "not a convolution or linear weight"
     if any(x.kind == "E" for x in contents.items):

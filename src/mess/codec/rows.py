@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mess.codec.contents import KEPT
 from mess.codec.info import FileInfo, Share, TensorInfo
 from mess.codec.native import reader_name
 from mess.codec.streams import ROUNDED
 
 FEW = 24  # rows that are taken in at a glance
+NOTEBOOK_ROWS = 12  # of weights, in a notebook
 NAME_OF_SECTION = {
     "header": "header", "manifest": "manifest", "references": "references", "indices": "indices k",
     "scales": "scales α", "offsets": "offsets β", "expansions": "sums of references", "tensors": "other tensors",
@@ -81,7 +83,8 @@ def network_name(info: FileInfo) -> str:
 
 def scheme_name(scheme: Mapping[str, Any]) -> str:
     """Return version and options: "v3, bind 2"."""
-    others = (f"{key.replace('_', ' ')} {value}" for key, value in scheme.items() if key != "version")
+    said = {key: value for key, value in scheme.items() if key not in ("version", KEPT)}
+    others = (f"{key.replace('_', ' ')} {value}" for key, value in said.items())
     return ", ".join([str(scheme.get("version", "none")), *others])
 
 

@@ -14,6 +14,9 @@ from mess import codec
 from mess.errors import FormatError
 from mess.files import atomic_writer
 
+# without the folder that it runs in, where somebody's json.py may lie
+READER = "import sys; sys.path[:] = filter(None, sys.path); from mess.codec.verification import main; main()"
+
 
 def write_verified(
     path: Path, stored: codec.StoredModel, *, layout: codec.Layout | None = None, overwrite: bool = True
@@ -53,10 +56,11 @@ def _read_back(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) 
     if sys.executable:
         with suppress(OSError):
             process = subprocess.run(  # noqa: S603 - this very interpreter, on a file of ours
-                [sys.executable, "-m", "mess.codec.verification", path],
+                [sys.executable, "-c", READER, path],
                 input=json.dumps(named),
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 check=False,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
@@ -65,7 +69,11 @@ def _read_back(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) 
     if process.returncode:
         reason = process.stderr.strip().splitlines()[-1] if process.stderr.strip() else f"exit {process.returncode}"
         raise FormatError(path, "a file that can be read back", reason)
-    return json.loads(process.stdout)
+    try:  # whatever else of a Python's own start may print
+        found = json.loads(process.stdout.splitlines()[-1])
+    except (ValueError, IndexError):
+        found = None
+    return found if isinstance(found, dict) else _hashes_of_file(path, named)
 
 
 def _hashes_of_file(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) -> dict[str, str]:
@@ -73,9 +81,6 @@ def _hashes_of_file(path: str, named: list[tuple[str, tuple[int, ...], str]] | N
     return tensor_hashes(codec.read_model(path, layout=layout, max_bytes=1 << 45))
 
 
-def _main() -> None:
+def main() -> None:
+    """Print the hashes of a file's tensors, as the process that reads back does."""
     json.dump(_hashes_of_file(sys.argv[1], json.load(sys.stdin)), sys.stdout)
-
-
-if __name__ == "__main__":
-    _main()

@@ -14,7 +14,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 try:
     import simplejpeg
@@ -60,6 +60,8 @@ class Picture:
                 if self._image.format not in JPEG:
                     self._image.load()  # only then do some formats say how they lie
                 self._orientation = _orientation(self._image)
+        except UnidentifiedImageError as error:
+            raise CorruptPictureError(f"{path} (no image of a known kind)") from error
         except FAULTS as error:
             raise CorruptPictureError(f"{path} ({error})") from error
         width, height = self._image.size
@@ -90,6 +92,11 @@ class Picture:
         if factor > 1:
             image.draft(None, (image.width // factor, image.height // factor))
         return np.array(_as_rgb(image), dtype=np.uint8)
+
+
+def pixels_of(image: Image.Image) -> np.ndarray:
+    """Return an open image, upright, as `Picture.pixels` does: (height, width, 3) uint8."""
+    return _upright(np.array(_as_rgb(image), dtype=np.uint8), _orientation(image))
 
 
 def _orientation(image: Image.Image) -> int:

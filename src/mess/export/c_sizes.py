@@ -14,14 +14,17 @@ import numpy as np
 
 from mess.codec import BatchNorm, Expanded, Matched, NumberArray, Plain, StoredModel
 from mess.codec.bits import Reader
-from mess.codec.expansion import table_sizes
+from mess.codec.expansion import tables_of
 from mess.codec.info import streams_of
 from mess.codec.model import Cut
 from mess.codec.model_file import EXPANSIONS, REFERENCES, open_model
-from mess.codec.streams import PreviousTable, read_stream
+from mess.codec.streams import ITEM as FLOATS
+from mess.codec.streams import PreviousTable, peek_form, read_stream
+from mess.codec.tables import Table
 
-ITEM, BOOK = 56, 64  # bytes of a tensor's record and of a codebook's, where pointers take eight
-BYTES_TABLE = 256  # symbols of a table of bytes, levels or exponents, at most
+ITEM, BOOK, TERM, CLUSTER = 48, 56, 16, 8  # bytes of records, where pointers take eight
+SUMS = 128  # that are kept of a table
+BYTES_TABLE = 131  # sums of a table of bytes, levels or exponents, at most
 
 
 @dataclass(frozen=True)
@@ -40,15 +43,17 @@ def sizes_of(stored: StoredModel, content: bytes) -> Sizes:
         stored: what is in the file.
         content: the file, which says everything itself.
     """
-    streams, all_ = (_whole(4 * (symbols + 1)) for symbols in _largest_tables(content))
     expanded = [entry for entry in stored.entries.values() if isinstance(entry, Expanded)]
     terms = sum(entry.integers_RCK.shape[2] for entry in expanded)
     exponents = sum(len(own) for entry in expanded for own in entry.exponents if own is not None)
     memory = 8 + ITEM * len(stored.entries) + BOOK * len(stored.books)
-    memory += 5 * len(expanded) + terms + exponents + 40  # steps, axes, levels, each to a whole 8 bytes
+    sums, tables = _largest_tables(content)
+    if expanded:
+        memory += 5 * len(expanded) + terms + exponents + 40  # steps, axes, levels, each to a whole 8 bytes
+        memory += max(4 * BYTES_TABLE, CLUSTER * tables)
     scratch = max((_scratch(stored, entry) for entry in stored.entries.values()), default=0)
     output = max((_output(entry) for entry in stored.entries.values()), default=0)
-    return Sizes(_whole(memory + streams), _whole(8 + all_ + scratch), _whole(output))
+    return Sizes(_whole(memory), _whole(8 + _whole(4 * sums) + scratch), _whole(output))
 
 
 def _whole(size: int) -> int:
@@ -65,31 +70,41 @@ def _numbers(entry: object) -> Iterator[NumberArray]:
 
 
 class _Noted(PreviousTable):
-    """Notes how many symbols the largest table of a section has."""
+    """Keeps all tables of a section."""
 
-    largest = BYTES_TABLE
+    def __init__(self) -> None:
+        self.tables: list[Table] = []
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "table" and value is not None:
-            super().__setattr__("largest", max(self.largest, len(value.frequency_A)))
+            self.tables.append(value)
         super().__setattr__(name, value)
 
 
 def _largest_tables(content: bytes) -> tuple[int, int]:
-    """Return how many symbols the largest table has: of all streams, and of all that is in the file."""
+    """Return how many sums C keeps of the largest table, and how many tables the sums of references share."""
     contents, sections, where = open_model(content, layout=None)
     readers = {kind: Reader(section.content, where) for kind, section in sections.items()}
     noted = {kind: _Noted() for kind in sections}
-    for count in contents.own_numbers:
-        if count:
-            read_stream(readers[REFERENCES], count, noted[REFERENCES], skip=True)
-    for item in contents.items:
-        for kind, count in streams_of(item, contents):
-            read_stream(readers[kind], count, noted[kind], skip=True)
-    largest = max((note.largest for note in noted.values()), default=BYTES_TABLE)
+    streams = [(REFERENCES, count) for count in contents.own_numbers if count]
+    streams += [stream for item in contents.items for stream in streams_of(item, contents)]
+    largest = 2
+    for kind, count in streams:
+        if peek_form(readers[kind]) in FLOATS:  # in planes of bytes, each with a table of its own
+            largest = BYTES_TABLE
+        read_stream(readers[kind], count, noted[kind], skip=True)
     sums = [contents.expansion(item) for item in contents.items if item.kind == "E"]
-    of_sums = table_sizes(readers[EXPANSIONS], sections[EXPANSIONS].coder, sums) if sums else []
-    return largest, max([largest, *of_sums])
+    of_sums = tables_of(readers[EXPANSIONS], sections[EXPANSIONS].coder, sums) if sums else []
+    tables = [*of_sums, *(table for note in noted.values() for table in note.tables)]
+    return max([largest, *map(_sums, tables)]), len(of_sums)
+
+
+def _sums(table: Table) -> int:
+    """Return how many sums of its frequencies C keeps, with room for those between two of them."""
+    size, step = len(table.frequency_A), 1
+    while size > SUMS * step:
+        step *= 2
+    return -(-size // step) + 1 + (step if step > 1 else 0)
 
 
 def _scratch(stored: StoredModel, entry: object) -> int:
@@ -110,7 +125,7 @@ def _scratch(stored: StoredModel, entry: object) -> int:
     total = max(wide, default=0) + 4 * len(source) + (0 if entry.dtype == "float32" else 4 * count)
     if isinstance(entry, Expanded):
         rows, columns, terms = entry.integers_RCK.shape
-        total += 9 * (rows + columns) + 4 * terms * (-(-book.unit // 4) * 4) + 4 * terms
+        total += 9 * (rows + columns) + TERM * terms
         ends = [(int(own.min()), int(own.max())) for own in entry.exponents if own is not None and own.size]
         total += 4 * (sum(high - low for low, high in ends) + 1)
         if terms > book.unit:

@@ -40,6 +40,7 @@ from mess.recipes.sources import (
 )
 from mess.recipes.teacher import rate_start, rate_teacher
 from mess.storing import load, read_with_description
+from mess.storing.sources import is_stored
 from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find
 
@@ -162,7 +163,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     rounds = saved_recipe(resumed).get(ROUNDS, 0)
     if job.mode == "retrain" and path is not None:
         rounds = check_version(path, about, job) + 1
-        if path.suffix != ".mess" and not job.scheme.rounding_bits:
+        if not is_stored(path) and not job.scheme.rounding_bits:
             reporter.message(f"{path} is no .mess file: stored as {job.scheme.version} first, then retrained")
             if job.scheme.rate is None:
                 store_first(model, job)
@@ -182,7 +183,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
         for part in (True, False)
     )
     stored_first = job.mode == "retrain" and not job.scheme.rounding_bits and job.scheme.rate is None
-    if path is not None and (path.suffix == ".mess" or stored_first):
+    if path is not None and (stored_first or is_stored(path)):
         refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
     written: list[Path] = []
     names = [] if choice.name in DATASETS else list(train.dataset.info.class_names)

@@ -21,10 +21,9 @@ from mess.fetch import find_weights, input_facts, load_pretrained
 from mess.models import Architecture
 from mess.nested_weights import common_prefix, told_of
 from mess.recipes.job import DataChoice, Job
-from mess.storing.sources import read_stored
+from mess.storing.sources import is_stored, read_weights
 from mess.training import Reporter
 from mess.training.checkpoint import find
-from mess.weights_file import load_weights
 
 Tell = Callable[[str], object]
 log = logging.getLogger("mess.data")
@@ -110,7 +109,7 @@ def open_network(
         CheckpointError: the file holds another network than `wanted`; both are named.
         FormatError: a damaged `.mess` file.
     """
-    weights, about = _read(path, key)
+    weights, about = read_weights(path, key)
     described = about.get("architecture")
     if described is not None:
         found = Architecture.from_dict(described)
@@ -126,7 +125,7 @@ def open_teacher(path: Path, taught: Architecture) -> tuple[nn.Module, Architect
     Raises:
         CheckpointError: other classes, or weights of a network that is neither told nor `taught`.
     """
-    weights, about = _read(path)
+    weights, about = read_weights(path)
     if "architecture" in about:
         architecture = Architecture.from_dict(about["architecture"])
     else:
@@ -190,7 +189,7 @@ def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
         OptionError: what is asked for and what the file is do not go together; both are named.
     """
     wanted = job.scheme.version
-    if path.suffix != ".mess":
+    if not is_stored(path):
         return int(about.get("rounds", 0))
     if job.scheme.rounding_bits and wanted is None:
         raise OptionError("--quant", "a plain checkpoint, whose kernels are then rounded", path)
@@ -198,10 +197,6 @@ def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
     if wanted is not None and found != wanted:
         raise OptionError("--version", f"{found}, the version of {path}", wanted)
     return int(about.get("scheme", {}).get("rounds", 0))
-
-
-def _read(path: Path, key: str | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    return read_stored(path, key) if path.suffix == ".mess" else load_weights(path, key)
 
 
 def _check_same(path: Path, found: Architecture, wanted: Architecture) -> None:

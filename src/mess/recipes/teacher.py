@@ -20,6 +20,7 @@ from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
 from mess.recipes.sources import calibration_inputs, open_teacher
 from mess.scheme.learned import Learned, LearnOptions, StageProgress, divergence_at, learn, resumed_start
 from mess.storing import decoded
+from mess.storing.sources import is_stored
 from mess.training.checkpoint import find
 
 FINER = 6.0  # how much cheaper a bit is when a float network is rounded to begin with than while it trains
@@ -69,12 +70,12 @@ def rate_start(
 ) -> Learned:
     """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
 
-    A float network is first rounded more finely than the price asks for: training lets the last bytes go one by one,
+    A float network is first rounded more finely than λ asks for: training lets the last bytes go one by one,
     where a network that was rounded as coarsely as it will end would have to be learned again.
     """
     if resumed is not None:
         return resumed_start(resumed["extra"], model)
-    if path is not None and path.suffix == ".mess":
+    if path is not None and is_stored(path):
         return decoded(codec.read_model(path, layout=layout_of), model)
     options = LearnOptions(divergence_at(rate.weight / FINER), seed=seed)
 

@@ -45,7 +45,7 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
 
     Raises:
         WeightsError: no tensor at all; a name that is no printable text; a tensor without data, or that is complex,
-            sparse, quantised, of a dtype that no file holds, or not finite.
+            sparse, quantised, of a dtype that no file holds, not finite or beyond float32.
     """
     if not isinstance(weights, Mapping):
         raise WeightsError("weights", "a module, or a mapping of names to tensors", type(weights).__name__)
@@ -63,6 +63,8 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
             raise WeightsError(name, f"one of {', '.join(map(_named, STORABLE))}", _named(tensor.dtype), CONVERT)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise WeightsError(name, "finite numbers", "NaN" if bool(torch.isnan(tensor).any()) else "infinity")
+        if tensor.dtype == torch.float64 and not bool(torch.isfinite(tensor.float()).all()):
+            raise WeightsError(name, "numbers that float32 can hold", f"{float(tensor.detach().abs().max()):.3g}")
 
 
 def _odd_kind(tensor: Tensor) -> str | None:

@@ -1,23 +1,26 @@
-"""What v4 looks at, in the forms people have it in: arrays in files, pictures for a network that comes as ONNX."""
+"""What v4 looks at: arrays in files, datasets and pictures as batches, pictures for a network that comes as ONNX."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from mess.errors import DataError
 from mess.graphs.network import GraphNetwork
+from mess.models import Architecture
+from mess.picture_inputs import are_pictures, view_of
 from mess.storing.graph_inputs import possible_shapes, shaped
+from mess.storing.network import identify
+from mess.storing.samples import Cut, batches_of, samples_of
 
 Calibration = Iterable[Any] | Tensor | np.ndarray | Dataset[Any] | str | os.PathLike[str] | None
-BATCH = 64  # samples of a dataset
-MOST = 5 * 1024  # of them that are read
 
 
 def read_arrays(path: str | os.PathLike[str]) -> Tensor:
@@ -42,32 +45,48 @@ def _numbers(array: np.ndarray | None, where: object) -> np.ndarray:
     return array
 
 
-def as_inputs(given: Any) -> Iterable[Any] | Tensor | None:
-    """Return inputs as v4 gathers them: tensors and loaders as they are, arrays as tensors, datasets in batches.
+def as_inputs(given: Any, cut: Callable[[], Cut] | None = None) -> Iterable[Any] | Tensor | None:
+    """Return inputs as v4 gathers them: tensors and batches as they are, arrays as tensors, all else in batches.
+
+    Args:
+        given: see `mess.compress`.
+        cut: says how pictures are cut and normalised; asked only where there are some.
 
     Raises:
-        DataError: a file or an array without numbers, a dataset whose samples are no tensors of one shape.
+        DataError: a file or an array without numbers, a dataset whose samples are neither pictures nor tensors of one
+            shape.
+        OptionError: pictures of which nothing says how the network takes them.
     """
-    if isinstance(given, str | os.PathLike):
+    if isinstance(given, str | os.PathLike) and not Path(given).is_dir():
         return read_arrays(given)
-    if isinstance(given, np.ndarray):
+    if isinstance(given, np.ndarray) and not are_pictures(given):
         return torch.from_numpy(np.ascontiguousarray(_numbers(given, "calibration"), dtype=np.float32))
-    return _batches(given) if isinstance(given, Dataset) else given
+    samples = samples_of(given)
+    return given if samples is None else batches_of(samples, cut or _unknown)
 
 
-def _batches(dataset: Dataset[Any]) -> Iterator[tuple[Tensor, ...]]:
-    """Yield batches of a dataset of tensors, or of (tensor, label), evenly from all of it: it may lie by class."""
-    count = len(dataset)  # type: ignore[arg-type]
-    every = max(1, count // MOST)
-    for start in range(0, count, every * BATCH):
-        samples = [dataset[n] for n in range(start, min(start + every * BATCH, count), every)]
-        pairs = [sample if isinstance(sample, tuple | list) else (sample,) for sample in samples]
-        try:
-            inputs = torch.stack([pair[0] for pair in pairs])
-            labels = [torch.tensor([int(pair[1]) for pair in pairs])] if len(pairs[0]) > 1 else []
-        except (TypeError, RuntimeError, ValueError, IndexError) as error:
-            raise DataError("calibration", "a dataset of tensors of one shape, or of (tensor, label)", error) from error
-        yield (inputs, *labels)
+def _unknown() -> Cut:
+    return view_of({}, None).of
+
+
+def cut_for(
+    network: nn.Module | Mapping[str, Tensor],
+    architecture: Architecture | None,
+    facts: Mapping[str, Any],
+    shape: tuple[int, ...] | None,
+) -> Cut:
+    """Return what makes of pictures the inputs of a network: as facts say, else as its dataset's are.
+
+    Args:
+        architecture: the network of the zoo that it is; found out where possible if None.
+        shape: of one input of a network that comes as ONNX and leaves it open.
+
+    Raises:
+        OptionError: nothing says how.
+    """
+    wanted, known = _shape(network, shape), architecture or identify(network).architecture
+    view = view_of(facts, known.dataset if known else None, max(wanted) if wanted else None)
+    return view.of if wanted is None else lambda pictures: shaped(view.of(pictures), wanted)
 
 
 def side_of(network: object, shape: tuple[int, ...] | None) -> int | None:

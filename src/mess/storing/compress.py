@@ -11,8 +11,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,63 +22,24 @@ from torch import Tensor, nn
 from mess import codec
 from mess.codec.verification import write_verified
 from mess.files import check_output
-from mess.graphs.answers import ModelAnswers
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.python_names import keywords_for_flags
 from mess.scheme.learned import StageProgress, no_progress
 from mess.sizes import parse_size
 from mess.storing import learned, matched
-from mess.storing.calibration import Calibration, as_inputs
+from mess.storing.calibration import Calibration, as_inputs, cut_for
 from mess.storing.entries import Coded, complete
 from mess.storing.graph import answers_of, prepared
+from mess.storing.layers import LayerRule, asked_of
 from mess.storing.load import to_tensors
-from mess.storing.look import Look
 from mess.storing.network import Network, identify
 from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
+from mess.storing.size_report import SizeReport
 from mess.storing.sources import Source, read_source
 from mess.storing.surroundings import usual_torch
 
 log = logging.getLogger("mess.storing")
-NOISE_ERROR = 0.02  # mean relative error of layers: 8-bit integers stay below 0.001, v1 to v3a lie at 0.2 to 0.9
-
-
-@dataclass(frozen=True)
-class SizeReport:
-    """What `compress` wrote: `bytes` is the size of the file as the file system gives it.
-
-    Attributes:
-        float_bytes: the same weights in their own dtypes, tied ones once, without any container.
-        as_is: (name, reason) of every tensor, or BatchNorm layer, that no reference stands for.
-        error: relative error ‖w − ŵ‖² / ‖w‖² by layer that references stand for.
-        look: what the stored network still answers, as seen before the file took its place; None: it was not run.
-        unseen: why a network that came as ONNX was not looked at; "" where it was.
-        answers: what onnxruntime answers on the model and on what comes out of the file; None: it does not run on the
-            inputs there are, or (`compared` is None) it was no ONNX model.
-        compared: whether these could be compared.
-    """
-
-    path: Path
-    bytes: int
-    float_bytes: int
-    as_is: tuple[tuple[str, str], ...] = field(repr=False)
-    error: dict[str, float] = field(repr=False)
-    look: Look | None = None
-    unseen: str = ""
-    answers: ModelAnswers | None = None
-    compared: bool | None = None
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether little is left of the network: as seen, or, where it was not run, by what its layers lost."""
-        if self.look is not None:
-            return self.look.is_noise
-        return bool(self.error) and sum(self.error.values()) / len(self.error) > NOISE_ERROR
-
-    @property
-    def ratio(self) -> float:
-        """How many times smaller than float the file is."""
-        return self.float_bytes / self.bytes
 
 
 def compress(
@@ -102,6 +63,7 @@ def compress(
     offset_bits: int = 32,
     rest_bits: int | None = None,
     self_contained: bool = False,
+    layers: Mapping[str, LayerRule] | None = None,
     key: str | None = None,
     arch: str | None = None,
     input_shape: tuple[int, ...] | None = None,
@@ -118,51 +80,101 @@ def compress(
             file of weights or of an ONNX model, as `mess compress` takes it.
         path: where the file goes; written in one step, so a reader sees the old file or the new one.
         scheme: version, ``"v1"`` … ``"v4"``.
-        calibration: v4 only: inputs as the network takes them (normalised): a tensor, an array, a ``.npy`` file, a
-            dataset, or batches of inputs or of (inputs, labels) as a DataLoader gives. 1,024 are learned from.
-            None: images are made up from the BatchNorm layers.
-        validation: v4 only: other inputs, with labels or without, to measure on what is lost.
-        target_size: v4 only: bytes, or a size such as ``"20KB"``.
-        key: where in the file of weights they are, if it has several; see `mess.nested_weights`.
+        calibration: v4 only: 1,024 inputs are learned from. Either as the network takes them (normalised, first axis
+            N, images NCHW): a tensor, an array, a ``.npy`` file, a dataset of tensors, or batches of inputs or of
+            (inputs, labels) as a DataLoader gives. Or pictures: a dataset of PyTorch, torchvision or Hugging Face, a
+            folder, a list of Pillow images or paths, or an NHWC array of uint8; they are cut and normalised as `about`
+            says (``{"mean": (R, G, B), "std": (R, G, B), "crop": side}``), else as the network's own file or dataset
+            does. None: images are made up from the BatchNorm layers.
+        validation: v4 only: other inputs, with labels or without, to measure on what is lost; in the same forms.
+        target_size: v4 only: bytes, or a size such as ``"20KB"``; the file takes 99 to 100% of it, or less where
+            less is needed.
+        max_drop: v4 only: points of accuracy that may be lost, measured on inputs that nothing is learned from.
+        divergence: v4 only: nats by which predictions may stray (of other outputs: squared error over the variance), as
+            looked at before the file is written. None: 0.004, unless there is a target.
+        steps: v4 only: of distilling; None: none.
+        seed: v4 only: of sampled predictions and of the order of inputs.
+        bind: v3, v3a: kernels a unit (d).
+        quant_bits: v2q, and with `quant`: bits that kernels are rounded to before they are matched.
+        quant: round kernels in versions without rounding of their own, too.
+        pointwise: v1 … v3a: elements a unit (D) of 1×1 convolutions; None stores these as they are.
+        linear: v1 … v3a: with `pointwise`, cut linear layers up in the same way.
+        scale_bits: v2 … v3a: bits of α: 2…12 (multiples of one step a tensor), 16 (half precision) or 32 (as they are).
+        offset_bits: v2 … v3a: the same for β.
+        rest_bits: the same for all that no reference stands for; None: 32, in v4 what each vector is worth.
+        self_contained: keep names and shapes in the file even where the network's name says them, about 1 KB.
+        layers: what is done otherwise with single layers: patterns of names of tensors or modules (a module means all
+            in it; ``*`` and ``?`` as in names of files) to ``"keep"`` (stored bit for bit) or to options of their own:
+            ``{"finer": 2}`` (v4: half the step, about one bit a weight more), ``{"rest_bits": 12}`` (BatchNorm, biases,
+            all that no reference stands for), ``{"scale_bits": 8, "offset_bits": 8}`` (v2 … v3a). The last pattern that
+            matches a tensor says all of it.
+        key: where in the file of weights they are, if it has several, as ``"state_dict"``.
         arch: the network that a file of weights is of: ``"timm:NAME"``, ``"torchvision:NAME"`` (the file says it, and
             `load` builds it) or ``"package.module:function"``.
-        max_drop, divergence, steps, seed, bind, quant_bits, quant, pointwise, linear, scale_bits,
-            offset_bits, rest_bits, self_contained: how weights are stored, see `StoreOptions`.
         input_shape: of one input of an ONNX model that leaves it open, as ``(3, 48, 320)``.
-        architecture, about, overwrite, verify, progress: see `Request`; without `overwrite` an existing file raises
-            FileExistsError.
+        architecture: which network of the zoo a bare state dict is of; found out where possible if None.
+        about: small facts to keep in the file (JSON values), as how its input is normalised.
+        overwrite: replace an existing file, as everything in Python that saves does.
+        verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
+            and up to 1 s for each million bytes of file.
+        progress: hears how far storing has come. What it raises, as Ctrl-C does, ends storing and leaves no file.
 
     Raises:
         OptionError: a scheme or option that does not exist or does not fit this network, a target that cannot be
-            reached (with the smallest size), no inputs.
+            reached (with the smallest size), no inputs, a pattern that matches nothing (with the nearest names).
         WeightsError: a tensor that cannot be stored, by name: NaN, Inf, complex, sparse, quantised.
+        DataError: inputs that cannot be read, or are none.
+        OutputError: an output that is no plain file, or whose folder is not there.
+        FileExistsError: a file is there and `overwrite` is false.
     """
     with keywords_for_flags():
         options = StoreOptions(
             version=scheme, bind=bind, quant_bits=quant_bits, quant=quant, pointwise=pointwise, linear=linear,
             scale_bits=scale_bits, offset_bits=offset_bits, rest_bits=rest_bits, self_contained=self_contained,
             divergence=divergence, steps=steps, target_size=parse_size(target_size), max_drop=max_drop, seed=seed,
+            layers=layers or {},
         )  # fmt: skip
         read = Path(model_or_state_dict) if isinstance(model_or_state_dict, str | os.PathLike) else None
         check_output(Path(path), overwrite=True, source=read)
         network, architecture, facts = read_source(model_or_state_dict, key, architecture, about, arch)
+        inputs, held_out = (
+            as_inputs(given, lambda: cut_for(network, architecture, facts, input_shape))
+            for given in (calibration, validation)
+        )
         request = Request(
-            options, as_inputs(calibration), as_inputs(validation), architecture, facts,
+            options, inputs, held_out, architecture, facts,
             overwrite=overwrite, verify=verify, input_shape=input_shape, progress=progress,
         )  # fmt: skip
         return store(network, path, request)
 
 
 def dumps(
-    model_or_state_dict: nn.Module | Mapping[str, Tensor],
+    model_or_state_dict: Source,
     scheme: str = DEFAULT_VERSION,
-    calibration: Iterable[Any] | Tensor | None = None,
+    calibration: Calibration = None,
     options: StoreOptions | None = None,
+    *,
+    about: Mapping[str, Any] | None = None,
+    progress: StageProgress = no_progress,
 ) -> bytes:
-    """Return the bytes of the file that `compress` would write; `options` say more than `scheme` does."""
-    request = Request(options or StoreOptions(scheme), calibration)
-    stored = to_stored(identify(model_or_state_dict), request)
-    return codec.encode_model(stored, request.options.layout)
+    """Return the bytes of the file that `compress` would write: the same arguments give the same bytes.
+
+    Args:
+        model_or_state_dict: as for `compress`.
+        scheme: as for `compress`.
+        calibration: as for `compress`.
+        options: all else that is said in keywords there, in place of `scheme`: ``StoreOptions(target_size=20_000)``.
+        about: as for `compress`.
+        progress: as for `compress`.
+
+    Raises:
+        OptionError, WeightsError: as `compress`.
+    """
+    with keywords_for_flags():
+        network, architecture, facts = read_source(model_or_state_dict, None, None, about)
+        inputs = as_inputs(calibration, lambda: cut_for(network, architecture, facts, None))
+        request = Request(options or StoreOptions(scheme), inputs, None, architecture, facts, progress=progress)
+        return codec.encode_model(_made(network, request)[2], request.options.layout)
 
 
 def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
@@ -170,13 +182,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     check_output(Path(path), overwrite=True)
-    found, request = prepared(identify(network, request.architecture), request)
-    log.info(
-        "%d tensors of %s", len(found.weights), found.architecture.slug if found.architecture else "another network"
-    )
-    coded = code(found, request)
-    log.info("coded; %s", coded.look or "not looked at")
-    stored = whole(found, coded, request)
+    found, coded, stored, request = _made(network, request)
     answers = answers_of(found, stored, request, path)
     compared = None if stored.graph is None else answers is not None
     request.progress("writing", 0, 0)
@@ -192,10 +198,32 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
         as_is,
         _errors(found, stored),
         coded.look,
-        found.unseen,
+        coded.unseen,
         answers,
         compared,
     )
+
+
+def _made(
+    network: nn.Module | Mapping[str, Tensor], request: Request
+) -> tuple[Network, Coded, codec.StoredModel, Request]:
+    """Return what was to be stored, what the scheme made of it, all of the file, and the request with its inputs."""
+    found, request = prepared(with_asked(identify(network, request.architecture), request.options), request)
+    log.info(
+        "%d tensors of %s", len(found.weights), found.architecture.slug if found.architecture else "another network"
+    )
+    coded = code(found, request)
+    log.info("coded; %s", coded.look or "not looked at")
+    return found, coded, whole(found, coded, request), request
+
+
+def with_asked(network: Network, options: StoreOptions) -> Network:
+    """Return the network with what the options ask of its single layers.
+
+    Raises:
+        OptionError: a pattern that matches nothing.
+    """
+    return replace(network, asked=asked_of(options.layers, network.weights, network.tied))
 
 
 def to_stored(network: Network, request: Request) -> codec.StoredModel:

@@ -18,6 +18,7 @@ from mess.models.described import layout_of
 from mess.scheme.order import in_natural_order
 from mess.storing.graph import read_graph_network
 from mess.storing.load import to_tensors
+from mess.storing.sources import is_stored
 from mess.weights_file import load_weights
 
 USUAL_EPS = 1e-5  # of BatchNorm layers of which nothing says it
@@ -89,7 +90,7 @@ class _File:
 
 def _read(path: str | os.PathLike[str]) -> _File:
     eps: dict[str, float] = {}
-    if Path(path).suffix == ".mess":
+    if is_stored(path):
         info = codec.inspect_file(path, layout=layout_of)
         stored = codec.read_model(path, layout=layout_of)
         eps = {name: entry.eps for name, entry in stored.entries.items() if isinstance(entry, codec.BatchNorm)}

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec
+from mess.codec.contents import KEPT
 from mess.codec.model import joined
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
@@ -39,6 +40,7 @@ class Coded:
         bits: that each vector is worth, by name; of a BatchNorm layer "weight" stands for its scale, "bias" for its
             shift.
         look: what the stored network still answers, where it was looked at.
+        unseen: why it was not, where a scheme that looks at networks could not; "" otherwise.
     """
 
     books: list[codec.Codebook]
@@ -47,6 +49,7 @@ class Coded:
     settled: Mapping[str, Tensor] = field(default_factory=dict)
     bits: Mapping[str, int] = field(default_factory=dict)
     look: Look | None = None
+    unseen: str = ""
 
 
 def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mapping[str, Any]) -> codec.StoredModel:
@@ -57,10 +60,17 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
         about: facts for the file; "mean" and "std" go with the network, all else with the scheme.
     """
 
+    kept = network.kept
+
     def bits(name: str) -> int:
+        asked = network.asked.get(name)
+        if asked is not None and (asked.keep or asked.rest_bits is not None):
+            return 32 if asked.rest_bits is None else asked.rest_bits
         return rest_bits if rest_bits is not None else coded.bits.get(name, UNKNOWN_BITS)
 
-    weights = {name: coded.settled.get(name, tensor) for name, tensor in network.weights.items()}
+    weights = {
+        name: tensor if name in kept else coded.settled.get(name, tensor) for name, tensor in network.weights.items()
+    }
     # of tensors that are one, the coded one is stored, whichever is named first
     stored_as = {network.tied.get(name, name): name for name in coded.entries}
     entries: dict[str, codec.Entry] = dict(coded.entries)
@@ -79,21 +89,23 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
         )
     described, facts = describe(network.architecture, about)
     seen = {} if coded.look is None else {"look": coded.look.facts()}
-    return codec.StoredModel(described, {**coded.facts, **seen, **facts}, coded.books, entries, network.graph)
+    whole = sorted(name for name in kept if name in entries and network.weights[name].dim() > 1)
+    asked = {KEPT: whole} if whole else {}
+    return codec.StoredModel(described, {**coded.facts, **asked, **seen, **facts}, coded.books, entries, network.graph)
 
 
 def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:
-    """Return the layers that can be stored as what they compute: float32, with all their parts, and nothing tied."""
+    """Return the layers that can be stored as what they compute: float32, all parts there, none tied or kept."""
     if network.module is None:
         return {}
-    shared = {*network.tied, *network.tied.values()}
+    apart = {*network.tied, *network.tied.values(), *network.kept}
     found = {}
     for prefix, layer in network.module.named_modules():
         if not isinstance(layer, _BatchNorm) or not (layer.affine and layer.track_running_stats):
             continue
         parts = [joined(prefix, part) for part in codec.BATCH_NORM_PARTS[:4]]
         plain = all(part in network.weights and network.weights[part].dtype == torch.float32 for part in parts)
-        if plain and shared.isdisjoint(parts):
+        if plain and apart.isdisjoint(parts):
             found[prefix] = layer
     return found
 
@@ -123,11 +135,17 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise WeightsError(name, f"one of {', '.join(DTYPES)}", dtype)
-    if bits in STEPPED_BITS and name.endswith("running_var"):
-        bits = 32  # variances span decades: multiples of one step would make the small ones 0
+    if name.endswith("running_var") and (bits in STEPPED_BITS or _strays_in_half(tensor)):
+        bits = 32  # variances span decades: multiples of one step would make the small ones 0, as half precision does
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     flat = flat.view(torch.uint16) if dtype == "bfloat16" else flat.view(torch.uint8) if dtype == "bool" else flat
     return codec.Plain(tuple(tensor.shape), dtype, codec.quantize_numbers(flat.numpy(), dtype, bits, name))
+
+
+def _strays_in_half(tensor: Tensor) -> bool:
+    """Return whether half precision changes some number by more than a per cent: it does below 3e-6."""
+    exact = tensor.detach().double()
+    return bool(((exact.half().double() - exact).abs() > 0.01 * exact.abs()).any())
 
 
 def as_dtype(tensor: Tensor, dtype: torch.dtype) -> Tensor:

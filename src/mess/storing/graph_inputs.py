@@ -19,25 +19,25 @@ CHANNELS = (1, 3, 4)
 SIDES = ((224, 224), (320, 320), (48, 320), (640, 640), (64, 64), (32, 32))  # tried in turn, height and width
 LARGEST_SIDE = 4096
 COUNT = 16
-DIM = 0.2  # of the biases of a first layer is what pictures of variance 1 make it answer, if it wants levels of 0…255
+DIM = 0.2  # of the biases of a first layer is what images of variance 1 make it answer, if it wants levels of 0…255
 LEVELS = 64.0  # standard deviation of such
 KINDS = {2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # of ONNX
 
 
 class Shaped(nn.Module):
-    """A network that takes square pictures of three colours, whatever its graph takes: it cuts and turns them."""
+    """A network that takes square images of three colours, whatever its graph takes: it cuts and turns them."""
 
     def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.network, self.shape = network, shape
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return what the network says of pictures (N, 3, S, S)."""
-        return self.network(shaped(pictures, self.shape))
+    def forward(self, images: Tensor) -> Tensor:
+        """Return what the network says of images (N, 3, S, S)."""
+        return self.network(shaped(images, self.shape))
 
 
 def made_up(network: GraphNetwork, shape: tuple[int, ...] | None, *, progress: StageProgress) -> Tensor | None:
-    """Return inputs that look like pictures, as far as anything in the network says what these look like.
+    """Return inputs that look like images, as far as anything in the network says what these look like.
 
     Args:
         shape: of one input; None: the graph's, and where it leaves sides open the first usual ones that run.
@@ -59,7 +59,7 @@ def made_up(network: GraphNetwork, shape: tuple[int, ...] | None, *, progress: S
 def levels_of(network: GraphNetwork) -> float:
     """Return 64 where the first convolution is made for levels of 0…255, else 1.
 
-    A trained layer's biases are about as large as what its inputs make of it. Of pictures of variance 1 one that takes
+    A trained layer's biases are about as large as what its inputs make of it. Of images of variance 1 one that takes
     0…255 makes a few hundredths of that; all others make more than their biases.
     """
     step = next((s for s in network.plan.steps if s.operator == "Conv"), None)
@@ -67,8 +67,8 @@ def levels_of(network: GraphNetwork) -> float:
     if len(values) < 2 or values[0] is None or values[1] is None or values[0].dim() != 4:
         return 1.0
     weight, bias = values[0].detach(), values[1].detach()
-    picture = natural_noise(4, max(64, *weight.shape[2:]))
-    channels = picture if weight.shape[1] == 3 else picture[:, :1].expand(-1, weight.shape[1], -1, -1)
+    image = natural_noise(4, max(64, *weight.shape[2:]))
+    channels = image if weight.shape[1] == 3 else image[:, :1].expand(-1, weight.shape[1], -1, -1)
     answer = torch.nn.functional.conv2d(channels, weight)
     ratio = answer.std((0, 2, 3)) / bias.abs().clamp_min(1e-12)
     return LEVELS if float(ratio.median()) < DIM else 1.0
@@ -90,11 +90,11 @@ def possible_shapes(first: GraphInput) -> Iterator[tuple[int, ...]]:
         yield (h, w, channels) if last else (channels, h, w)
 
 
-def shaped(pictures: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return square pictures of three colours as a network takes them: cut, of so many channels, channels last."""
+def shaped(images: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return square images of three colours as a network takes them: cut, of so many channels, channels last."""
     last = shape[2] in CHANNELS and shape[0] not in CHANNELS
     height, width, channels = shape if last else (shape[1], shape[2], shape[0])
-    cut = pictures[:, :, :height, :width]
+    cut = images[:, :, :height, :width]
     cut = cut if channels == 3 else cut[:, :1].expand(-1, channels, -1, -1)
     return (cut.movedim(1, -1) if last else cut).contiguous()
 

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec
-from mess.errors import OptionError
+from mess.errors import OptionError, RangeError
 from mess.scheme.learned import (
     Learned,
     LearnedLayer,
@@ -30,9 +31,10 @@ from mess.scheme.learned import (
     synthetic_inputs,
 )
 from mess.scheme.learned.inputs import MAX_INPUTS
-from mess.scheme.learned.layers import Basis
+from mess.scheme.learned.layers import Basis, is_matrix
 from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded
+from mess.storing.layers import require_effect
 from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, held_apart
@@ -42,40 +44,60 @@ IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "digits": 32}
 IMAGENET_SIZE = 224
 USUAL_SIZES = (224, 32)  # of images that a network of nobody's zoo may take
 HALF = 60000.0  # below the largest number of half precision
+HALF_ERROR = 1e-3  # relative, twice what its rounding comes to
 FACTS = {"version": "v4"}
 
 
 def code(network: Network, request: Request, write: Callable[[Coded], codec.StoredModel]) -> Coded:
     """Round the network to integers, as coarsely as the request says, and look at what is left of it.
 
-    Without a network that runs, weights are rounded by themselves, finely.
+    Without a network that runs, weights are rounded by themselves, finely, and `unseen` says why.
 
     Args:
         write: makes the whole of what is written; tells the search for a rate how large a file is.
 
     Raises:
-        OptionError: a target that cannot be reached, or none that can be looked for without a network.
+        OptionError: a target that cannot be reached, or none that can be looked for without a network; inputs on which
+            the network leaves float32.
     """
-    runnable = network.module is not None and not network.unseen
-    options, module = request.options, copy_to_run(network.module) if network.module is not None and runnable else None
-    inputs, held_out = (None, None) if module is None else _inputs(network, module, request)
-    if module is None or inputs is None or held_out is None:
-        if options.target_size is not None or options.max_drop is not None:
-            alone = "weights alone" if module is None else "no inputs to look at it with"
-            raise OptionError("--target-size, --max-drop", "a network that can be run", alone)
-        return _blind(network)
-    learning = options.learning()
+    options, unseen = request.options, network.unseen
+    vectors = {name for name, tensor in network.weights.items() if not is_matrix(tensor)}
+    require_effect(options.layers, "rest_bits", vectors, "BatchNorm, biases or other vectors")
+    if network.module is None:
+        unseen = "weights alone do not say what a network computes"
+    elif not unseen:
+        try:
+            found = _looked_at(network, network.module, request, write)
+        except RangeError as error:
+            if request.calibration is not None:
+                raise
+            unseen = f"{error.found} on images that were made up"
+        else:
+            if found is not None:
+                return found
+            unseen = "it takes no images of the usual sizes, and there are no others to look at it with"
+    if options.target_size is not None or options.max_drop is not None:
+        hint = "" if network.module is None or network.unseen else "Name inputs to look at it with (calibration)"
+        raise OptionError("--target-size, --max-drop", "a network that can be run", unseen, hint)
+    return replace(_blind(network), unseen=unseen)
+
+
+def _looked_at(
+    network: Network, module: nn.Module, request: Request, write: Callable[[Coded], codec.StoredModel]
+) -> Coded | None:
+    """Round a network that is run on the inputs given, or on images made up for it; None where it takes none of these.
+
+    Raises:
+        RangeError: numbers within it leave float32.
+    """
+    module, options = copy_to_run(module), request.options
+    inputs, held_out = _inputs(network, module, request)
+    if inputs is None or held_out is None:
+        return None
+    learning = replace(options.learning(), kept=network.kept, finer=network.finer)
 
     def rounded(inputs: Tensor, learning: LearnOptions, draft: bool, progress: StageProgress) -> Coded:
-        try:
-            learned = learn(module, inputs, learning, progress=progress, draft=draft)
-        except torch.linalg.LinAlgError as error:
-            expected = "inputs in the range that the network was trained on"
-            found, hint = "sums of products beyond float32", ""
-            if request.calibration is None:
-                found, hint = f"{found} on images that were made up", "Name real ones"
-            raise OptionError("calibration", expected, found, hint) from error
-        return coded(learned, network)
+        return coded(learn(module, inputs, learning, progress=progress, draft=draft), network)
 
     search = Search(module, inputs, held_out, learning, rounded, write, options.layout, request.progress)
     if options.target_size is not None:
@@ -101,10 +123,19 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
 
 def _blind(network: Network) -> Coded:
     """Round weights by themselves; vectors in half precision where that holds them."""
-    layers = round_blind({name: tensor for name, tensor in network.weights.items() if name not in network.tied})
+    apart = network.tied.keys() | network.kept
+    matrices = {name: tensor for name, tensor in network.weights.items() if name not in apart}
+    layers = round_blind(matrices, finer=network.finer)
     others = {name: tensor for name, tensor in network.weights.items() if name not in layers}
-    bits = {name: 16 if bool((tensor.abs() < HALF).all()) else 32 for name, tensor in others.items()}
+    bits = {name: 16 if _is_half_enough(tensor) else 32 for name, tensor in others.items()}
     return coded(Learned(layers, {}, nn.Module(), bits), network)
+
+
+def _is_half_enough(tensor: Tensor) -> bool:
+    """Return whether half precision holds a vector: it neither overflows nor vanishes."""
+    exact = tensor.detach().double()
+    halved = exact.clamp(-HALF, HALF).half().double()
+    return bool((exact.abs() < HALF).all()) and float((halved - exact).norm()) <= HALF_ERROR * float(exact.norm())
 
 
 def coded(learned: Learned, network: Network) -> Coded:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -14,38 +14,61 @@ from mess import codec, hub, models
 from mess.catalogues import BUILT_BY, build_named
 from mess.class_folders import as_told
 from mess.errors import OptionError, WeightsError, first_few
+from mess.files import Source, path_or_bytes
 from mess.graphs.network import GraphNetwork
 from mess.models.described import INPUT_FACTS, architecture_of, layout_of
 from mess.scheme.order import in_natural_order
 from mess.storing.entries import DTYPES
 from mess.wrappers import plain_module
 
-Source = str | os.PathLike[str] | bytes  # a file, or its bytes
+Module = TypeVar("Module", bound=nn.Module)
 
 
-def load(path: Source, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
-    """Read a network, ready to run (in eval mode), its tensors in the dtypes that were stored.
+def load(
+    path: Source,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    max_bytes: int = 2**31,
+) -> nn.Module:
+    """Read a network, ready to run (in eval mode).
 
     Networks of the zoo, those that came as ONNX, and those of a catalogue (timm, torchvision) that is installed; from a
     file, its bytes, or the hub (``"hf://owner/name/net.mess"``).
+
+    Args:
+        path: a file, its bytes, or one that is open for reading.
+        device: where its tensors are to be.
+        dtype: of its floats; None: as they were stored.
+        max_bytes: of its tensors in memory; a file that says more is refused.
 
     Raises:
         FormatError: as `load_state_dict`.
         WeightsError: the file holds weights of a network that cannot be built here; `load_into` takes those.
         DownloadError: a file of the hub that cannot be had.
     """
-    path = hub.local(path)
+    _check_dtype(dtype)
+    path = hub.local(path_or_bytes(path))
     facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
     weights = _as_tensors(found, ordered=facts.network is not None)
     if facts.network is None and facts.graph is not None:
-        said = "the file" if isinstance(path, bytes) else os.fspath(path)
-        return GraphNetwork(facts.graph, weights, said).eval().to(device)
+        said = _said(path)
+        return GraphNetwork(facts.graph, weights, said).eval().to(device=device, dtype=dtype)
     if facts.network is None:
         model = built_from(facts.scheme, path)
     else:
         model = models.build(architecture_of(facts.network), initialised=False)
     fill(model, weights, path, assign=True)
-    return model.eval().to(device)
+    return model.eval().to(device=device, dtype=dtype)
+
+
+def _said(path: Source) -> str:
+    return os.fspath(path) if isinstance(path, str | os.PathLike) else "the file"
+
+
+def _check_dtype(dtype: torch.dtype | None) -> None:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise OptionError("dtype", "a dtype of floats, as torch.float16", dtype)
 
 
 def built_from(facts: Mapping[str, Any], path: Source) -> nn.Module:
@@ -54,7 +77,7 @@ def built_from(facts: Mapping[str, Any], path: Source) -> nn.Module:
     Raises:
         WeightsError: it says none, or a catalogue that is not installed.
     """
-    where = "the file" if isinstance(path, bytes) else path
+    where = _said(path)
     hint = "mess.load_into(model, path) takes them"
     if BUILT_BY not in facts:
         raise WeightsError(where, "a network of the zoo", "weights of another network", hint)
@@ -67,30 +90,72 @@ def built_from(facts: Mapping[str, Any], path: Source) -> nn.Module:
         ) from error
 
 
-def loads(content: bytes, *, device: str | torch.device = "cpu", max_bytes: int = 2**31) -> nn.Module:
-    """Read a network of the zoo from the bytes of a file, as `load` does."""
-    return load(content, device=device, max_bytes=max_bytes)
+def loads(
+    content: bytes | bytearray | memoryview,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    max_bytes: int = 2**31,
+) -> nn.Module:
+    """Read a network from the bytes of a file, as `dumps` returns them and `load` does from a path.
+
+    Args:
+        content: the bytes.
+        device: where its tensors are to be.
+        dtype: of its floats; None: as they were stored.
+        max_bytes: of its tensors in memory; a file that says more is refused.
+
+    Raises:
+        FormatError, WeightsError: as `load`.
+    """
+    return load(content, device=device, dtype=dtype, max_bytes=max_bytes)
 
 
-def load_state_dict(path: Source, *, names: Iterable[str] | None = None, max_bytes: int = 2**31) -> dict[str, Tensor]:
-    """Read the weights of a `.mess` file, or only those `names`, as ordinary tensors.
+def load_state_dict(
+    path: Source,
+    *,
+    names: Iterable[str] | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    max_bytes: int = 2**31,
+) -> dict[str, Tensor]:
+    """Read the weights of a `.mess` file as ordinary tensors, by name.
+
+    Args:
+        path: a file, its bytes, or one that is open for reading.
+        names: only these, in this order; nothing else is decoded.
+        device: where they are to be.
+        dtype: of floats; None: as they were stored.
+        max_bytes: of all tensors in memory; a file that says more is refused.
 
     Raises:
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
     """
-    path, wanted = hub.local(path), None if names is None else list(names)
+    _check_dtype(dtype)
+    path, wanted = hub.local(path_or_bytes(path)), None if names is None else list(names)
     facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes, names=wanted)
-    return _as_tensors(found, ordered=wanted is not None or facts.network is not None)
+    tensors = _as_tensors(found, ordered=wanted is not None or facts.network is not None)
+    return {
+        name: tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+        for name, tensor in tensors.items()
+    }
 
 
-def load_into(model: nn.Module, path: str | os.PathLike[str], *, max_bytes: int = 2**31) -> nn.Module:
+def load_into(model: Module, path: Source, *, max_bytes: int = 2**31) -> Module:
     """Read a file's weights into `model`, which must have exactly these names and shapes; returns `model`.
 
     Its tensors keep their own dtypes and devices. Wrappers (DataParallel, torch.compile) may be around it.
 
+    Args:
+        model: stays in the mode (training or eval) that it is in.
+        path: a file, its bytes, or one that is open for reading.
+        max_bytes: of all tensors in memory; a file that says more is refused.
+
     Raises:
+        FormatError: as `load_state_dict`.
         WeightsError: names that are missing or not expected, or a shape that differs; says which.
     """
+    path = path_or_bytes(path)
     fill(plain_module(model), load_state_dict(path, max_bytes=max_bytes), path)
     return model
 
@@ -139,7 +204,7 @@ def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source, *, assign: bool = False) -> None:
     """Put weights into a model that must have exactly these names and shapes; see `load_into`."""
-    where = "the file" if isinstance(path, bytes) else os.fspath(path)
+    where = _said(path)
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:

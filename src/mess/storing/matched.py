@@ -6,6 +6,8 @@ is rounded, β is fitted once more to the rounded α.
 
 from __future__ import annotations
 
+from collections.abc import Set
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +15,19 @@ from torch import Tensor
 
 from mess import codec
 from mess.names import REST_BITS
-from mess.scheme import Geometry, Matches, Scheme, match_tensor, plan, rebuild_tensor, refit_offset, round_to_bits
+from mess.scheme import (
+    Geometry,
+    Group,
+    Matches,
+    Scheme,
+    match_tensor,
+    plan,
+    rebuild_tensor,
+    refit_offset,
+    round_to_bits,
+)
 from mess.storing.entries import Coded, plain_entry
+from mess.storing.layers import Asked, require_effect
 from mess.storing.network import Network
 from mess.storing.options import Request, StoreOptions
 
@@ -27,12 +40,19 @@ def code(network: Network, request: Request) -> Coded:
     """
     options = request.options
     scheme = options.scheme()
-    groups = plan(network.module or network.weights, scheme, pointwise=options.pointwise, linear=options.linear).groups
+    planned = plan(network.module or network.weights, scheme, pointwise=options.pointwise, linear=options.linear)
+    groups = [g for group in planned.groups if (g := _without(group, network.kept)).targets]
+    targets = {target.name for group in groups for target in group.targets}
+    for option in ("scale_bits", "offset_bits"):
+        require_effect(options.layers, option, targets, "a tensor that references stand for")
+    require_effect(options.layers, "rest_bits", network.weights.keys() - targets, "a tensor that none stand for")
     entries: dict[str, codec.Entry] = {}
     books: list[codec.Codebook] = []
     for number, group in enumerate(groups):
         source = group.source
-        references = plain_entry(source.name, network.weights[source.name], options.rest or REST_BITS)
+        asked = network.asked.get(source.name, Asked())
+        bits = REST_BITS if asked.keep else asked.rest_bits or options.rest or REST_BITS
+        references = plain_entry(source.name, network.weights[source.name], bits)
         entries[source.name] = references
         books.append(codec.Codebook(source.name, source.unit, source.stride, by_row=source.row != source.numel))
         refs_KU = source.reference_units(torch.from_numpy(references.numbers.floats()).reshape(source.shape))
@@ -40,10 +60,20 @@ def code(network: Network, request: Request) -> Coded:
             weight = network.weights[target.name].detach().cpu()
             if scheme.quant_bits is not None and not request.projected:
                 weight = round_to_bits(weight, scheme.quant_bits)
-            entry = _matched(target, weight, refs_KU, options, number)
+            entry = _matched(target, weight, refs_KU, _with_own(options, network.asked.get(target.name)), number)
             if entry is not None:
                 entries[target.name] = entry
     return Coded(books, entries, _facts(scheme))
+
+
+def _without(group: Group, kept: Set[str]) -> Group:
+    return replace(group, targets=tuple(target for target in group.targets if target.name not in kept))
+
+
+def _with_own(options: StoreOptions, asked: Asked | None) -> StoreOptions:
+    """Return the options of one tensor."""
+    own = {name: bits for name in ("scale_bits", "offset_bits") if (bits := getattr(asked, name, None)) is not None}
+    return replace(options, **own) if own else options
 
 
 def _matched(

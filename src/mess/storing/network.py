@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from mess.models import Architecture
 from mess.nested_weights import DEEPEST, common_prefix, without_compile_marks
 from mess.scheme import check_weights, find_ties
 from mess.scheme.order import in_natural_order
+from mess.storing.layers import Asked
 from mess.wrappers import plain_module
 
 
@@ -30,6 +31,7 @@ class Network:
         tied: name → earlier name of the same tensor.
         graph: what it computes, where it came as an ONNX model.
         unseen: why it cannot be looked at; "" where it can, or is not known to be impossible.
+        asked: what is asked of single tensors, by name; of all others the options say what is done.
     """
 
     weights: dict[str, Tensor]
@@ -38,6 +40,17 @@ class Network:
     tied: dict[str, str]
     graph: bytes | None = None
     unseen: str = ""
+    asked: Mapping[str, Asked] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The tensors that are to stay as they are."""
+        return frozenset(name for name, asked in self.asked.items() if asked.keep)
+
+    @property
+    def finer(self) -> dict[str, float]:
+        """The tensors whose steps are to be smaller, and by what factor."""
+        return {name: asked.finer for name, asked in self.asked.items() if asked.finer != 1.0}
 
 
 def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architecture | None = None) -> Network:

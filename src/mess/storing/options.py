@@ -16,6 +16,7 @@ from mess.models.described import layout_of
 from mess.names import DEFAULT_VERSION, REST_BITS
 from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
+from mess.storing.layers import LayerRule, check_rules
 
 OF_REFERENCES = ("scale_bits", "offset_bits", "pointwise", "linear")  # options that say nothing to learned references
 OF_LEARNING = ("divergence", "steps", "target_size", "max_drop")  # and to references that are kernels of the network
@@ -42,6 +43,7 @@ class StoreOptions:
         target_size: v4: bytes of the file; it comes out at 99 to 100 % of them, or smaller where less is needed.
         max_drop: v4: points of accuracy that may be lost.
         seed: v4: of sampled predictions and of the order of inputs.
+        layers: what is asked of single layers, by patterns of names; see `mess.storing.layers`.
     """
 
     version: str = DEFAULT_VERSION
@@ -59,6 +61,7 @@ class StoreOptions:
     target_size: int | None = None
     max_drop: float | None = None
     seed: int = 0
+    layers: Mapping[str, LayerRule] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         scheme = self.scheme()
@@ -79,6 +82,7 @@ class StoreOptions:
         if self.max_drop is not None and not self.max_drop > 0:
             raise OptionError("--max-drop", "points above 0", self.max_drop)
         self.learning()
+        check_rules(self.layers, scheme)
 
     def scheme(self) -> Scheme:
         """Return the row of the table; raises OptionError for an unknown version or an impossible number."""

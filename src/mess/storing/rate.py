@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mess import codec
 from mess.codec import StoredModel
-from mess.errors import OptionError
+from mess.errors import OptionError, RangeError
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress, split_batches
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.storing.entries import Coded
@@ -134,9 +134,16 @@ class Search:
         raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
 
     def look(self, coded: Coded) -> Look:
-        """Return what a file still answers on the inputs held out, or learned from where none are."""
+        """Return what a file still answers on the inputs held out, or learned from where none are.
+
+        Raises:
+            RangeError: no number, as answers on these inputs are beyond float32.
+        """
         self.progress("looking at what it answers", 0, 0)
-        return self._float_network.look(to_tensors(self.write(coded)))
+        found = self._float_network.look(to_tensors(self.write(coded)))
+        if not math.isfinite(found.divergence):
+            raise RangeError("answers")
+        return found
 
     @cached_property
     def _float_network(self) -> FloatNetwork:

@@ -43,18 +43,12 @@ def check_runs(module: nn.Module, inputs: Tensor) -> None:
     Raises:
         OptionError: inputs that it does not take, or no float tensor with a gradient among its answers.
     """
-    probe = copy_to_run(module)
-    shape = f"batches of {tuple(inputs.shape[1:])}"
-    try:
-        answer = _answer(probe, inputs[:2])
-    except Exception as error:
-        expected = "inputs that the network runs on, one tensor a batch (and labels)"
-        raise OptionError("calibration", expected, f"{shape}, on which it says {_said(error)}") from error
+    answer = _answered(module, inputs[:2])
     found = tensors(answer)
     if not found:
         raise OptionError("version v4", "a network that answers with float tensors", type(answer).__name__)
     if not all(bool(tensor.isfinite().all()) for tensor in found):
-        raise OptionError("version v4", "a network whose answers are finite", f"NaN or infinity on {shape}")
+        raise OptionError("version v4", "a network whose answers are finite", f"NaN or infinity on {_batches(inputs)}")
     if not any(tensor.requires_grad for tensor in found):
         expected = "a network whose answers have gradients, of which follows what each layer matters"
         raise OptionError("version v4", expected, "none: are torch.no_grad or NumPy within it?")
@@ -62,11 +56,24 @@ def check_runs(module: nn.Module, inputs: Tensor) -> None:
 
 def runs(module: nn.Module, inputs: Tensor) -> bool:
     """Return whether a network takes such inputs."""
+    try:
+        return any(tensor.requires_grad for tensor in tensors(_answered(module, inputs)))
+    except OptionError:
+        return False
+
+
+def _answered(module: nn.Module, inputs: Tensor) -> Any:
+    """Return what a network answers; raises OptionError with what it says of inputs that it does not take."""
     probe = copy_to_run(module)
     try:
-        return any(tensor.requires_grad for tensor in tensors(_answer(probe, inputs)))
-    except (RuntimeError, ValueError, TypeError, IndexError):  # what torch and modules say of shapes and arguments
-        return False
+        return _answer(probe, inputs)
+    except Exception as error:  # somebody else's code says it in whatever way
+        expected = "inputs that the network runs on, one tensor a batch (and labels)"
+        raise OptionError("calibration", expected, f"{_batches(inputs)}, on which it says {_said(error)}") from error
+
+
+def _batches(inputs: Tensor) -> str:
+    return f"batches of {tuple(inputs.shape[1:])}"
 
 
 def _with_own_input(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

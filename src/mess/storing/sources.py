@@ -130,14 +130,20 @@ def read_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
         FormatError: a damaged `.mess` file.
         OptionError: a key beside a `.mess` file.
     """
-    return read_stored(path, key) if read_bytes(path, len(MAGIC)) == MAGIC else load_weights(path, key)
-
-
-def read_stored(path: str | os.PathLike[str], key: str | None) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the weights of a `.mess` file and what it says of them; raises OptionError for a key beside it."""
+    if not is_stored(path):
+        return load_weights(path, key)
     if key is not None:
         raise OptionError("--key", "a checkpoint beside it, which may hold several weights", os.fspath(path))
     return read_with_description(path)
+
+
+def is_stored(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a `.mess` file, by its first bytes, whatever its name is.
+
+    Raises:
+        CheckpointError: not there, or not to be read.
+    """
+    return read_bytes(path, len(MAGIC)) == MAGIC
 
 
 def input_facts(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ BatchNorm and biases move freely.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,7 @@ def distil(
     batch_size: int = 128,
     lr: float = 5e-3,
     seed: int = 0,
+    kept: Set[str] = frozenset(),
     progress: StageProgress = no_progress,
 ) -> None:
     """Train latents and the vectors of `stored` (BatchNorm, biases) in place.
@@ -44,11 +45,13 @@ def distil(
         latents: by name of the weight in the state dict of `stored`.
         inputs: images or other inputs; images are mirrored and moved a little.
         lmbda: λ, the price of one bit in nats of divergence.
+        kept: names of vectors that stay as they are.
         lr: Adam's learning rate for latents, in steps; vectors and log-steps get a tenth.
     """
     draw = torch.Generator().manual_seed(seed)
-    vectors = [p for name, p in stored.named_parameters() if name not in latents and p.dim() <= 1]
-    frozen = [p for p in stored.parameters() if p.dim() > 1]
+    named = dict(stored.named_parameters())
+    vectors = [p for name, p in named.items() if name not in latents and name not in kept and p.dim() <= 1]
+    frozen = [p for name, p in named.items() if p.dim() > 1 or name in kept]
     for parameter in frozen:
         parameter.requires_grad_(False)
     optimizer = torch.optim.Adam(

@@ -38,7 +38,7 @@ def gather_inputs(
         calibration: one tensor of inputs, or batches of inputs, or batches of (inputs, labels).
 
     Raises:
-        DataError: no inputs, or something that is no tensor.
+        DataError: no inputs, inputs of several shapes, or something that is no tensor of floats.
     """
     whole = isinstance(calibration, Tensor)
     batches = [calibration] if isinstance(calibration, Tensor) else calibration
@@ -49,6 +49,11 @@ def gather_inputs(
         pair = batch if isinstance(batch, tuple | list) else (batch,)
         if not pair or not isinstance(pair[0], Tensor) or not pair[0].is_floating_point():
             raise DataError("calibration", "batches of float tensors, or of (inputs, labels)", type(batch).__name__)
+        if not pair[0].numel():
+            continue
+        if inputs and pair[0].shape[1:] != inputs[0].shape[1:]:
+            found = f"{tuple(pair[0].shape[1:])} after {tuple(inputs[0].shape[1:])}"
+            raise DataError("calibration", "inputs of one shape", found)
         inputs.append(pair[0].detach().cpu().float())
         if len(pair) > 1 and isinstance(pair[1], Tensor):
             labels.append(pair[1].detach().cpu())
@@ -83,16 +88,16 @@ def synthetic_inputs(
         affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size))
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
         count = min(numerous, max(MIN_SYNTHETIC, affordable))
-    pictures = natural_noise(count, image_size, seed=seed)
+    images = natural_noise(count, image_size, seed=seed)
     norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
     if not norms:
-        return pictures
+        return images
     misfits: list[Tensor] = []
     for norm in norms:
         norm.register_forward_pre_hook(partial(_note_misfit, misfits))
     made: list[Tensor] = []
     with torch.enable_grad():
-        for start in split_batches(pictures.contiguous(memory_format=torch.channels_last)):
+        for start in split_batches(images.contiguous(memory_format=torch.channels_last)):
             batch = start.clone().requires_grad_(True)
             optimizer = torch.optim.Adam([batch], lr=RATE)
             for step in range(STEPS):

@@ -140,7 +140,7 @@ def _thinned(places_: Tensor, dimensions: int, every: int, first: int) -> Tensor
 
 def is_matrix(parameter: Tensor) -> bool:
     """Say whether there are rows and columns: anything else is a vector, whatever shape it has."""
-    return parameter.is_floating_point() and parameter.numel() > max(parameter.shape, default=0)
+    return parameter.is_floating_point() and parameter.numel() > max(parameter.shape, default=1)
 
 
 def _basis_key(weight: Tensor, use: _Use) -> Basis | None:

@@ -17,7 +17,8 @@ from mess.scheme.learned.calls import Call, Watch
 from mess.scheme.learned.layers import WeightLayer
 from mess.scheme.learned.passes import ForwardPass, NotRepeatedError, StopPassError
 
-StageProgress = Callable[[str, int, int], None]  # what is being done, done so far, in all (0: not known)
+StageProgress = Callable[[str, int, int], None]
+"""Hears how far work has come: what is being done, how much of it is done, and how much there is (0: not known)."""
 BATCH = 64  # inputs a pass of a small image
 BATCH_NUMBERS = 5 << 17  # input numbers a pass at most: fewer inputs where they are large
 WAITING_BYTES = 1 << 28  # that waiting passes of a network may keep; others are run anew when they are needed

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from mess.errors import OptionError
+from mess.errors import OptionError, RangeError
 from mess.names import DIVERGENCE
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.distilling import distil
@@ -21,7 +22,7 @@ from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_
 from mess.scheme.learned.outputs import known_outputs
 from mess.scheme.learned.rate_rounding import RoundingProblem, best_step, inverse_cholesky_, round_alone, round_layer
-from mess.scheme.learned.sensitivity import Sensitivity, output_sensitivity
+from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivity
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, shrinkage
 from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
@@ -48,17 +49,23 @@ class LearnOptions:
         steps: of distilling; few or large inputs leave it out. None by default: 200 of them changed neither the bytes
             nor the divergence of a ResNet-20.
         seed: of sampled predictions and of the order of inputs.
+        kept: names of tensors that stay as they are; what is learned of the others knows.
+        finer: name → factor by which the steps of a tensor are smaller than the rate makes them.
     """
 
     divergence: float = DIVERGENCE
     steps: int = 0
     seed: int = 0
+    kept: frozenset[str] = frozenset()
+    finer: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.divergence < 100:
             raise OptionError("divergence", "a number of nats in 0…100", self.divergence)
         if self.steps < 0:
             raise OptionError("steps", "0 or more", self.steps)
+        if not (isinstance(self.seed, int) and -(1 << 63) <= self.seed < 1 << 64):
+            raise OptionError("seed", "a whole number of 64 bits", self.seed)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,8 @@ def learn(
         draft: leave out distilling: quick, for finding a rate.
 
     Raises:
-        OptionError: a network without a convolution or linear layer that runs.
+        OptionError: a network without layers that weigh these inputs.
+        RangeError: numbers within the network leave float32 on these inputs.
     """
     original = in_fast_layout(copy.deepcopy(model).float().cpu().eval().requires_grad_(False))
     stored = copy.deepcopy(original).requires_grad_(True)
@@ -124,12 +132,14 @@ def learn(
     if inputs.dim() == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     layers, twins = weight_layers(stored, inputs[:1]), weight_layers(original, inputs[:1])
-    if not any(layer.calls for layer in layers):
-        raise OptionError(
-            "version v4", "a network with convolutions or linear layers", "none that runs on these inputs"
-        )
     outputs = known_outputs(original, inputs)
     sensitivity = output_sensitivity(original, twins, inputs, outputs, seed=options.seed, progress=progress)
+    _check_range("answers", [torch.tensor(math.log(x.nats) if x.nats else math.inf) for x in outputs])
+    _check_range("gradients", sensitivity.channels.values())
+    if not any(layer.calls or float(sensitivity.channels[layer.name].max()) > LEAST for layer in layers):
+        raise OptionError("version v4", "a network with layers that weigh their inputs", "none that runs on these")
+    layers, twins = ([layer for layer in all_ if layer.name not in options.kept] for all_ in (layers, twins))
+    sensitivity = sensitivity.finer(options.finer)
     bases = shared_bases(layers)
     lmbda = lambda_for(layers, options)
     latents: dict[str, Latent] = {}
@@ -145,6 +155,9 @@ def learn(
             basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
             if layer.calls:
                 halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
+                # no |Σ x·y| is beyond the largest Σ x²
+                _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
+                _check_range("sums of products", [half.cross_GnR for half in halves])
                 latents[layer.name] = latent = _rounded(layer, halves, channels, basis, lmbda, len(inputs))
                 del halves
             else:
@@ -156,19 +169,24 @@ def learn(
     if options.steps and distilled and not draft:
         distil(
             stored, original, latents, inputs, outputs,
-            steps=options.steps, lmbda=lmbda, seed=options.seed, progress=progress,
+            steps=options.steps, lmbda=lmbda, seed=options.seed, kept=options.kept, progress=progress,
         )  # fmt: skip
     return _finished(stored, layers, latents, bases, vector_bits(stored, sensitivity, lmbda))
 
 
-def divergence_at(price: float) -> float:
-    """Return the divergence at which one bit a weight is worth `price` nats: the inverse of `lambda_for`."""
-    return STRAYS * price / (2 * math.log(2))
+def _check_range(what: str, numbers: Iterable[Tensor]) -> None:
+    if not all(bool(tensor.isfinite().all()) for tensor in numbers):
+        raise RangeError(what)
+
+
+def divergence_at(lmbda: float) -> float:
+    """Return the divergence at which one bit a weight is worth λ nats: the inverse of `lambda_for`."""
+    return STRAYS * lmbda / (2 * math.log(2))
 
 
 def lambda_for(layers: list[WeightLayer], options: LearnOptions) -> float:
     """Return λ, the divergence that one bit is worth: at high rates D falls by the factor 2^(−2/weights) a bit."""
-    return 2 * math.log(2) * options.divergence / (STRAYS * sum(layer.weight.numel() for layer in layers))
+    return 2 * math.log(2) * options.divergence / (STRAYS * max(1, sum(layer.weight.numel() for layer in layers)))
 
 
 def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:
@@ -246,7 +264,7 @@ def vector_bits(model: nn.Module, sensitivity: Sensitivity, lmbda: float) -> dic
 
 
 def _bits(values: Tensor, squares: Tensor, lmbda: float) -> int:
-    step = math.sqrt(12 * lmbda / math.log(2) / max(float(squares.mean()), 1e-30))
+    step = math.sqrt(12 * lmbda / math.log(2) / max(float(squares.mean()), LEAST))
     levels = float(values.abs().max()) / step
     bits = math.ceil(math.log2(max(levels, 1.0))) + 1
     return 16 if bits > MAX_BITS + 1 else min(max(bits, MIN_BITS), MAX_BITS)

@@ -15,6 +15,7 @@ MAX_LOOKED_AT = 256  # inputs
 SURE = 0.3  # mean of the largest probability, from which on the answers are taken for class scores
 # Of its variance an output's squared error counts as so many nats at least: what are taken for scores may be features.
 RELATIVE = 0.1
+ROUNDING = 1e-12  # share of an answer's square that is float32's rounding, and no variance
 MIXED = (0.25, 0.75)  # share of one image in a mixed one
 
 
@@ -98,7 +99,10 @@ def _known(plain: Tensor, mixed: Tensor, count: int) -> Output:
     scores = plain.dim() == 2 and plain.shape[1] > 1 and float(plain.softmax(1).amax(1).mean()) >= SURE
     if scores:
         both_NK = both_NK - both_NK.mean(1, keepdim=True)
-    spread = float((both_NK - both_NK.mean(0)).square().sum(1).mean()) or float(both_NK.square().sum(1).mean()) or 1.0
+    power = float(both_NK.square().sum(1).mean())
+    spread = float((both_NK - both_NK.mean(0)).square().sum(1).mean())
+    if spread <= ROUNDING * power:  # all answers alike, as of a single input
+        spread = power or 1.0
     if not scores:
         return Output(1 / (spread * count), scores=False)
     chances_NK = both_NK.softmax(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batc
 from mess.scheme.learned.outputs import Output, tensors
 
 DRAWS = 4  # for each input: sampling noise would else misjudge channels
+LEAST = 1e-30  # of what changes nothing at all
 FLOOR = 1e-3  # of the mean sensitivity: a channel that seems dead still counts for something
 
 
@@ -28,6 +30,14 @@ class Sensitivity:
 
     channels: dict[str, Tensor]
     vectors: dict[str, Tensor]
+
+    def finer(self, factors: Mapping[str, float]) -> Sensitivity:
+        """Return what makes steps of these tensors smaller by these factors: g times their squares, as s² is as 1/g."""
+        parts = (
+            {name: g * factors.get(name, 1.0) ** 2 for name, g in part.items()}
+            for part in (self.channels, self.vectors)
+        )
+        return Sensitivity(*parts)
 
 
 def output_sensitivity(
@@ -99,4 +109,4 @@ def output_sensitivity(
 
 
 def _floored(square_O: Tensor) -> Tensor:
-    return square_O.clamp_min(max(float(square_O.mean()) * FLOOR, 1e-30))
+    return square_O.clamp_min(max(float(square_O.mean()) * FLOOR, LEAST))

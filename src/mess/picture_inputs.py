@@ -1,0 +1,123 @@
+"""Pictures as people have them, Pillow's, arrays of bytes or paths, and how a network takes them.
+
+Below what stores and above what decodes: storing itself knows tensors alone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from mess.data.decode import FAULTS, CorruptPictureError, Picture, pixels_of
+from mess.data.folder import ENDINGS
+from mess.data.info import KNOWN, check_normalisation
+from mess.data.pictures import centre_view
+from mess.errors import DataError, OptionError
+
+__all__ = ["ENDINGS", "View", "are_pictures", "is_picture", "view_of"]
+
+MARGIN = 256 / 224  # shorter side before the crop over the crop, where nothing is said of it
+FACTS = ("mean", "std", "resize", "crop")
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network takes pictures.
+
+    Attributes:
+        resize, crop: shorter side before the centre crop, and its side, in pixels; pictures of the latter's size are
+            taken as they are.
+        mean, std: of R, G, B in 0…1, three numbers each.
+    """
+
+    resize: int
+    crop: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def of(self, pictures: Sequence[Any]) -> Tensor:
+        """Return pictures as the network takes them, (N, 3, crop, crop) float32.
+
+        Raises:
+            DataError: a picture that cannot be read.
+        """
+        seen = torch.stack([self._seen(_pixels(picture)) for picture in pictures])
+        mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (self.mean, self.std))
+        return (seen.float() / 255 - mean) / std
+
+    def _seen(self, pixels_HWC: np.ndarray) -> Tensor:
+        fits = pixels_HWC.shape[:2] == (self.crop, self.crop)
+        return centre_view(pixels_HWC, self.crop if fits else self.resize, self.crop)
+
+
+def view_of(facts: Mapping[str, Any], dataset: str | None, side: int | None = None) -> View:
+    """Return how a network takes pictures, as facts say (mean, std, crop, resize), else as its dataset's are.
+
+    Args:
+        dataset: of a network of the zoo.
+        side: of what the network takes, where it says so itself.
+
+    Raises:
+        OptionError: nothing says how.
+    """
+    known = KNOWN.get(dataset or "")
+    mean: Any
+    std: Any
+    mean, std = (facts.get(part) or getattr(known, part, None) for part in FACTS[:2])
+    crop: Any = side or facts.get("crop") or (known.image_size if known else None)
+    missing = [name for name, value in (("mean", mean), ("std", std), ("crop", crop)) if not value]
+    if missing:
+        expected = (
+            "about={'mean': (R, G, B), 'std': (R, G, B), 'crop': side} beside pictures, as the network takes them"
+        )
+        raise OptionError("calibration", expected, f"no {', '.join(missing)}")
+    check_normalisation(mean, std)
+    small = side is not None or (known is not None and known.padding > 0)
+    resize: Any = facts.get("resize") or (crop if small else round(crop * MARGIN))
+    if not all(type(x) is int and 0 < x <= 1 << 14 for x in (crop, resize)):
+        raise OptionError("calibration", "crop and resize in pixels", f"{crop}, {resize}")
+    return View(resize, crop, tuple(mean), tuple(std))
+
+
+def is_picture(value: object) -> bool:
+    """Return whether a value is one picture: Pillow's, (height, width, 3) uint8, a path, or the bytes of a file."""
+    if isinstance(value, Mapping):  # of the Hugging Face library, where it does not decode
+        return isinstance(value.get("bytes") or value.get("path"), bytes | str)
+    if isinstance(value, np.ndarray):
+        return value.dtype == np.uint8 and value.ndim == 3 and value.shape[2] == 3
+    if isinstance(value, Tensor):
+        return value.dtype == torch.uint8 and value.dim() == 3 and value.shape[0] == 3
+    return isinstance(value, Image.Image | str | os.PathLike)
+
+
+def are_pictures(array: np.ndarray) -> bool:
+    """Return whether an array is pictures, (N, height, width, 3) uint8, and no (N, 3, height, width)."""
+    return array.ndim == 4 and array.shape[1] != 3 and len(array) > 0 and is_picture(array[0])
+
+
+def _pixels(picture: Any) -> np.ndarray:
+    """Return (height, width, 3) uint8, upright."""
+    if isinstance(picture, Mapping):
+        content = picture.get("bytes")
+        picture = picture["path"] if content is None else io.BytesIO(content)
+    if isinstance(picture, Tensor):
+        return picture.permute(1, 2, 0).contiguous().numpy()
+    if isinstance(picture, np.ndarray):
+        return picture
+    try:
+        if isinstance(picture, str | os.PathLike):
+            return Picture(Path(picture)).pixels()
+        return pixels_of(picture if isinstance(picture, Image.Image) else Image.open(picture))
+    except CorruptPictureError as error:
+        raise DataError(error.args[0], "a picture", "one that cannot be read") from error
+    except FAULTS as error:
+        raise DataError("calibration", "pictures that can be read", error) from error

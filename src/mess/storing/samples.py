@@ -1,0 +1,127 @@
+"""Datasets of any library, folders and lists of pictures, as batches of what a network takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from mess.errors import DataError
+from mess.files import files_in
+from mess.picture_inputs import ENDINGS, are_pictures, is_picture
+
+BATCH = 64  # samples
+MOST = 5 * 1024  # of them that are read
+IN_ORDER = 1024  # samples that are all looked at, whatever their size: of more a draw comes, as they may lie by class
+TENSORS = ("pixel_values", "inputs")  # columns that are as the network takes them, by the usage of `transformers`
+LABELS = ("label", "labels", "fine_label")
+EXPECTED = "a dataset of tensors of one shape, or of pictures, alone or with labels"
+Cut = Callable[[Sequence[Any]], Tensor]  # makes of pictures what a network takes
+Sample = tuple[Any, Any]  # a picture or a tensor, and its label or None
+
+
+def samples_of(given: Any) -> Iterable[Sample] | None:
+    """Return pairs of (picture or tensor, label or None); None: it is no dataset, folder or list of pictures.
+
+    Raises:
+        DataError: several splits, or samples in which there is neither.
+    """
+    if isinstance(given, str | os.PathLike):
+        if not (found := files_in(Path(given), ENDINGS)):
+            raise DataError(given, "a folder with pictures", "none in it")
+        return [(path, None) for path in _drawn(found)]
+    if isinstance(given, DataLoader):
+        return None if not isinstance(first := next(iter(given), None), Mapping) else _of_loader(given, first)
+    if hasattr(given, "column_names"):
+        return _of_table(given)
+    if isinstance(given, Dataset):
+        return (_pair(sample) for sample in _drawn(given))
+    if isinstance(given, list | tuple) and given and is_picture(given[0]):
+        return [(picture, None) for picture in _drawn(given)]
+    if isinstance(given, np.ndarray) and are_pictures(given):
+        return [(picture, None) for picture in _drawn(given)]
+    return None
+
+
+def batches_of(samples: Iterable[Sample], cut: Callable[[], Cut]) -> Iterator[tuple[Tensor, ...]]:
+    """Yield batches of inputs, or of (inputs, labels); `cut` is asked for only where there are pictures.
+
+    Raises:
+        DataError: samples that are neither pictures nor tensors of one shape.
+        OptionError: pictures of which nothing says how the network takes them.
+    """
+    remaining = iter(samples)
+    how: Cut | None = None
+    while batch := list(islice(remaining, BATCH)):
+        try:
+            if is_picture(batch[0][0]):
+                how = how or cut()
+                inputs = how([sample for sample, _ in batch])
+            else:
+                inputs = torch.stack([torch.as_tensor(sample) for sample, _ in batch])
+            labels = [torch.tensor([int(label) for _, label in batch])] if batch[0][1] is not None else []
+        except (TypeError, RuntimeError, ValueError) as error:
+            raise DataError("calibration", EXPECTED, error) from error
+        yield (inputs, *labels)
+
+
+def _drawn(given: Any) -> Iterator[Any]:
+    """Yield samples: all of few; of more than fit a look a draw without returning, the same each time."""
+    try:
+        count = len(given)
+    except TypeError:  # a stream
+        yield from islice(iter(given), MOST)
+        return
+    order: Sequence[int] = range(count)
+    if count > IN_ORDER:
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST].tolist()
+    for place in order:
+        yield given[place]
+
+
+def _pair(sample: Any) -> Sample:
+    if isinstance(sample, Mapping):
+        return _chosen(sample, *_columns(sample))
+    pair = sample if isinstance(sample, tuple | list) else (sample,)
+    return (pair[0], pair[1] if len(pair) > 1 else None) if pair else (None, None)
+
+
+def _of_table(table: Any) -> Iterator[Sample]:
+    """Yield samples of a split of the Hugging Face library, in memory or a stream."""
+    if isinstance(table, Mapping):
+        raise DataError("calibration", "one split of it", f"several: {', '.join(map(str, table))}")
+    rows = _drawn(table)
+    first = next(rows, None)
+    if not isinstance(first, Mapping):
+        raise DataError("calibration", EXPECTED, "no rows")
+    columns = _columns(first)
+    return (_chosen(row, *columns) for row in chain([first], rows))
+
+
+def _of_loader(loader: Iterable[Mapping[str, Any]], first: Mapping[str, Any]) -> Iterator[Sample]:
+    """Yield samples of a loader whose batches are mappings, as the Hugging Face library's collators make them."""
+    inputs, labels = _columns({name: values[0] for name, values in first.items() if len(values)})
+    for batch in loader:
+        known = [None] * len(batch[inputs]) if labels is None else batch[labels]
+        yield from zip(batch[inputs], known, strict=True)
+
+
+def _chosen(row: Mapping[str, Any], inputs: str, labels: str | None) -> Sample:
+    return row[inputs], None if labels is None else row[labels]
+
+
+def _columns(row: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Return the columns of inputs and of labels."""
+    labels = next((name for name in LABELS if name in row), None)
+    for name in (*(name for name in TENSORS if name in row), *row):
+        # text may be a path, but names no picture here
+        if name in TENSORS or (is_picture(row[name]) and not isinstance(row[name], str)):
+            return name, labels
+    raise DataError("calibration", f"a column of pictures, or one of {', '.join(TENSORS)}", f"{', '.join(row)}")
