@@ -104,18 +104,22 @@ def _scratch(version: str, penalty: str) -> Run:
     )  # fmt: skip
 
 
+def _priced(name: str, weight: str, epochs: int, taught: str = "", flags: str = "") -> Run:
+    start = "-N -v v4 --ckpt WEIGHTS/resnet20-12fca82f.th"
+    return Run(
+        name, "ResNet-20", "v4, retrained", f"rate weight {weight}, {taught}{epochs} epochs",
+        f"{start} {flags}--rate-weight {weight} --lr 0.005 -s 100 {IMAGENET_INPUT}", epochs, file="ckpt_best_v4.mess",
+    )  # fmt: skip
+
+
 VERSIONS = ("v1", "v2", "v2a", "v2q", "v3", "v3a")
 CIFAR100 = Run(
     "resnet20", "ResNet-20, CIFAR-100", "float", "", "--lr 0.2 --schedule onecycle -s 100", 24, "cifar100"
 )  # fmt: skip
 SCRATCH = _scratch("", "")
-V4 = Run(
-    "resnet20-v4", "ResNet-20", "v4, retrained", "rate weight 0.06, taught by ResNet-56, 10 epochs",
-    "-N -v v4 --ckpt WEIGHTS/resnet20-12fca82f.th --teacher WEIGHTS/resnet56-4bfd9763.th --rate-weight 0.06 --lr 0.005"
-    f" -s 100 {IMAGENET_INPUT}", 10, file="ckpt_best_v4.mess",
-)  # fmt: skip
 RUNS = (
-    V4,
+    _priced("resnet20-v4-coarse", "0.5", 4),
+    _priced("resnet20-v4", "0.06", 10, "taught by ResNet-56, ", "--teacher WEIGHTS/resnet56-4bfd9763.th "),
     *(_retrained(version, way, flags) for way, flags in (("decoder", ""), ("project", "--project"))
       for version in ("v2", "v2a", "v3a")),
     *(_scratch("v2", penalty) for penalty in ("", " --nl", " --pl")),
