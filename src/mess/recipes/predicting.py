@@ -10,40 +10,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mess import codec, storing
+from mess import codec, picture_inputs, storing
 from mess.catalogues import BUILT_BY
 from mess.class_folders import as_told, class_names, digest
-from mess.data.decode import CorruptPictureError, Picture
 from mess.data.folder import ENDINGS
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN, check_normalisation
 from mess.data.names import IMAGENET_CLASSES, NAMES, imagenet_names
-from mess.data.pictures import centre_view
 from mess.errors import DataError, FormatError, OptionError, WeightsError, first_few
 from mess.files import files_in
 from mess.graphs.network import GraphNetwork
 from mess.models.described import layout_of
+from mess.picture_inputs import MARGIN
 from mess.storing.calibration import side_of, taken_by
 
-SIDE, MARGIN = 224, 256 / 224  # of pictures that no file says anything of; shorter side before the crop over the crop
+SIDE = 224  # of pictures that no file says anything of
 BATCH = 32
 EPSILON = 1e-3  # by which probabilities may miss 1
 
 
 @dataclass(frozen=True)
-class View:
-    """How a network takes pictures.
+class View(picture_inputs.View):
+    """How a network takes pictures, and what it calls what it sees.
 
     Attributes:
-        resize, crop: shorter side before the centre crop, and its side, in pixels.
-        mean, std: of R, G, B in 0…1.
         names: of classes, in their order; empty where nothing says them.
         of_imagenet: whether the classes, if there are 1,000 without names, are ImageNet's.
     """
 
-    resize: int
-    crop: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     names: tuple[str, ...] = ()
     of_imagenet: bool = False
 
@@ -150,7 +143,7 @@ def predict(
     model = model.float().eval()
     for start in range(0, len(pictures), BATCH):
         paths = pictures[start : start + BATCH]
-        scores_NK = _scores(model, taken_by(model, shape, [(_read(paths, view), torch.zeros(len(paths)))]))
+        scores_NK = _scores(model, taken_by(model, shape, [(view.of(paths), torch.zeros(len(paths)))]))
         if view.of_imagenet and not view.names and scores_NK.shape[1] == IMAGENET_CLASSES:
             view = replace(view, names=imagenet_names())
         for path, chances_K in zip(paths, scores_NK, strict=True):
@@ -169,15 +162,6 @@ def _scores(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tenso
         raise WeightsError("the network", "class scores, one row a picture", shape)
     sure = bool((found >= 0).all()) and bool(((found.sum(1) - 1).abs() < EPSILON).all())
     return found if sure else found.softmax(1)
-
-
-def _read(paths: Sequence[Path], view: View) -> Tensor:
-    try:
-        seen = torch.stack([centre_view(Picture(path).pixels(), view.resize, view.crop) for path in paths])
-    except CorruptPictureError as error:
-        raise DataError(error.args[0], "a picture", "one that cannot be read") from error
-    mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (view.mean, view.std))
-    return (seen.float() / 255 - mean) / std
 
 
 def _named(number: int, chance: float, view: View) -> tuple[int, str, float]:
