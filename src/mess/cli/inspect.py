@@ -24,6 +24,7 @@ from mess.codec.rows import (
     precision_of,
     rows_of,
     scheme_name,
+    seen_of,
 )
 from mess.inspection import inspect
 
@@ -78,12 +79,13 @@ def run(args: argparse.Namespace) -> int:
 def headline(path: Path, info: FileInfo) -> str:
     """Return what a person wants to know first: what network, which scheme, how large."""
     kept = "; ".join(f"{name} {form}" for name, form in precision_of(info).items())
+    seen = seen_of(info.scheme)
     return (
         f"[bold]{escape(str(path))}[/]  {escape(network_name(info))}, "
         f"scheme [bold]{escape(scheme_name(info.scheme))}[/]\n"
         f"[bold cyan]{info.bytes:,} B[/]  [bold]{info.ratio:.1f}×[/] smaller than {info.float_bytes:,} B of weights, "
         f"[bold]{info.bits_per_weight:.2f}[/] bits a weight\n"
-        f"[dim]{escape(kept)}; format {info.format[0]}.{info.format[1]}[/]"
+        f"[dim]{escape(kept)}; format {info.format[0]}.{info.format[1]}[/]" + (f"\n{escape(seen)}" if seen else "")
     )
 
 

@@ -153,16 +153,14 @@ class FileInfo:
         return notebook.block(title, lines, [by_section, by_layer])
 
     def _told(self) -> list[str]:
-        from mess.codec.rows import network_name, scheme_name
+        from mess.codec.rows import network_name, scheme_name, seen_of
 
         size = f"{self.bytes:,} B, {self.ratio:.1f} times smaller than {self.float_bytes:,} B of weights"
-        scheme = {name: value for name, value in self.scheme.items() if name != "look"}
-        look = self.scheme.get("look")
-        seen = ", ".join(f"{name} {value}" for name, value in look.items()) if isinstance(look, dict) else ""
+        seen = seen_of(self.scheme)
         return [
-            f"{network_name(self)}, scheme {scheme_name(scheme)}",
+            f"{network_name(self)}, scheme {scheme_name(self.scheme)}",
             f"{size}, {self.bits_per_weight:.2f} bits a weight; format {self.format[0]}.{self.format[1]}",
-            *([f"as seen before it was written: {seen}"] if seen else []),
+            *([seen] if seen else []),
         ]
 
 

@@ -20,6 +20,7 @@ NAME_OF_SECTION = {
     "batch norms": "BatchNorm", "graph": "graph",
 }  # fmt: skip
 
+LOOK = "look"  # what a scheme says of how the stored network answers
 FRAME = ("header", "manifest", "graph")  # what belongs to no layer
 
 
@@ -83,9 +84,16 @@ def network_name(info: FileInfo) -> str:
 
 def scheme_name(scheme: Mapping[str, Any]) -> str:
     """Return version and options: "v3, bind 2"."""
-    said = {key: value for key, value in scheme.items() if key not in ("version", KEPT)}
+    said = {key: value for key, value in scheme.items() if key not in ("version", KEPT, LOOK)}
     others = (f"{key.replace('_', ' ')} {value}" for key, value in said.items())
     return ", ".join([str(scheme.get("version", "none")), *others])
+
+
+def seen_of(scheme: Mapping[str, Any]) -> str:
+    """Return what was seen of a network before its file was written; "" where nothing was."""
+    look = scheme.get(LOOK)
+    told = ", ".join(f"{name} {value}" for name, value in look.items()) if isinstance(look, Mapping) else ""
+    return f"as seen before it was written: {told}" if told else ""
 
 
 def precision_of(info: FileInfo) -> dict[str, str]:

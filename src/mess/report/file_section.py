@@ -7,7 +7,17 @@ from collections.abc import Mapping
 import numpy as np
 
 from mess.codec import bits_per_weight
-from mess.codec.rows import NAME_OF_SECTION, Row, by_reason, is_weight, network_name, precision_of, rows_of, scheme_name
+from mess.codec.rows import (
+    NAME_OF_SECTION,
+    Row,
+    by_reason,
+    is_weight,
+    network_name,
+    precision_of,
+    rows_of,
+    scheme_name,
+    seen_of,
+)
 from mess.errors import first_few
 from mess.report.colours import OF_SECTION
 from mess.report.drawn import of_file
@@ -30,7 +40,8 @@ def file_section(facts: FileFacts, anchor: str, name: str) -> Html:
         tag("div", inline_figure(one.draw(), f"{anchor}-{one.name}", one.says)) for one in of_file(facts) if one.on_page
     ]
     kept = "; ".join(f"{name} {form}" for name, form in precision_of(info).items())
-    about = f"{network_name(info)}, scheme {scheme_name(info.scheme)}; {kept}"
+    seen = seen_of(info.scheme)
+    about = f"{network_name(info)}, scheme {scheme_name(info.scheme)}; {kept}{'; ' if seen else ''}{seen}"
     return tag(
         "section",
         tag("h2", name),
