@@ -20,6 +20,11 @@ ROOT = Path(__file__).parents[1]
 RESULTS = Path(os.environ.get("BENCH_RESULTS", ROOT / "docs" / "results"))  # elsewhere for `make bench-check`
 
 
+def one_level_down(lines: Iterable[str]) -> list[str]:
+    """Return a page as a part of another: its headings are a level lower."""
+    return [f"#{line}" if line.startswith("#") else line for line in lines]
+
+
 def setting() -> dict[str, Any]:
     """Return the commit, machine and versions that stand beside every figure."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)

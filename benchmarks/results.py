@@ -30,7 +30,7 @@ import soak_page
 import storing
 import training
 import whole
-from common import RESULTS, read_rows, write_page
+from common import RESULTS, one_level_down, read_rows, write_page
 from runs import SCRATCH, VERSIONS
 
 Lines = list[str]
@@ -81,7 +81,8 @@ def _index(made: dict[str, Lines]) -> Lines:
     lines = [
         "# Results",
         "",
-        "Every page is made of the JSON beside it by `python benchmarks/results.py --pages`; nothing is typed by hand.",
+        "Every page is made of the JSON beside it by `python benchmarks/results.py --pages`. Scripts write the JSON, but",
+        "for two files: fuzz.json has what the programs that damage files printed, published.json what others publish.",
         "Rows say the commit, machine and versions that they were measured with.",
         "",
         "| page | what it answers | measured by |",
@@ -113,7 +114,7 @@ def _speed() -> Lines:
     lines = ["# Speed"]
     for name, page in SPEED.items():
         if rows := read_rows(name):
-            lines += ["", *(f"#{line}" if line.startswith("#") else line for line in page(rows))]
+            lines += ["", *one_level_down(page(rows))]
     return lines
 
 

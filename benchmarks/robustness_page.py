@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import soak_page
+from common import one_level_down
 
 Row = dict[str, Any]
 
 
 def page(soak: dict[str, Row], fuzz: dict[str, Row]) -> list[str]:
     """Return the page."""
-    own = soak_page.page(soak)
-    return ["# Robustness", "", *(f"#{line}" if line.startswith("#") else line for line in own), "", *_damaged(fuzz)]
+    return ["# Robustness", "", *one_level_down(soak_page.page(soak)), "", *_damaged(fuzz)]
 
 
 def _damaged(rows: dict[str, Row]) -> list[str]:

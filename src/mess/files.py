@@ -27,6 +27,11 @@ def files_in(path: Path, endings: Collection[str]) -> list[Path]:
     return sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
 
 
+def cache_home() -> Path:
+    """Return where the user's programs keep what can be had again: XDG_CACHE_HOME, else ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
 def path_or_bytes(source: Source) -> str | os.PathLike[str] | bytes:
     """Return a path as it is, and of all else the bytes.
 

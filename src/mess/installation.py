@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mess.codec import native
+from mess.files import cache_home
 from mess.version import __version__
 
 PACKAGES = (
@@ -93,11 +94,16 @@ def _library() -> str | None:
 
 
 def _folders(datapath: Path) -> dict[str, Any]:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or Path(home) / "huggingface") / "hub"
-    weights = os.environ.get("MESS_CACHE") or Path(home) / "mess"
+    from mess.fetch.weights import cache_folder
+
+    hub = os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or cache_home() / "huggingface") / "hub"
     found = [name for name, folders in DATASETS.items() if any((datapath / folder).is_dir() for folder in folders)]
-    places = {"public weights": weights, "reader in C": native.library_path().parent, "hub": hub, "data": datapath}
+    places = {
+        "public weights": cache_folder(),
+        "reader in C": native.library_path().parent,
+        "hub": hub,
+        "data": datapath,
+    }
     told: dict[str, Any] = {
         name: {"folder": str(Path(place).absolute()), "there": Path(place).is_dir()} for name, place in places.items()
     }

@@ -11,6 +11,7 @@ from typing import Any
 
 from mess import hub
 from mess.codec import FileInfo
+from mess.codec.contents import LOOK
 from mess.codec.rows import network_name
 from mess.errors import MessError
 
@@ -129,7 +130,7 @@ class Card:
         return [said, "", "| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())]
 
     def _lost(self) -> list[str]:
-        lines, look = ["## What it lost", ""], self.info.scheme.get("look")
+        lines, look = ["## What it lost", ""], self.info.scheme.get(LOOK)
         if self.accuracy is not None:
             found = self.accuracy
             lines.append(

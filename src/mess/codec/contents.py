@@ -39,6 +39,7 @@ MAX_TENSORS = 1 << 20
 NO_LAYOUT = "the layout of the network it names"  # what a reader without the zoo misses
 MAX_NAME_BYTES = 1024
 KEPT = "kept"  # in a scheme: names of the weights that were asked to stay as they are
+LOOK = "look"  # in a scheme: how the stored network answered before it was written
 BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
 KIND = re.compile(r"([MCEBb])([0-9]{1,6})|([PT-])")
 

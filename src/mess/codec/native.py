@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from mess.errors import MessError
+from mess.files import cache_home
 
 SOURCES = ("mess.h", "reader.c")
 FOLDER = Path(__file__).parents[1] / "decoder"
@@ -54,8 +55,7 @@ def library_path() -> Path:
     for name in SOURCES:
         digest.update((FOLDER / name).read_bytes())
     digest.update(" ".join([*FLAGS, platform.system(), platform.machine(), str(sys.maxsize)]).encode())
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "mess" / f"reader-{digest.hexdigest()[:20]}.so"
+    return cache_home() / "mess" / f"reader-{digest.hexdigest()[:20]}.so"
 
 
 def build() -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mess.codec.contents import KEPT
+from mess.codec.contents import KEPT, LOOK
 from mess.codec.info import FileInfo, Share, TensorInfo
 from mess.codec.native import reader_name
 from mess.codec.streams import ROUNDED
@@ -19,8 +19,6 @@ NAME_OF_SECTION = {
     "scales": "scales α", "offsets": "offsets β", "expansions": "sums of references", "tensors": "other tensors",
     "batch norms": "BatchNorm", "graph": "graph",
 }  # fmt: skip
-
-LOOK = "look"  # what a scheme says of how the stored network answers
 FRAME = ("header", "manifest", "graph")  # what belongs to no layer
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mess.errors import DownloadError, WeightsError
 from mess.fetch.download import DownloadProgress, Remote, fetch, matches
-from mess.files import atomic_write
+from mess.files import atomic_write, cache_home
 from mess.nested_weights import unwrapped
 from mess.weights_file import load_weights
 
@@ -183,8 +183,7 @@ def input_facts(weights: Weights) -> dict[str, Any]:
 
 def cache_folder() -> Path:
     """Return where fetched weights are kept: MESS_CACHE, else the user's own cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MESS_CACHE") or Path(home) / "mess")
+    return Path(os.environ.get("MESS_CACHE") or cache_home() / "mess")
 
 
 def _is(weights: Weights, architecture: Any) -> bool:

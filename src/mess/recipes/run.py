@@ -39,7 +39,8 @@ from mess.recipes.sources import (
     start_network,
 )
 from mess.recipes.teacher import rate_start, rate_teacher
-from mess.storing import load, read_with_description
+from mess.storing import load
+from mess.storing.load import read_description
 from mess.storing.sources import is_stored
 from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find
@@ -109,7 +110,7 @@ def score_stored(data: DataChoice, path: Path, *, reporter: Reporter | None = No
         WeightsError: a network that cannot be built here, or that says other than one score a class.
         OptionError: as many classes as the data does not have.
     """
-    _, about = read_with_description(path)
+    about = read_description(path)
     if (described := about.get("architecture")) is not None:
         return score_network(data, Architecture.from_dict(described), str(path), reporter=reporter)
     model = load(path)

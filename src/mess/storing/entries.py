@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec
-from mess.codec.contents import KEPT
+from mess.codec.contents import KEPT, LOOK
 from mess.codec.model import joined
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
@@ -88,7 +88,7 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
             codec.Tied(to) if to != name else plain_entry(name, as_dtype(weights[name], own.dtype), bits(name))
         )
     described, facts = describe(network.architecture, about)
-    seen = {} if coded.look is None else {"look": coded.look.facts()}
+    seen = {} if coded.look is None else {LOOK: coded.look.facts()}
     whole = sorted(name for name in kept if name in entries and network.weights[name].dim() > 1)
     asked = {KEPT: whole} if whole else {}
     return codec.StoredModel(described, {**coded.facts, **asked, **seen, **facts}, coded.books, entries, network.graph)

@@ -163,13 +163,22 @@ def load_into(model: Module, path: Source, *, max_bytes: int = 2**31) -> Module:
 def read_with_description(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return a file's weights, and what it says of them: "architecture" (if it names one), "scheme", "mean", "std"."""
     stored = codec.read_model(path, layout=layout_of)
+    return to_tensors(stored), _description(stored)
+
+
+def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return what a file says of its weights, as `read_with_description`, and decode none of them."""
+    return _description(codec.read_model(path, layout=layout_of, names=[]))
+
+
+def _description(stored: codec.StoredModel) -> dict[str, Any]:
     about: dict[str, Any] = {"scheme": stored.scheme}
     if stored.network is not None:
         about["architecture"] = architecture_of(stored.network).to_dict()
         about |= {name: stored.network[name] for name in INPUT_FACTS if name in stored.network}
         if as_told(about.get("classes")) is None:
             about.pop("classes", None)
-    return to_tensors(stored), about
+    return about
 
 
 def read_references(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray]:

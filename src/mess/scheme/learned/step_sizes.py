@@ -30,8 +30,11 @@ def shrinkage(halves: list[Moments]) -> tuple[float, Tensor]:
     """
     one = halves[0]
     groups, size, _ = one.own_Gnn.shape
-    if len(halves) < 2 or one.count >= PLENTY * size:
-        return SHARES[0 if len(halves) < 2 else -1], torch.ones(groups, size, dtype=torch.float64)
+    alike_Gn = torch.ones(groups, size, dtype=torch.float64)
+    if len(halves) < 2:
+        return SHARES[0], alike_Gn
+    if one.count >= PLENTY * size:
+        return SHARES[-1], alike_Gn
     lowest, best = float("inf"), (1.0, torch.empty(0))
     for share in SHARES:
         second_moment_Gnn = one.own_Gnn.clone()
