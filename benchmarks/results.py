@@ -81,8 +81,9 @@ def _index(made: dict[str, Lines]) -> Lines:
     lines = [
         "# Results",
         "",
-        "Every page is made of the JSON beside it by `python benchmarks/results.py --pages`. Scripts write the JSON, but",
-        "for two files: fuzz.json has what the programs that damage files printed, published.json what others publish.",
+        "Every page is made of the JSON beside it by `python benchmarks/results.py --pages`.",
+        "Scripts write that JSON, but for two files: fuzz.json has what the programs that damage files printed,",
+        "published.json what others publish.",
         "Rows say the commit, machine and versions that they were measured with.",
         "",
         "| page | what it answers | measured by |",
