@@ -58,9 +58,13 @@ class Stored:
             learned = self.trained.current(models.build(self.architecture, initialised=False))
             network = identify(learned.model, self.architecture)
             return complete(network, coded(learned, network), self.options.rest or TRAINED_REST_BITS, self.about)
-        weights = {name: tensor.detach().cpu() for name, tensor in plain_state_dict(model).items()}
+        own = plain_state_dict(model)
+        device = next(iter(own.values())).device  # that matches are found on
+        weights = {name: tensor.detach().cpu() for name, tensor in own.items()}
         projected = self.trained is not None
-        request = Request(self.options, architecture=self.architecture, about=self.about, projected=projected)
+        request = Request(
+            self.options, architecture=self.architecture, about=self.about, projected=projected, device=device
+        )
         return to_stored(identify(weights, self.architecture), request)
 
     @contextmanager

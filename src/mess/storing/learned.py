@@ -90,7 +90,7 @@ def _looked_at(
     Raises:
         RangeError: numbers within it leave float32.
     """
-    module, options = copy_to_run(module), request.options
+    module, options = copy_to_run(module).to(request.device), request.options
     inputs, held_out = _inputs(network, module, request)
     if inputs is None or held_out is None:
         return None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mess.codec import Layout
@@ -124,6 +125,7 @@ class Request:
         overwrite: replace an existing file, as everything in Python that saves does.
         verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
             and up to 1 s for each million bytes of file.
+        device: where the network runs and references are matched; `mess.devices.find_device` gives it.
         input_shape: of one input of an ONNX model that leaves it open.
         progress: told how far storing has come: (what is being done, done so far, in all; 0 where that is not known).
             Searches name the round.
@@ -137,6 +139,7 @@ class Request:
     projected: bool = False
     overwrite: bool = True
     verify: bool = True
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     input_shape: tuple[int, ...] | None = None
     progress: StageProgress = no_progress
 

@@ -15,7 +15,7 @@ coder's; `learn` joins these, `inputs` makes images where none are given. `train
 from mess.scheme.learned.basis import basis_step
 from mess.scheme.learned.blind import round_blind
 from mess.scheme.learned.inputs import gather_inputs, synthetic_inputs
-from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
+from mess.scheme.learned.layerwise import StageProgress, device_of, no_progress, split_batches
 from mess.scheme.learned.learn import Learned, LearnedLayer, LearnOptions, divergence_at, learn, rebuild_layer
 from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.outputs import known_outputs, mixtures, tensors
@@ -28,6 +28,7 @@ __all__ = [
     "RateTraining",
     "StageProgress",
     "basis_step",
+    "device_of",
     "divergence_at",
     "gather_inputs",
     "give_back",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mess.scheme.learned.calls import Call, Watch
 from mess.scheme.learned.layers import WeightLayer
-from mess.scheme.learned.layerwise import StageProgress, no_progress, split_batches
+from mess.scheme.learned.layerwise import StageProgress, device_of, no_progress, split_batches
 from mess.scheme.learned.outputs import Output, tensors
 
 DRAWS = 4  # for each input: sampling noise would else misjudge channels
@@ -63,7 +63,7 @@ def output_sensitivity(
         name: p for name, p in model.named_parameters() if p.is_floating_point() and id(p) not in matrices and p.numel()
     }
     known = {**whole, **vectors}
-    squares = {name: torch.zeros(p.shape, dtype=torch.float64) for name, p in known.items()}
+    squares = {name: torch.zeros(p.shape, dtype=torch.float64, device=p.device) for name, p in known.items()}
     was = {name: p.requires_grad for name, p in model.named_parameters()}
     for p in known.values():
         p.requires_grad_(True)
@@ -80,19 +80,18 @@ def output_sensitivity(
             output.register_hook(add)
 
     batches = split_batches(inputs)
-    draw = torch.Generator().manual_seed(seed)
+    draw, device = torch.Generator().manual_seed(seed), device_of(model)
     names = {id(layer.weight): layer.name for layer in layers if layer.calls}
     with torch.enable_grad():
         for place, batch in enumerate(batches):
             progress("weighing channels", place, len(batches))
             # the inputs need gradients so that frozen weights still pass them on
-            batch = batch.detach().requires_grad_(True)
+            batch = batch.detach().to(device).requires_grad_(True)
             with Watch(names, after=note):
                 answer = tensors(model(batch))
             for number in range(1, DRAWS + 1):  # one forward pass serves all draws
-                loss = torch.stack(
-                    [(x * o.drawn(x.shape, draw)).sum() for x, o in zip(answer, outputs, strict=True)]
-                ).sum()
+                drawn = [o.drawn(x.shape, draw).to(x.device) for x, o in zip(answer, outputs, strict=True)]
+                loss = torch.stack([(x * xi).sum() for x, xi in zip(answer, drawn, strict=True)]).sum()
                 wanted = [batch, *known.values()]
                 found = torch.autograd.grad(loss, wanted, retain_graph=number < DRAWS, allow_unused=True)
                 for name, gradient in zip(known, found[1:], strict=True):

@@ -30,7 +30,7 @@ def shrinkage(halves: list[Moments]) -> tuple[float, Tensor]:
     """
     one = halves[0]
     groups, size, _ = one.own_Gnn.shape
-    alike_Gn = torch.ones(groups, size, dtype=torch.float64)
+    alike_Gn = one.own_Gnn.new_ones(groups, size)
     if len(halves) < 2:
         return SHARES[0], alike_Gn
     if one.count >= PLENTY * size:
