@@ -19,6 +19,7 @@ from mess.data import Batches, DatasetInfo, ImageSet, open_dataset
 from mess.devices import Devices, OneGpu, open_devices
 from mess.names import FAMILIES
 from mess.scheme.matched.matching import match
+from mess.scheme.matched.penalties import nuclear_penalty
 from mess.training import Hooks, TrainOptions, evaluate, fit
 from mess.training import checkpoint as files
 from test_capture import CHOICES, Told, same, stopping, through
@@ -124,11 +125,20 @@ def test_steps_through_a_scheme_are_captured(tmp_path: Path, way: str, determini
 
 
 def test_a_penalty_that_waits_is_eager_and_says_so(tmp_path: Path) -> None:
-    choice = replace(CHOICES["-N -v v2 --pl"], nuclear=1.0)
-    model, hooks = through(choice, OPTIONS)
-    _, warnings = run(tmp_path, model=model, hooks=hooks)
+    hooks = Hooks(penalty=lambda model: 1e-3 * torch.linalg.svdvals(model[0].weight.flatten(1)).sum())
+    _, warnings = run(tmp_path, hooks=hooks)
     assert len(warnings) == 1
     assert "not captured" in warnings[0]
+
+
+def test_the_nuclear_penalty_is_the_cpus() -> None:
+    refs_KU = torch.randn(48, 9, generator=torch.Generator().manual_seed(0))
+    here, there = refs_KU.clone().requires_grad_(), refs_KU.cuda().requires_grad_()
+    penalties = [nuclear_penalty(refs, 1.0) for refs in (here, there)]
+    for penalty in penalties:
+        penalty.backward()
+    torch.testing.assert_close(penalties[1].cpu(), penalties[0])
+    torch.testing.assert_close(there.grad.cpu(), here.grad, rtol=1e-3, atol=1e-6)
 
 
 def test_a_recording_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
