@@ -16,7 +16,8 @@ from mess.cli import main
 from mess.errors import DeviceError, OptionError
 from mess.graphs.network import GraphNetwork
 from mess.scheme.learned import inputs as made_up
-from mess.scheme.learned import synthetic_inputs
+from mess.scheme.learned import known_outputs, sensitivity, synthetic_inputs
+from mess.scheme.learned.layers import weight_layers
 from mess.storing import Request, StoreOptions, store
 from mess.storing.rate import predict
 from second_device import THERE, SecondDevice
@@ -67,6 +68,26 @@ def test_a_network_is_stored_with_the_cpus_bits(
     assert there.operations["aten.convolution.default"] > 40 or "version" in options
     assert there.most_moved <= 64 * HERE[0].numel() or "steps" in options  # a batch, never all inputs
     assert {x.device for x in model.state_dict().values()} == {CPU}
+
+
+@pytest.mark.parametrize("answers_each", [True, False])
+def test_channels_matter_as_much_however_many_batches_go_at_once(
+    answers_each: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = Mixed().eval() if not answers_each else nn.Sequential(nn.Conv2d(3, 8, 3), nn.Flatten(), nn.Linear(288, 4))
+    images, found = HERE.repeat(3, 1, 1, 1), []
+    for device, together in ((CPU, 1), (THERE, 3)):
+        monkeypatch.setattr(sensitivity, "batches_at_once", lambda *_, together=together: together)
+        with SecondDevice():
+            network = copy.deepcopy(model).to(device)
+            layers, outputs = weight_layers(network, HERE[:1].to(device)), known_outputs(network, images)
+            seen = sensitivity.output_sensitivity(network, layers, images, outputs)
+            found.append([{name: x.cpu() for name, x in part.items()} for part in (seen.channels, seen.vectors)])
+    for name, square_O in found[0][0].items():
+        torch.testing.assert_close(found[1][0][name], square_O, rtol=1e-4, atol=0.0)
+    for name, square in found[0][1].items():
+        assert float(found[1][1][name].mean() / square.mean()) == pytest.approx(1.0, abs=0.5)
 
 
 def test_images_are_made_up_and_scored_where_the_network_is(monkeypatch: pytest.MonkeyPatch) -> None:

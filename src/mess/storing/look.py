@@ -66,7 +66,7 @@ class FloatNetwork:
         both = torch.cat([self.inputs, mixtures(self.inputs, MIXTURE_SEED)])
         strayed, agreeing, device = 0.0, 0.0, device_of(stored)
         scored = next((place for place, output in enumerate(self._outputs) if output.scores), None)
-        for batch in split_batches(both):
+        for batch in split_batches(both, device):
             batch = batch.to(device)
             pairs = list(zip(self._outputs, tensors(self._module(batch)), tensors(stored(batch)), strict=True))
             for output, wanted, found in pairs:

@@ -246,7 +246,7 @@ class Search:
 def predict(module: nn.Module, inputs: Tensor) -> Tensor:
     """Return a network's outputs in eval mode and in float32, on the CPU; it is left as it is, and where it is."""
     module, device = copy.deepcopy(module).float().eval(), device_of(module)
-    return torch.cat([module(batch.to(device)) for batch in split_batches(inputs)]).cpu()
+    return torch.cat([module(batch.to(device)) for batch in split_batches(inputs, device)]).cpu()
 
 
 def accuracy_lost(before: Tensor, stored: nn.Module, held_out: HeldOut) -> float:

@@ -22,6 +22,7 @@ StageProgress = Callable[[str, int, int], None]
 """Hears how far work has come: what is being done, how much of it is done, and how much there is (0: not known)."""
 BATCH = 64  # inputs a pass of a small image
 BATCH_NUMBERS = 5 << 17  # input numbers a pass at most: fewer inputs where they are large
+TOGETHER, MOST_TOGETHER = 4, 128  # batches, and inputs, that go at once on a GPU: no more than training usually takes
 # that waiting passes of a network may keep, on the CPU and elsewhere; others are run anew when they are needed
 WAITING_BYTES, LARGE_WAITING_BYTES = 1 << 28, 1 << 30
 
@@ -113,6 +114,16 @@ def device_of(model: nn.Module) -> torch.device:
     return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
 
 
-def split_batches(inputs: Tensor) -> list[Tensor]:
-    """Return inputs in the pieces that a network is looked at with, of a size that memory bears."""
-    return list(inputs.split(max(1, min(BATCH, BATCH_NUMBERS // max(1, inputs[0].numel())))))
+def split_batches(inputs: Tensor, device: torch.device | None = None) -> list[Tensor]:
+    """Return inputs in the pieces that a network is looked at with, of a size that memory bears.
+
+    Args:
+        device: where the network is; None: in the same pieces anywhere, as what comes of them depends on them.
+    """
+    size = max(1, min(BATCH, BATCH_NUMBERS // max(1, inputs[0].numel())))
+    return list(inputs.split(size if device is None else size * batches_at_once(device, size)))
+
+
+def batches_at_once(device: torch.device, size: int) -> int:
+    """Return how many batches go at once: several where starting an operation costs more than its arithmetic."""
+    return 1 if device.type == "cpu" else max(1, min(TOGETHER, MOST_TOGETHER // size))

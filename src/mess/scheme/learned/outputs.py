@@ -91,7 +91,7 @@ def mixtures(inputs: Tensor, seed: int = 0) -> Tensor:
 def _answers(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     device = device_of(model)
     found = [[x.float() if x.dim() > 1 else x.float().reshape(-1, 1) for x in tensors(model(batch.to(device)))]
-             for batch in split_batches(inputs)]  # fmt: skip
+             for batch in split_batches(inputs, device)]  # fmt: skip
     return [torch.cat(each) for each in zip(*found, strict=True)]
 
 

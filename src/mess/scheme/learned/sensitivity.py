@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mess.scheme.learned.calls import Call, Watch
 from mess.scheme.learned.layers import WeightLayer
-from mess.scheme.learned.layerwise import StageProgress, device_of, no_progress, split_batches
+from mess.scheme.learned.layerwise import StageProgress, batches_at_once, device_of, no_progress, split_batches
 from mess.scheme.learned.outputs import Output, tensors
 
 DRAWS = 4  # for each input: sampling noise would else misjudge channels
@@ -54,7 +54,8 @@ def output_sensitivity(
     That is the diagonal of the Gauss-Newton matrix in channels (Schraudolph 2002), summed over positions; it gives the
     second-order estimate of what a change of weights does to the answers. No labels are needed, and how sure a network
     is of an image does not tell: Fisher weights of a trained network come from the few images it is unsure of.
-    Gradients of a batch's sum, squared, are those of its inputs summed, in expectation, as their ξ are independent.
+    Gradients of a batch's sum, squared, are those of its inputs summed: of channels always, as an input's error reaches
+    its own answer alone; of vectors in expectation, as their ξ are independent.
     """
     channels: dict[str, Tensor] = {}
     whole = {layer.name: layer.weight for layer in layers if not layer.calls}
@@ -79,25 +80,33 @@ def output_sensitivity(
         if output.requires_grad:
             output.register_hook(add)
 
-    batches = split_batches(inputs)
     draw, device = torch.Generator().manual_seed(seed), device_of(model)
     names = {id(layer.weight): layer.name for layer in layers if layer.calls}
+
+    def look(pieces: Sequence[Tensor]) -> None:
+        # the inputs need gradients so that frozen weights still pass them on
+        batch = (pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))).detach().to(device).requires_grad_(True)
+        with Watch(names, after=note):
+            answer = tensors(model(batch))
+        if len(pieces) > 1 and any(not x.dim() or len(x) != len(batch) for x in answer):  # not an answer an input
+            for piece in pieces:
+                look([piece])
+            return
+        drawn = _drawn(pieces, answer, outputs, draw)
+        for number, draws in enumerate(drawn, start=1):  # one forward pass serves all draws
+            loss = torch.stack([(x * xi).sum() for x, xi in zip(answer, draws, strict=True)]).sum()
+            wanted = [batch, *known.values()]
+            found = torch.autograd.grad(loss, wanted, retain_graph=number < DRAWS, allow_unused=True)
+            for name, gradient in zip(known, found[1:], strict=True):
+                if gradient is not None:
+                    squares[name] += gradient.detach().square().double()
+
+    batches = split_batches(inputs)
+    together = batches_at_once(device, len(batches[0]))
     with torch.enable_grad():
-        for place, batch in enumerate(batches):
+        for place in range(0, len(batches), together):
             progress("weighing channels", place, len(batches))
-            # the inputs need gradients so that frozen weights still pass them on
-            batch = batch.detach().to(device).requires_grad_(True)
-            with Watch(names, after=note):
-                answer = tensors(model(batch))
-            for number in range(1, DRAWS + 1):  # one forward pass serves all draws
-                drawn = [o.drawn(x.shape, draw).to(x.device) for x, o in zip(answer, outputs, strict=True)]
-                loss = torch.stack([(x * xi).sum() for x, xi in zip(answer, drawn, strict=True)]).sum()
-                wanted = [batch, *known.values()]
-                found = torch.autograd.grad(loss, wanted, retain_graph=number < DRAWS, allow_unused=True)
-                for name, gradient in zip(known, found[1:], strict=True):
-                    if gradient is not None:
-                        squares[name] += gradient.detach().square().double()
-            del answer, loss, found
+            look(batches[place : place + together])
     for name, p in model.named_parameters():
         p.requires_grad_(was[name])
     count = DRAWS * len(inputs)
@@ -105,6 +114,22 @@ def output_sensitivity(
         channels[name] = squares[name].reshape(len(weight), -1).mean(1)
     each = {name: _floored(square / count) for name, square in channels.items()}
     return Sensitivity(each, {name: squares[name] / count for name in vectors})
+
+
+def _drawn(
+    pieces: Sequence[Tensor], answer: list[Tensor], outputs: list[Output], draw: torch.Generator
+) -> Iterator[list[Tensor]]:
+    """Yield each draw for all outputs, where these are; the same numbers for an input, however many go at once."""
+    one = len(pieces) == 1
+    made = [
+        [[o.drawn(x.shape if one else (len(piece), *x.shape[1:]), draw) for x, o in zip(answer, outputs, strict=True)]
+         for _ in range(DRAWS)]
+        for piece in pieces
+    ]  # fmt: skip
+    for number in range(DRAWS):
+        parts = zip(*(of_piece[number] for of_piece in made), strict=True)
+        yield [torch.cat(part).to(x.device) if not one else part[0].to(x.device)
+               for part, x in zip(parts, answer, strict=True)]  # fmt: skip
 
 
 def _floored(square_O: Tensor) -> Tensor:
