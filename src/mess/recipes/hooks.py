@@ -19,7 +19,7 @@ from mess.errors import OptionError
 from mess.models import Architecture
 from mess.names import TRAINED_REST_BITS
 from mess.recipes.job import Job, SchemeChoice
-from mess.recipes.teacher import Teacher
+from mess.recipes.teacher import Teacher, mixed
 from mess.scheme import (
     Parametrized,
     ReferenceTraining,
@@ -135,6 +135,9 @@ def scheme_hooks(
 
     taught = {} if teacher is None else teacher.state()
     hooks = Hooks(
+        # followed is what the network computes in use, with the statistics of plain images
+        inputs=None if teacher is None else mixed,
+        train_mode=nn.Module.train if teacher is None else nn.Module.eval,
         optimizer=optimizer if trained.parameter_groups() is not None else None,
         loss=teacher.loss(job.options.precision) if teacher is not None else None,
         penalty=lambda _model: trained.penalty(),

@@ -121,7 +121,7 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
     if progress.step == 0 and hooks.before_epoch is not None:
         hooks.before_epoch(progress.epoch, run.model)
         run.devices.share_buffers(run.model)
-    run.model.train()
+    hooks.train_mode(run.model)
     meter = _Meter(run)
     batches = run.train.epoch(progress.epoch, first_step=progress.step) if progress.step < steps else ()
     for images_NCHW, labels_N in batches:

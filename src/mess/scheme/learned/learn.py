@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mess.errors import OptionError, RangeError
 from mess.names import DIVERGENCE
 from mess.scheme.learned.basis import shared_bases
+from mess.scheme.learned.curvature import Curvature, with_curvature
 from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.inputs import NORMS
 from mess.scheme.learned.latent import Latent
@@ -26,7 +27,7 @@ from mess.scheme.learned.layerwise import (
     split_batches,
 )
 from mess.scheme.learned.memory import give_back
-from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_
+from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_, turn_
 from mess.scheme.learned.outputs import known_outputs
 from mess.scheme.learned.rate_rounding import RoundingProblem, best_step, inverse_cholesky_, round_alone, round_layer
 from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivity
@@ -166,7 +167,8 @@ def learn(
                 # no |Σ x·y| is beyond the largest Σ x²
                 _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
                 _check_range("sums of products", [half.cross_GnR for half in halves])
-                latents[layer.name] = latent = _rounded(layer, halves, channels, basis, lmbda, len(inputs))
+                curvature = sensitivity.curvature.pop(layer.name, None)
+                latents[layer.name] = latent = _rounded(layer, halves, channels, curvature, basis, lmbda, len(inputs))
                 del halves
             else:
                 latents[layer.name] = latent = _rounded_alone(layer, channels, lmbda)
@@ -217,6 +219,7 @@ def _rounded(
     layer: WeightLayer,
     halves: list[Moments],
     sensitivity_O: Tensor,
+    curvature: Curvature | None,
     basis_TT: Tensor | None,
     lmbda: float,
     inputs: int,
@@ -228,15 +231,21 @@ def _rounded(
         weight_GRn = (weight_GRn.unflatten(-1, (-1, layer.terms)) @ torch.linalg.inv(there_TT)).flatten(-2)
         for half in halves:
             change_basis(half, there_TT)
+        for half_Gnn in curvature.halves_2Gnn if curvature is not None else ():
+            turn_(half_Gnn, there_TT)
     share, strain_Gn = shrinkage(halves)
     moments = joined(halves)
     shrink_(moments, share, weight_GRn)
     target_GRn = asymmetric_target(moments)
-    upper_Gnn = inverse_cholesky_(moments.own_Gnn)
+    sensitivity_GR = sensitivity_O.reshape(layer.groups, -1)
+    second_moment_Gnn = moments.own_Gnn
+    if curvature is not None:
+        second_moment_Gnn, strain_Gn = with_curvature(second_moment_Gnn, curvature, sensitivity_GR)
+    upper_Gnn = inverse_cholesky_(second_moment_Gnn)
     cost_Gn = strain_Gn / upper_Gnn.diagonal(dim1=1, dim2=2).square()
     # what follows goes number by number, with NumPy
     target_GRn, upper_Gnn, cost_Gn = target_GRn.cpu(), upper_Gnn.cpu(), cost_Gn.cpu()
-    sensitivity_GR = sensitivity_O.cpu().reshape(layer.groups, -1)
+    sensitivity_GR = sensitivity_GR.cpu()
     exponents = fitted_exponents(cost_Gn, sensitivity_GR, layer.terms, inputs)
     problem = in_steps(RoundingProblem(target_GRn, upper_Gnn, sensitivity_GR, cost_Gn, layer.terms), exponents)
     step = best_step(problem, lmbda)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from mess.scheme.learned.calls import Call, Watch
+from mess.scheme.learned.curvature import Curvature, CurvatureSums
 from mess.scheme.learned.layers import WeightLayer
 from mess.scheme.learned.layerwise import StageProgress, batches_at_once, device_of, no_progress, split_batches
 from mess.scheme.learned.outputs import Output, tensors
@@ -26,18 +27,22 @@ class Sensitivity:
         channels: by layer, (O,) float64: of an output channel at all places; of a layer whose products were not seen,
             of one weight of a row.
         vectors: by name, of each number of vectors, in the vector's shape, float64.
+        curvature: by layer whose products are seen at several places.
     """
 
     channels: dict[str, Tensor]
     vectors: dict[str, Tensor]
+    curvature: dict[str, Curvature] = field(default_factory=dict)
 
     def finer(self, factors: Mapping[str, float]) -> Sensitivity:
         """Return what makes steps of these tensors smaller by these factors: g times their squares, as s² is as 1/g."""
-        parts = (
-            {name: g * factors.get(name, 1.0) ** 2 for name, g in part.items()}
-            for part in (self.channels, self.vectors)
+        squares = {name: factor**2 for name, factor in factors.items()}
+        channels, vectors = (
+            {name: g * squares.get(name, 1.0) for name, g in part.items()} for part in (self.channels, self.vectors)
         )
-        return Sensitivity(*parts)
+        for name, curvature in self.curvature.items():
+            curvature.halves_2Gnn.mul_(squares.get(name, 1.0))
+        return Sensitivity(channels, vectors, self.curvature)
 
 
 def output_sensitivity(
@@ -58,6 +63,7 @@ def output_sensitivity(
     its own answer alone; of vectors in expectation, as their ξ are independent.
     """
     channels: dict[str, Tensor] = {}
+    curvature = CurvatureSums(layers, seed)
     whole = {layer.name: layer.weight for layer in layers if not layer.calls}
     matrices = {id(layer.weight) for layer in layers}
     vectors = {
@@ -76,14 +82,18 @@ def output_sensitivity(
             dims = [d for d in range(gradient.dim()) if d != channel]
             square_O = gradient.detach().square().sum(dims).double()
             channels[name] = channels[name] + square_O if name in channels else square_O
+            if first_draw:
+                curvature.add(name, call, gradient)
 
         if output.requires_grad:
             output.register_hook(add)
 
     draw, device = torch.Generator().manual_seed(seed), device_of(model)
     names = {id(layer.weight): layer.name for layer in layers if layer.calls}
+    first_draw = True
 
     def look(pieces: Sequence[Tensor]) -> None:
+        nonlocal first_draw
         # the inputs need gradients so that frozen weights still pass them on
         batch = (pieces[0] if len(pieces) == 1 else torch.cat(list(pieces))).detach().to(device).requires_grad_(True)
         with Watch(names, after=note):
@@ -95,7 +105,7 @@ def output_sensitivity(
         drawn = _drawn(pieces, answer, outputs, draw)
         for number, draws in enumerate(drawn, start=1):  # one forward pass serves all draws
             loss = torch.stack([(x * xi).sum() for x, xi in zip(answer, draws, strict=True)]).sum()
-            wanted = [batch, *known.values()]
+            first_draw, wanted = number == 1, [batch, *known.values()]
             found = torch.autograd.grad(loss, wanted, retain_graph=number < DRAWS, allow_unused=True)
             for name, gradient in zip(known, found[1:], strict=True):
                 if gradient is not None:
@@ -113,7 +123,7 @@ def output_sensitivity(
     for name, weight in whole.items():
         channels[name] = squares[name].reshape(len(weight), -1).mean(1)
     each = {name: _floored(square / count) for name, square in channels.items()}
-    return Sensitivity(each, {name: squares[name] / count for name in vectors})
+    return Sensitivity(each, {name: squares[name] / count for name in vectors}, curvature.ordered())
 
 
 def _drawn(
