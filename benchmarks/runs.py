@@ -104,11 +104,11 @@ def _scratch(version: str, penalty: str) -> Run:
     )  # fmt: skip
 
 
-def _priced(name: str, weight: str, epochs: int, taught: str = "", flags: str = "") -> Run:
-    start = "-N -v v4 --ckpt WEIGHTS/resnet20-12fca82f.th"
+def _priced(name: str, weight: str, epochs: int) -> Run:
     return Run(
-        name, "ResNet-20", "v4, retrained", f"rate weight {weight}, {taught}{epochs} epochs",
-        f"{start} {flags}--rate-weight {weight} --lr 0.005 -s 100 {IMAGENET_INPUT}", epochs, file="ckpt_best_v4.mess",
+        name, "ResNet-20", "v4, retrained", f"rate weight {weight}, {epochs} epochs",
+        f"-N -v v4 --ckpt WEIGHTS/resnet20-12fca82f.th --rate-weight {weight} --lr 0.005 -s 100 {IMAGENET_INPUT}",
+        epochs, file="ckpt_best_v4.mess",
     )  # fmt: skip
 
 
@@ -118,8 +118,7 @@ CIFAR100 = Run(
 )  # fmt: skip
 SCRATCH = _scratch("", "")
 RUNS = (
-    _priced("resnet20-v4-coarse", "0.5", 4),
-    _priced("resnet20-v4", "0.06", 10, "taught by ResNet-56, ", "--teacher WEIGHTS/resnet56-4bfd9763.th "),
+    _priced("resnet20-v4-mixed", "2", 8),
     *(_retrained(version, way, flags) for way, flags in (("decoder", ""), ("project", "--project"))
       for version in ("v2", "v2a", "v3a")),
     *(_scratch("v2", penalty) for penalty in ("", " --nl", " --pl")),

@@ -283,6 +283,18 @@ def test_steps_through_a_scheme_are_captured(tmp_path: Path, way: str, monkeypat
     assert all(torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in extras)
 
 
+def test_a_teacher_is_followed_as_the_network_is_in_use(tmp_path: Path) -> None:
+    """Statistics of mixtures are not those of images: BatchNorm keeps what it had."""
+    model, hooks = through(CHOICES["-N -v v4"], OPTIONS)
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    train(tmp_path, Devices(), replace(OPTIONS, epochs=1), model=model, hooks=hooks)
+    after = model.state_dict()
+    for part, stays in (("bn1.running_mean", True), ("bn1.running_var", True), ("bn1.weight", False)):
+        names = [name for name in before if name.endswith(part)]
+        assert names
+        assert all(torch.equal(before[name], after[name]) == stays for name in names)
+
+
 @pytest.mark.parametrize("way", CHOICES)
 def test_nothing_in_and_around_a_step_waits_for_a_gpu(
     tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from mess.errors import OptionError
+from mess.recipes.teacher import mixed
 from mess.training import CsvLog, EpochReport, TrainOptions, refresh_statistics
 from mess.training.ema import WeightAverage
 from mess.training.losses import share_of_batch, summed_cross_entropy
@@ -208,3 +209,18 @@ def test_a_file_that_is_no_log_is_written_anew(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\x00 something, else\n1,2\n")
     CsvLog(path, 5).append(report(6))
     assert len(path.read_text().splitlines()) == 2
+
+
+def test_images_are_mixed_with_a_smaller_part_of_another_and_keep_their_labels() -> None:
+    torch.manual_seed(0)
+    images_NCHW = torch.eye(64).reshape(64, 1, 8, 8)  # each has a number of its own
+    filled_NCHW, labels_N = torch.cat([images_NCHW, torch.full((3, 1, 8, 8), 9.0)]), torch.arange(64)
+    found_NCHW, found_N = mixed(filled_NCHW, labels_N)
+    assert torch.equal(found_N, labels_N)
+    assert torch.equal(found_NCHW[64:], filled_NCHW[64:])  # what fills a batch up stays out of it
+    shares_NN = found_NCHW[:64].flatten(1)
+    own_N, other_N = shares_NN.diagonal(), shares_NN.roll(1, 1).diagonal()
+    torch.testing.assert_close(own_N + other_N, torch.ones(64))
+    assert own_N.min() >= 0.5
+    assert 0.7 < own_N.mean() < 0.8
+    assert torch.equal(mixed(filled_NCHW[:1], labels_N[:1])[0], filled_NCHW[:1])

@@ -121,7 +121,7 @@ MORE = (
     Flag("--pretrained", "start from public weights (`mess fetch weights --list`); another class count gets a new "
          "last layer"),
     KEY,
-    Flag("--rate-weight", "with -v v4: loss that one bit a weight costs; larger makes smaller files (default: 0.05)",
+    Flag("--rate-weight", "with -v v4: loss that one bit a weight costs; larger makes smaller files (default: 1)",
          "L", float, 0.05),
     Flag("--teacher", "with -v v4: the float network whose predictions are learned, of any architecture, or labels "
          "(default: with -N the network of --ckpt, with -T labels)", "CKPT"),

@@ -22,7 +22,7 @@ EXAMPLES = """Examples:
   mess train cifar10 -a mobilenet -R --ckpt ckpt_epoch_50.pth
   mess train cifar10 -a resnet --layers 20 -N -v v2 -s 5
   mess train cifar10 -a resnet --layers 20 -T -v v2 --ckpt ckpt_best_v2.mess --epochs 3
-  mess train cifar10 -a resnet --layers 20 -N -v v4 --ckpt ckpt_best.pth --rate-weight 0.05 --epochs 10"""
+  mess train cifar10 -a resnet --layers 20 -N -v v4 --ckpt ckpt_best.pth --rate-weight 2 --epochs 10"""
 # flag -> field of `TrainOptions`
 OPTIONS = {
     name: name
@@ -36,7 +36,7 @@ RECIPE = (
     "new", "retrain", "version", "bind_size", "nl", "nls", "pl", "pls", "quant", "qb", "project", "fixed_index",
     "rate_weight", "teacher", "scale_bits", "offset_bits", "rest_bits", "pointwise", "linear", "jitter",
 )  # fmt: skip
-RATE_LR = 0.01  # of Adam, in steps of the integers
+RATE_LR = 0.005  # of Adam, in steps of the integers
 RETRAIN_LR = 0.01  # a network that is nearly right must not be thrown far
 
 

@@ -26,7 +26,7 @@ class RateChoice:
             `LABELS`; None: the float network that a run starts from, or labels where it starts from a file.
     """
 
-    weight: float = 0.05
+    weight: float = 1.0
     teacher: str | None = None
 
     def __post_init__(self) -> None:
