@@ -25,7 +25,7 @@ from mess.codec.model import (
 from mess.codec.model_file import LARGEST_MODEL, encode_model, read_model, write_model
 from mess.codec.numbers import NumberArray
 from mess.codec.quantize import choose_step, dequantize, quantize, quantize_numbers
-from mess.codec.reconstruct import reconstruct, references
+from mess.codec.reconstruct import Tensor, reconstruct, references
 from mess.codec.tensors import read_tensors
 from mess.step_exponents import Exponents
 
@@ -43,6 +43,7 @@ __all__ = [
     "NumberArray",
     "Plain",
     "StoredModel",
+    "Tensor",
     "TensorInfo",
     "Tied",
     "bits_per_weight",

@@ -2,8 +2,10 @@
 
 ::
 
-    weights ─ identify ─► Network ─ code ─► Coded ─ complete ─► StoredModel ─ write_model ─► X.mess
+    weights ─ identify ─► Network ─ code ─► Coded ─ complete ─► StoredModel ─ write_verified ─► X.mess
                                    (matched | learned)
+
+`compress` and `dumps` read what they are given and make a `Request` of it; `store` builds and writes.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mess import codec
@@ -29,10 +30,11 @@ from mess.scheme.learned import StageProgress, no_progress
 from mess.sizes import parse_size
 from mess.storing import learned, matched
 from mess.storing.calibration import Calibration, as_inputs, cut_for
+from mess.storing.differences import relative_error
 from mess.storing.entries import Coded, complete
 from mess.storing.graph import answers_of, prepared
 from mess.storing.layers import LayerRule, asked_of
-from mess.storing.load import to_tensors
+from mess.storing.load import as_tensor
 from mess.storing.network import Network, identify
 from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
 from mess.storing.size_report import SizeReport
@@ -148,6 +150,35 @@ def compress(
         return store(network, path, request)
 
 
+def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
+    """Store a network as `compress` does, with all that is asked for as one record."""
+    if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
+    path = Path(path)
+    check_output(path, overwrite=True)
+    found, coded, stored, request = _build(network, request)
+    tensors = codec.reconstruct(stored)  # once: they are compared, read back and reported
+    answers = answers_of(found, stored, tensors, request, path)
+    request.progress("writing", 0, 0)
+    if request.verify:
+        write_verified(path, stored, tensors, layout=request.options.layout, overwrite=request.overwrite)
+    else:
+        codec.write_model(path, stored, layout=request.options.layout, overwrite=request.overwrite)
+    info = codec.inspect_file(path, layout=layout_of)
+    log.info("%s: %d bytes written%s", path, info.bytes, " and read back" if request.verify else "")
+    return SizeReport(
+        path,
+        info.bytes,
+        info.float_bytes,
+        as_is=tuple((t.name, t.reason) for t in info.tensors if t.reason and t.stored != "tied"),
+        error=_errors(found, stored, tensors),
+        look=coded.look,
+        unseen=coded.unseen,
+        answers=answers,
+        compared=None if stored.graph is None else answers is not None,
+    )
+
+
 def dumps(
     model_or_state_dict: Source,
     scheme: str = DEFAULT_VERSION,
@@ -174,37 +205,10 @@ def dumps(
         network, architecture, facts = read_source(model_or_state_dict, None, None, about)
         inputs = as_inputs(calibration, lambda: cut_for(network, architecture, facts, None))
         request = Request(options or StoreOptions(scheme), inputs, None, architecture, facts, progress=progress)
-        return codec.encode_model(_made(network, request)[2], request.options.layout)
+        return codec.encode_model(_build(network, request)[2], request.options.layout)
 
 
-def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
-    """Store a network as `compress` does, with all that is asked for as one record."""
-    if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
-    check_output(Path(path), overwrite=True)
-    found, coded, stored, request = _made(network, request)
-    answers = answers_of(found, stored, request, path)
-    compared = None if stored.graph is None else answers is not None
-    request.progress("writing", 0, 0)
-    write = write_verified if request.verify else codec.write_model
-    write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
-    info = codec.inspect_file(path, layout=layout_of)
-    log.info("%s: %d bytes written%s", path, info.bytes, " and read back" if request.verify else "")
-    as_is = tuple((tensor.name, tensor.reason) for tensor in info.tensors if tensor.reason and tensor.stored != "tied")
-    return SizeReport(
-        Path(path),
-        info.bytes,
-        info.float_bytes,
-        as_is,
-        _errors(found, stored),
-        coded.look,
-        coded.unseen,
-        answers,
-        compared,
-    )
-
-
-def _made(
+def _build(
     network: nn.Module | Mapping[str, Tensor], request: Request
 ) -> tuple[Network, Coded, codec.StoredModel, Request]:
     """Return what was to be stored, what the scheme made of it, all of the file, and the request with its inputs."""
@@ -244,12 +248,7 @@ def whole(network: Network, coded: Coded, request: Request) -> codec.StoredModel
     return complete(network, coded, request.options.rest, request.about)
 
 
-def _errors(network: Network, stored: codec.StoredModel) -> dict[str, float]:
+def _errors(network: Network, stored: codec.StoredModel, tensors: Mapping[str, codec.Tensor]) -> dict[str, float]:
     """Return the relative error of every tensor that references stand for."""
     names = [name for name, e in stored.entries.items() if isinstance(e, codec.Matched | codec.Expanded)]
-    errors = {}
-    for name, decoded in to_tensors(stored, names).items():
-        weight = network.weights[name].detach().cpu().double()
-        lost = (weight - decoded.double()).square().sum()
-        errors[name] = float(lost / weight.square().sum().clamp_min(torch.finfo(torch.float64).tiny))
-    return errors
+    return {name: relative_error(network.weights[name].cpu(), as_tensor(*tensors[name])) for name in names}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from mess.codec import StoredModel, reconstruct
+from mess.codec import StoredModel, Tensor
 from mess.errors import OptionError
 from mess.graphs.answers import ModelAnswers, compare
 from mess.graphs.looking import make_fit
@@ -70,7 +71,9 @@ def prepared(network: Network, request: Request) -> tuple[Network, Request]:
     return replace(network, unseen=reason), replace(request, calibration=None) if reason else request
 
 
-def answers_of(network: Network, stored: StoredModel, request: Request, where: object) -> ModelAnswers | None:
+def answers_of(
+    network: Network, stored: StoredModel, tensors: Mapping[str, Tensor], request: Request, where: object
+) -> ModelAnswers | None:
     """Return what onnxruntime answers on the model that was given and on the one in the file; None: no ONNX model.
 
     Raises:
@@ -82,14 +85,9 @@ def answers_of(network: Network, stored: StoredModel, request: Request, where: o
     inputs = None if request.calibration is None else gather_inputs(request.calibration)[0]
     feeds = feeds_of(module, inputs, COMPARED)
     own = {name: _as_numpy(tensor) for name, tensor in network.weights.items()}
-    before = serialised(put_back(stored.graph, own, str(where)), where)
-    return compare(before, model_of(stored, where), feeds, where)
-
-
-def model_of(stored: StoredModel, where: object) -> bytes:
-    """Return the ONNX model of a file whose graph is in it."""
-    arrays = {name: array for name, (array, _) in reconstruct(stored).items()}
-    return serialised(put_back(stored.graph or b"", arrays, str(where)), where)
+    arrays = {name: array for name, (array, _) in tensors.items()}
+    before, after = (serialised(put_back(stored.graph, part, str(where)), where) for part in (own, arrays))
+    return compare(before, after, feeds, where)
 
 
 def _as_numpy(tensor: torch.Tensor) -> np.ndarray:

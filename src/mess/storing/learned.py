@@ -40,9 +40,7 @@ from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, held_apart
 from mess.storing.runnable import check_runs, copy_to_run, runs
 
-IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "digits": 32}
-IMAGENET_SIZE = 224
-USUAL_SIZES = (224, 32)  # of images that a network of nobody's zoo may take
+USUAL_SIZES = (224, 32)  # of images: of ImageNet's networks, and of those for CIFAR
 HALF = 60000.0  # below the largest number of half precision
 HALF_ERROR = 1e-3  # relative, twice what its rounding comes to
 FACTS = {"version": "v4"}
@@ -201,7 +199,7 @@ def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:
 def _made_up(network: Network, module: nn.Module, request: Request) -> Tensor | None:
     """Return images from what BatchNorm layers remember; None where the network takes none of the usual sizes."""
     known = network.architecture
-    sizes = USUAL_SIZES if known is None else (IMAGE_SIZES.get(known.dataset, IMAGENET_SIZE),)
+    sizes = USUAL_SIZES if known is None else (USUAL_SIZES[known.cifar_form],)
     for size in sizes:
         if runs(module, torch.zeros(2, 3, size, size)):
             images = synthetic_inputs(module, size, progress=request.progress)

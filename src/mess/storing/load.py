@@ -203,10 +203,11 @@ def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dic
 
 def _as_tensors(found: dict[str, tuple[np.ndarray, str]], *, ordered: bool = True) -> dict[str, Tensor]:
     names = found if ordered else in_natural_order(found)
-    return {name: _as_tensor(*found[name]) for name in names}
+    return {name: as_tensor(*found[name]) for name in names}
 
 
-def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
+def as_tensor(array: np.ndarray, dtype: str) -> Tensor:
+    """Return a decoded tensor as torch's."""
     tensor = torch.from_numpy(array)
     return tensor.view(DTYPES[dtype]) if dtype in ("bfloat16", "bool") else tensor  # NumPy has these as integers
 
