@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import closing
 from pathlib import Path
 
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import add_normalisation_flags
+from mess.cli.flags import FORCE, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.errors import OptionError
 from mess.files import atomic_write, check_output
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess card`."""
     parser.add_argument("file", metavar="FILE.mess", type=Path, help="what is described")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="where it goes (default: standard output)")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+    FORCE.add_to(parser)
     parser.add_argument("--json", action="store_true", help="for programs: what stands at its top, on standard output")
     parser.add_argument("--repo", metavar="OWNER/NAME", default="", help="where on the hub the file will lie")
     add_card_flags(parser)
@@ -89,11 +90,8 @@ def _measured(args: argparse.Namespace, path: Path) -> Accuracy:
 
     if args.test not in DATASETS and not Path(args.test).is_dir():
         raise OptionError("--test", f"{', '.join(DATASETS)} or a folder of class folders", args.test)
-    reporter = ConsoleReporter(make_console(args, stderr=True))
-    try:
-        data = DataChoice(args.test, args.datapath, args.workers, args.mean, args.std)
+    data = DataChoice(args.test, args.datapath, args.workers, args.mean, args.std)
+    with closing(ConsoleReporter(make_console(args, stderr=True))) as reporter:
         scores = score_stored(data, path, reporter=reporter).scores
-    finally:
-        reporter.close()
     name = args.test if args.test in DATASETS else Path(args.test).resolve().name
     return Accuracy(name, scores.top1, scores.top5, scores.samples)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
 
 from mess import hub
-from mess.cli.output import make_console
+from mess.cli.output import make_console, make_table
 from mess.errors import first_few
 
 if TYPE_CHECKING:
@@ -52,10 +51,8 @@ def run(args: argparse.Namespace) -> int:
     )
     changed = [tensor for tensor in found.tensors if tensor.error]
     worst = changed if args.all else sorted(changed, key=lambda tensor: -tensor.error)[:FEW]
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("tensor")
-    for heading in ("shape", "error", "bytes of A", "of B"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("shape", "error", "bytes of A", "of B")
+    table = make_table(("tensor", "left"), *((heading, "right") for heading in numbers))
     for tensor in (t for t in changed if t in worst):
         table.add_row(
             escape(tensor.name), "×".join(map(str, tensor.shape)), f"{tensor.error:.2g}",

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mess import hub
-from mess.cli.output import make_console
+from mess.cli.output import make_console, make_table
 from mess.codec import FileInfo, bits_per_weight
 from mess.codec.native import reader_name
 from mess.codec.rows import (
@@ -90,7 +90,9 @@ def headline(path: Path, info: FileInfo) -> str:
 
 
 def _sections(info: FileInfo, width: int) -> Table:
-    table = _table(("section", "left"), ("bytes", "right"), ("share", "right"), ("bits/weight", "right"), ("", "left"))
+    table = make_table(
+        ("section", "left"), ("bytes", "right"), ("share", "right"), ("bits/weight", "right"), ("", "left")
+    )
     table.add_column("CRC-32", style="dim")
     room = min(WIDEST_BAR, max(8, width - 64))
     largest = max(info.sections.values())
@@ -112,7 +114,7 @@ def _layers(rows: list[Row], width: int) -> Table:
     lines = [(row.name, row.what, _shape(row), f"{row.bytes:,}", _bits(row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
     room = min(WIDEST_BAR, width - min(widths[0], MAX_NAME_BYTES) - sum(widths[1:]) - GAP * len(widths))
-    table = _table(*zip(headings, ("left", "left", "right", "right", "right"), strict=True))
+    table = make_table(*zip(headings, ("left", "left", "right", "right", "right"), strict=True))
     table.columns[0].overflow = "fold"
     most = max((row.bytes for row in rows), default=1) or 1
     for row, (name, *others) in zip(rows, lines, strict=True):
@@ -133,7 +135,7 @@ def _by_themselves(info: FileInfo) -> Table | None:
     reasons = by_reason(info.tensors)
     if not reasons:
         return None
-    table = _table(
+    table = make_table(
         ("no references stand for", "left"), ("because it is", "left"), ("bytes", "right"), ("share", "right")
     )
     table.columns[0].overflow = "fold"
@@ -161,10 +163,3 @@ def stacked(parts: dict[str, int], most: int, room: int) -> Text:
     if not drawn and done:
         text.append("▏", style=COLOURS.get(next(iter(parts)), ""))
     return text
-
-
-def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading, justify in columns:
-        table.add_column(heading, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
-    return table

@@ -14,6 +14,7 @@ from mess.errors import OptionError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 LOG = logging.getLogger("mess")
 TIMED = "%(relativeCreated)7.0f ms  %(name)s: %(message)s"
@@ -46,6 +47,16 @@ def set_up(args: argparse.Namespace) -> None:
     handler.of_cli = True  # type: ignore[attr-defined]
     LOG.addHandler(handler)
     LOG.setLevel(logging.ERROR if args.quiet else logging.DEBUG if args.verbose else logging.WARNING)
+
+
+def make_table(*columns: tuple[str, str]) -> Table:
+    """Return a table without lines, with (heading, "left" or "right") for each column."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
+    return table
 
 
 def make_console(args: argparse.Namespace, **options: Any) -> Console:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from mess.cli.output import make_table
 from mess.errors import first_few
 
 if TYPE_CHECKING:
@@ -89,9 +89,7 @@ def as_json(report: SizeReport) -> dict[str, Any]:
 
 def _layers(console: Console, report: SizeReport) -> None:
     """List the layers that references stand for; of many those that lost most."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stored by reference")
-    table.add_column("relative error", justify="right")
+    table = make_table(("stored by reference", "left"), ("relative error", "right"))
     worst = sorted(report.error, key=lambda name: -report.error[name])[:FEW]
     for name, error in report.error.items():
         if name in worst:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -57,11 +58,8 @@ def run(args: argparse.Namespace) -> int:
         take_up_recipe(args)
     job = to_job(args)
     console = make_console(args)
-    reporter = ConsoleReporter(console)
-    try:
+    with closing(ConsoleReporter(console)) as reporter:
         result = run_job(job, reporter)
-    finally:
-        reporter.close()
     fit = result.fit
     if fit.exit_code:
         return fit.exit_code

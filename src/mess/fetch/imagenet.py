@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mess.errors import DownloadError
 from mess.fetch.archives import DAMAGE, checked_name, open_tar
-from mess.fetch.download import DownloadProgress, matches
+from mess.fetch.download import DownloadProgress, matches, no_progress
 from mess.files import atomic_write
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
@@ -62,7 +62,7 @@ def prepare_imagenet(
     *,
     official: Official = OFFICIAL,
     workers: int = 4,
-    progress: DownloadProgress | None = None,
+    progress: DownloadProgress = no_progress,
 ) -> None:
     """Unpack the archives in `archives` into `root`/train and `root`/val, and count what is there.
 
@@ -113,7 +113,7 @@ def _check_space(archives: Path, root: Path) -> None:
         raise DownloadError(root, f"{wanted / 1e9:.1f} GB of room", found, "Make room, or give another --datapath")
 
 
-def _check_hash(path: Path, expected: str, root: Path, progress: DownloadProgress | None) -> None:
+def _check_hash(path: Path, expected: str, root: Path, progress: DownloadProgress) -> None:
     """Hash an archive once; a note in `root` says that this very file was right."""
     note = root / ".archives.json"
     known = json.loads(note.read_text()) if note.exists() else {}
@@ -126,7 +126,7 @@ def _check_hash(path: Path, expected: str, root: Path, progress: DownloadProgres
     atomic_write(note, json.dumps({**known, path.name: mark}).encode())
 
 
-def _unpack_train(archive: Path, target: Path, workers: int, progress: DownloadProgress | None) -> None:
+def _unpack_train(archive: Path, target: Path, workers: int, progress: DownloadProgress) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with open_tar(archive) as outer:
         members = [m for m in outer if m.isfile() and m.name.endswith(".tar")]
@@ -134,8 +134,7 @@ def _unpack_train(archive: Path, target: Path, workers: int, progress: DownloadP
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for taken in pool.map(lambda m: _unpack_class(archive, m, target), members):
             done += taken
-            if progress is not None:
-                progress("unpacking train", done, size)
+            progress("unpacking train", done, size)
 
 
 def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> int:
@@ -159,9 +158,7 @@ def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> int:
     return member.size
 
 
-def _unpack_val(
-    archive: Path, devkit: Path, target: Path, official: Official, progress: DownloadProgress | None
-) -> None:
+def _unpack_val(archive: Path, devkit: Path, target: Path, official: Official, progress: DownloadProgress) -> None:
     if target.is_dir():
         return
     wnids = _ground_truth(devkit, official)
@@ -178,8 +175,7 @@ def _unpack_val(
             if not (path.exists() and path.stat().st_size == picture.size):
                 path.write_bytes(_content(packed, picture))
             count, done = count + 1, done + picture.size
-            if progress is not None:
-                progress("unpacking val", done, size)
+            progress("unpacking val", done, size)
     if count != len(wnids):
         raise DownloadError(archive, f"{len(wnids):,} images", f"{count:,}")
     scratch.replace(target)
