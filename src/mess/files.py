@@ -158,13 +158,9 @@ def _mode(path: Path) -> int:
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
-        return 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+        current = os.umask(0)
+        os.umask(current)
+        return 0o666 & ~current
 
 
 def sync_folder(folder: Path) -> None:

@@ -5,11 +5,11 @@
     StoredModel ─ contents, manifest ► JSON, zstd ─┐
                 └ streams ─ tables, ans ─► words ──┴─ container ─► X.mess
 
-`numbers` and `quantize` are what goes in, `model` the form in memory, `reconstruct` what comes out, `info` what it
-costs.
+`numbers` and `quantize` are what goes in, `model` the form in memory, `reconstruct` what comes out, `info` and `rows`
+what it costs.
 """
 
-from mess.codec.info import FileInfo, TensorInfo, bits_per_weight, inspect_file
+from mess.codec.info import inspect_file
 from mess.codec.model import (
     BATCH_NORM_PARTS,
     BatchNorm,
@@ -26,6 +26,7 @@ from mess.codec.model_file import LARGEST_MODEL, encode_model, read_model, write
 from mess.codec.numbers import NumberArray
 from mess.codec.quantize import choose_step, dequantize, quantize, quantize_numbers
 from mess.codec.reconstruct import Tensor, reconstruct, references
+from mess.codec.rows import FileInfo, TensorInfo, bits_per_weight
 from mess.codec.tensors import read_tensors
 from mess.step_exponents import Exponents
 

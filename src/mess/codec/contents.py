@@ -158,8 +158,12 @@ def make_manifest(stored: StoredModel, named: Named | None) -> tuple[dict[str, A
             for part in BATCH_NORM_PARTS
         }
         told = [_told(name, folded, kinds) for name, _, _ in named]
-        ties = [[i, _place(named, entry.to)] for i, (n, _, _) in enumerate(named)
-                if isinstance(entry := stored.entries.get(n), Tied)]  # fmt: skip
+        place_of = {name: place for place, (name, _, _) in enumerate(named)}
+        ties = [
+            [place, place_of[entry.to]]
+            for name, place in place_of.items()
+            if isinstance(entry := stored.entries.get(name), Tied)
+        ]
         manifest |= {"layout": layout_crc(named), "kinds": told}
         if ties:
             manifest["ties"] = ties
@@ -226,10 +230,6 @@ def _told(name: str, folded: dict[str, str], kinds: dict[str, str]) -> str:
     if name not in folded:
         return kinds[name]
     return kinds[folded[name]] if name == joined(folded[name], BATCH_NORM_PARTS[0]) else "-"
-
-
-def _place(named: Named, name: str) -> int:
-    return next(place for place, (n, _, _) in enumerate(named) if n == name)
 
 
 def _row(name: str, entry: object, kind: str) -> list[Any]:

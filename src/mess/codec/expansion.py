@@ -44,7 +44,7 @@ class Integers:
 
 @dataclass(frozen=True)
 class ContextCluster:
-    """Contexts that share a table, from `first` up to the next span's first; symbols are q − low."""
+    """Contexts that share a table, from `first` up to the first of the next cluster; symbols are q − low."""
 
     first: int
     low: int
@@ -182,7 +182,7 @@ def _decode(
         seen = ContextState(layers, rows_, columns)
         for term, rows in stages(rows_, terms):
             stage = seen.stage(term, rows, levels_LK[:, term], of_context)
-            # by span, as they were coded
+            # by cluster, as they were coded
             order_LN = stage.contexts().reshape(layers, -1).argsort(axis=1, kind="stable")
             order_LN += columns * (rows.start + rows_ * place_L1)
             counts_LS = stage.counts(len(clusters))
@@ -213,11 +213,11 @@ def _contexts(values_RCT: np.ndarray, levels: list[int]) -> Iterator[tuple[np.nd
 def _by_cluster(
     pairs: list[tuple[np.ndarray, np.ndarray]], clusters: list[ContextCluster]
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (symbols, span) in the order in which a layer is coded."""
+    """Yield (symbols, cluster) in the order in which a layer is coded."""
     for values_N, context_N in pairs:
-        span_N = _cluster_of(clusters, context_N)
-        for place in np.unique(span_N).tolist():
-            yield values_N[span_N == place] - clusters[place].low, place
+        cluster_N = _cluster_of(clusters, context_N)
+        for place in np.unique(cluster_N).tolist():
+            yield values_N[cluster_N == place] - clusters[place].low, place
 
 
 def _clusters(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[ContextCluster]:
@@ -257,6 +257,6 @@ def _read_cluster(reader: Reader, first: int) -> ContextCluster:
 
 
 def _cluster_of(clusters: list[ContextCluster], context: np.ndarray) -> np.ndarray:
-    """Return the span of each context: the last that starts at or below it, or the first."""
+    """Return the cluster of each context: the last that starts at or below it, or the first."""
     firsts = np.array([cluster.first for cluster in clusters], dtype=np.int64)
     return np.maximum(np.searchsorted(firsts, context, side="right") - 1, 0)

@@ -94,17 +94,12 @@ def read_stream(reader: Reader, count: int, previous: PreviousTable, *, skip: bo
     dtype = PLAIN_DTYPES[kind]
     if (form == PLANES) != (dtype in ITEM):
         raise FormatError(reader.where, "floats in planes, integers not", head)
-    if form == INTEGERS:
-        return _read_plain_integers(reader, count, previous, dtype, skip)
-    return _read_planes(reader, count, dtype, skip)
-
-
-def _read_plain_integers(
-    reader: Reader, count: int, previous: PreviousTable, dtype: str, skip: bool
-) -> NumberArray | None:
-    kind = _stored(dtype)
-    values = read_integers(reader, count, previous, BOOL if dtype == "bool" else _range(kind), skip=skip)
-    return None if values is None else NumberArray(values.astype(kind, copy=False), dtype, None)
+    if form == PLANES:
+        return _read_planes(reader, count, dtype, skip)
+    stored = _stored(dtype)
+    within = BOOL if dtype == "bool" else (int(np.iinfo(stored).min), int(np.iinfo(stored).max))
+    values = read_integers(reader, count, previous, within, skip=skip)
+    return None if values is None else NumberArray(values.astype(stored, copy=False), dtype, None)
 
 
 def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> NumberArray | None:
@@ -125,12 +120,6 @@ def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> NumberAr
 def _stored(dtype: str) -> np.dtype:
     """Return the NumPy dtype in which numbers of a dtype of torch's are kept."""
     return STORED.get(dtype) or np.dtype(dtype)
-
-
-def _range(kind: np.dtype) -> Range:
-    """Return the lowest and the highest integer of a NumPy dtype."""
-    limits = np.iinfo(kind)
-    return int(limits.min), int(limits.max)
 
 
 def write_integers(values_N: np.ndarray, previous: PreviousTable) -> bytes:

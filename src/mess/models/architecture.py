@@ -85,14 +85,7 @@ class Architecture:
                 )
         if not 0 < values["width_mult"] <= LARGEST_WIDTH_MULT:  # before float(): JSON may hold 10^400
             raise OptionError("architecture: width_mult", f"above 0, at most {LARGEST_WIDTH_MULT}", "another number")
-        return resolve(
-            values["arch"],
-            values["dataset"],
-            num_classes=values["num_classes"],
-            layers=values["layers"],
-            width_mult=float(values["width_mult"]),
-            groups=values["groups"],
-        )
+        return resolve(**{name: values[name] for name in kinds} | {"width_mult": float(values["width_mult"])})
 
 
 def networks(dataset: str) -> list[Architecture]:
@@ -136,14 +129,8 @@ def resolve(
     if not (math.isfinite(width_mult) and 0 < width_mult <= LARGEST_WIDTH_MULT):
         raise OptionError("--width-mult", "a factor above 0, at most 64", width_mult)
     cifar = dataset in CIFAR_FORM
-    return Architecture(
-        arch,
-        dataset,
-        num_classes,
-        _layers(arch, layers, cifar),
-        _width(arch, width_mult),
-        _groups(arch, groups, cifar),
-    )
+    layers, groups = _layers(arch, layers, cifar), _groups(arch, groups, cifar)
+    return Architecture(arch, dataset, num_classes, layers, _width(arch, width_mult), groups)
 
 
 def _family(name: str) -> str | None:

@@ -62,11 +62,7 @@ def as_inputs(given: Any, cut: Callable[[], Cut] | None = None) -> Iterable[Any]
     if isinstance(given, np.ndarray) and not are_pictures(given):
         return torch.from_numpy(np.ascontiguousarray(_numbers(given, "calibration"), dtype=np.float32))
     samples = samples_of(given)
-    return given if samples is None else batches_of(samples, cut or _unknown)
-
-
-def _unknown() -> Cut:
-    return view_of({}, None).of
+    return given if samples is None else batches_of(samples, cut or (lambda: view_of({}, None).of))
 
 
 def cut_for(

@@ -191,12 +191,12 @@ def dumps(
     """Return the bytes of the file that `compress` would write: the same arguments give the same bytes.
 
     Args:
-        model_or_state_dict: as for `compress`.
-        scheme: as for `compress`.
-        calibration: as for `compress`.
+        model_or_state_dict: as in `compress`.
+        scheme: as in `compress`.
+        calibration: as in `compress`.
         options: all else that is said in keywords there, in place of `scheme`: ``StoreOptions(target_size=20_000)``.
-        about: as for `compress`.
-        progress: as for `compress`.
+        about: as in `compress`.
+        progress: as in `compress`.
 
     Raises:
         OptionError, WeightsError: as `compress`.

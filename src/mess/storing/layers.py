@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -105,23 +106,12 @@ def matches(pattern: str, name: str) -> bool:
 
 def parts_of(name: str) -> Iterator[str]:
     """Yield the modules that a tensor is in, from the outermost on, and its own name."""
-    at = name.find(".")
-    while at >= 0:
-        yield name[:at]
-        at = name.find(".", at + 1)
+    yield from (name[: dot.start()] for dot in re.finditer(r"\.", name))
     yield name
 
 
 def require_effect(layers: Mapping[str, LayerRule], option: str, names: set[str], what: str) -> None:
-    """Refuse a rule whose `option` says something of none of the tensors it matches.
-
-    Args:
-        names: the tensors that the option says something of.
-        what: these are, in words.
-
-    Raises:
-        OptionError: such a rule.
-    """
+    """Refuse a rule whose `option` says nothing of the tensors it matches: it does of `names`, `what` in words."""
     for pattern, rule in layers.items():
         if isinstance(rule, Mapping) and option in rule and not any(matches(pattern, name) for name in names):
             raise OptionError(f"layers {pattern!r}, {option}", f"a pattern that matches {what}", "only others")

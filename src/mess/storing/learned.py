@@ -83,11 +83,7 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
 def _looked_at(
     network: Network, module: nn.Module, request: Request, write: Callable[[Coded], codec.StoredModel]
 ) -> Coded | None:
-    """Round a network that is run on the inputs given, or on images made up for it; None where it takes none of these.
-
-    Raises:
-        RangeError: numbers within it leave float32.
-    """
+    """Round a network that is run on the inputs given, or on images made up for it; None: it takes none of these."""
     module, options = copy_to_run(module), request.options
     inputs, held_out = _inputs(network, module, request)
     if inputs is None or held_out is None:

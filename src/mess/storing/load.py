@@ -97,13 +97,13 @@ def loads(
     dtype: torch.dtype | None = None,
     max_bytes: int = 2**31,
 ) -> nn.Module:
-    """Read a network from the bytes of a file, as `dumps` returns them and `load` does from a path.
+    """Read a network from the bytes of a file, as `dumps` returns them.
 
     Args:
         content: the bytes.
-        device: where its tensors are to be.
-        dtype: of its floats; None: as they were stored.
-        max_bytes: of its tensors in memory; a file that says more is refused.
+        device: as in `load`.
+        dtype: as in `load`.
+        max_bytes: as in `load`.
 
     Raises:
         FormatError, WeightsError: as `load`.
@@ -122,11 +122,11 @@ def load_state_dict(
     """Read the weights of a `.mess` file as ordinary tensors, by name.
 
     Args:
-        path: a file, its bytes, or one that is open for reading.
+        path: as in `load`.
         names: only these, in this order; nothing else is decoded.
-        device: where they are to be.
-        dtype: of floats; None: as they were stored.
-        max_bytes: of all tensors in memory; a file that says more is refused.
+        device: as in `load`.
+        dtype: as in `load`.
+        max_bytes: as in `load`.
 
     Raises:
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
@@ -148,8 +148,8 @@ def load_into(model: Module, path: Source, *, max_bytes: int = 2**31) -> Module:
 
     Args:
         model: stays in the mode (training or eval) that it is in.
-        path: a file, its bytes, or one that is open for reading.
-        max_bytes: of all tensors in memory; a file that says more is refused.
+        path: as in `load`.
+        max_bytes: as in `load`.
 
     Raises:
         FormatError: as `load_state_dict`.
