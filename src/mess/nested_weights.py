@@ -22,7 +22,7 @@ PLAIN = (
     "state_dict", "model", "net", "model_state_dict", "net_state_dict", "params", "weights", "network", "module",
     "state_dict_model",
 )  # fmt: skip
-DEEPEST = 3  # levels that are looked into
+MAX_DEPTH = 3  # levels that are looked into
 WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel / DDP / AveragedModel and torch.compile put before names
 COUNTER = "n_averaged"  # beside the weights of torch's AveragedModel
 
@@ -44,7 +44,7 @@ class Choice:
 
 def choose_weights(read: object) -> Choice:
     """Return the weights of what a file holds; where nothing looks like some, the whole."""
-    found = dict(_candidates(read, (), DEEPEST))
+    found = dict(_candidates(read, (), MAX_DEPTH))
     if not found:  # nothing there is a tensor: let the place that should have some be told of
         near = [
             name for name in (*AVERAGED, *PLAIN) if isinstance(read, Mapping) and isinstance(read.get(name), Mapping)
@@ -56,7 +56,7 @@ def choose_weights(read: object) -> Choice:
 
 def weights_at(read: object, key: str) -> tuple[object, tuple[str, ...]]:
     """Return what stands at `key`, or None, and the keys at which there are weights."""
-    there = tuple(name for name, _ in _candidates(read, (), DEEPEST))
+    there = tuple(name for name, _ in _candidates(read, (), MAX_DEPTH))
     return _at(read, key), there
 
 

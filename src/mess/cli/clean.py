@@ -17,7 +17,7 @@ EXAMPLES = """Examples:
   mess clean --dry-run                   say what would go, how large it is
   mess clean                             all runs in checkpoint/
   mess clean checkpoint/resnet/cifar10   one run"""
-DEEPEST = 2  # folders between the one that is named and a run's: checkpoint/ARCH/DATA
+MAX_DEPTH = 2  # folders between the one that is named and a run's: checkpoint/ARCH/DATA
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +55,7 @@ def runs_in(folder: Path) -> list[Path]:
     Raises:
         CheckpointError: there is none.
     """
-    found = [inner for inner in _within(folder, DEEPEST) if _holds_checkpoints(inner)]
+    found = [inner for inner in _within(folder, MAX_DEPTH) if _holds_checkpoints(inner)]
     if not found:
         there = "no such folder" if not folder.is_dir() else "none"
         raise CheckpointError(folder, "a folder with checkpoints of runs (ARCH/DATA/ckpt_….pth)", there)

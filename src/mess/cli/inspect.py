@@ -32,7 +32,7 @@ EXAMPLES = """Examples:
   mess inspect net.mess
   mess inspect net.mess --all
   mess inspect net.mess --json"""
-WIDEST_BAR, NARROWEST_BAR = 30, 6  # characters; a narrower one says nothing
+MAX_BAR, MIN_BAR = 30, 6  # characters; a narrower one says nothing
 MAX_NAME_BYTES = 40  # characters that bars leave to the name of a layer
 GAP = 2  # characters between columns
 PIPED_WIDTH = 120  # where there is no terminal whose width could be asked
@@ -94,7 +94,7 @@ def _sections(info: FileInfo, width: int) -> Table:
         ("section", "left"), ("bytes", "right"), ("share", "right"), ("bits/weight", "right"), ("", "left")
     )
     table.add_column("CRC-32", style="dim")
-    room = min(WIDEST_BAR, max(8, width - 64))
+    room = min(MAX_BAR, max(8, width - 64))
     largest = max(info.sections.values())
     for name, count in info.sections.items():
         table.add_row(
@@ -113,12 +113,12 @@ def _layers(rows: list[Row], width: int) -> Table:
     headings = ("layer", "stored as", "shape", "bytes", "bits/weight")
     lines = [(row.name, row.what, _shape(row), f"{row.bytes:,}", _bits(row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    room = min(WIDEST_BAR, width - min(widths[0], MAX_NAME_BYTES) - sum(widths[1:]) - GAP * len(widths))
+    room = min(MAX_BAR, width - min(widths[0], MAX_NAME_BYTES) - sum(widths[1:]) - GAP * len(widths))
     table = make_table(*zip(headings, ("left", "left", "right", "right", "right"), strict=True))
     table.columns[0].overflow = "fold"
     most = max((row.bytes for row in rows), default=1) or 1
     for row, (name, *others) in zip(rows, lines, strict=True):
-        bars = [stacked(row.parts, most, room)] if room >= NARROWEST_BAR else []
+        bars = [stacked(row.parts, most, room)] if room >= MIN_BAR else []
         table.add_row(*map(escape, (name, *others)), *bars)
     return table
 

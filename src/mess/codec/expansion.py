@@ -29,7 +29,7 @@ from mess.errors import FormatError, WeightsError
 from mess.step_exponents import NO_EXPONENTS, Exponents, are_steps_good
 
 ONE_STEP, EXPONENTS = 1, 2  # coders: one step a layer; exponents by row, column and term beside it
-LARGEST_INTEGER = (1 << 15) - 1
+MAX_INTEGER = (1 << 15) - 1
 TOGETHER = 1 << 17  # integers of a stage that are decoded at once, of layers of one size
 
 
@@ -61,8 +61,8 @@ def write_expansions(layers: Sequence[Integers]) -> tuple[int, bytes]:
     groups, changes = [], []
     before: dict[int, list[int]] = {}
     for layer in layers:
-        if layer.values_RCT.size and int(np.abs(layer.values_RCT).max()) > LARGEST_INTEGER:
-            raise WeightsError("expanded layer", f"integers up to {LARGEST_INTEGER}", "larger ones", "a larger step")
+        if layer.values_RCT.size and int(np.abs(layer.values_RCT).max()) > MAX_INTEGER:
+            raise WeightsError("expanded layer", f"integers up to {MAX_INTEGER}", "larger ones", "a larger step")
         terms = layer.values_RCT.shape[2]
         levels = [term_level(np.abs(layer.values_RCT[:, :, t])) for t in range(terms)]
         changes += [x - base for x, base in zip(levels, before.get(terms, [LEVEL_OF_ONE] * terms), strict=True)]
@@ -251,8 +251,8 @@ def _fitted(first: int, values_N: np.ndarray) -> ContextCluster:
 def _read_cluster(reader: Reader, first: int) -> ContextCluster:
     low = unzigzag(reader.varint(1 << 17))
     table = read_table(reader)
-    if low < -LARGEST_INTEGER or low + len(table.frequency_A) - 1 > LARGEST_INTEGER:
-        raise FormatError(reader.where, f"integers up to ±{LARGEST_INTEGER}", "a table beyond")
+    if low < -MAX_INTEGER or low + len(table.frequency_A) - 1 > MAX_INTEGER:
+        raise FormatError(reader.where, f"integers up to ±{MAX_INTEGER}", "a table beyond")
     return ContextCluster(first, low, table, 0.0)
 
 

@@ -50,7 +50,7 @@ KNOWN = {
     GRAPH: (RAW, ZSTD),
 }
 LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
-LARGEST_GRAPH = 1 << 28  # bytes of an ONNX model without its tensors
+MAX_GRAPH_BYTES = 1 << 28  # bytes of an ONNX model without its tensors
 
 
 def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bool = False) -> bytes:
@@ -95,8 +95,8 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
         layers = [Integers(entry.integers_RCK, entry.step, entry.exponents) for entry in expanded]
         sections.append(Section(EXPANSIONS, *write_expansions(layers)))
     if stored.graph is not None and not plain:
-        if len(stored.graph) > LARGEST_GRAPH:
-            raise WeightsError("graph", f"at most {LARGEST_GRAPH} bytes beside the tensors", len(stored.graph))
+        if len(stored.graph) > MAX_GRAPH_BYTES:
+            raise WeightsError("graph", f"at most {MAX_GRAPH_BYTES} bytes beside the tensors", len(stored.graph))
         sections.append(Section(GRAPH, *pack(stored.graph)))
     return pack_sections([Section(MANIFEST, coder, text), *sections])
 
@@ -196,7 +196,7 @@ def check_size(contents: Contents, max_bytes: int, where: str) -> None:
 
 def unpacked_graph(section: Section | None, where: str) -> bytes | None:
     """Return what the section of a graph holds, None where there is none."""
-    return None if section is None else unpack(section.coder, section.content, LARGEST_GRAPH, "graph", where)
+    return None if section is None else unpack(section.coder, section.content, MAX_GRAPH_BYTES, "graph", where)
 
 
 def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry | None:

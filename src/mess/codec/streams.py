@@ -21,7 +21,7 @@ import numpy as np
 from mess.codec import ans
 from mess.codec.bits import Reader, pack, packed_size, unpack, unzigzag, varint, zigzag
 from mess.codec.numbers import NumberArray
-from mess.codec.tables import LARGEST_ALPHABET, Table, best_table, read_table
+from mess.codec.tables import MAX_ALPHABET, Table, best_table, read_table
 from mess.errors import FormatError
 
 # forms of a stream
@@ -202,7 +202,7 @@ def read_integers(
 
 def _widths(largest: int) -> Sequence[int]:
     """Return how many low bits to try leaving uncoded: none of a small alphabet, about what noise is, all."""
-    need = max(0, largest.bit_length() - (LARGEST_ALPHABET.bit_length() - 1))
+    need = max(0, largest.bit_length() - (MAX_ALPHABET.bit_length() - 1))
     wide = max(0, largest.bit_length() - 8)
     widths = (0, wide - 4, wide, wide + 3, largest.bit_length())
     return sorted({min(MAX_LOW_BITS, max(need, width)) for width in widths})

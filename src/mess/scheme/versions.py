@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mess.errors import OptionError, one_of
 
-LARGEST_BIND = 4096  # kernels a unit
+MAX_BIND = 4096  # kernels a unit
 QUANT_BITS = range(2, 17)
 
 
@@ -57,8 +57,8 @@ def get_scheme(version: str, *, bind: int = 2, quant_bits: int = 8, quant: bool 
         raise OptionError("--version", one_of(SCHEMES, version), version)
     scheme = SCHEMES[version]
     if scheme.bind > 1:
-        if not 1 <= bind <= LARGEST_BIND:
-            raise OptionError("--bind-size", f"1 to {LARGEST_BIND} kernels a unit", bind)
+        if not 1 <= bind <= MAX_BIND:
+            raise OptionError("--bind-size", f"1 to {MAX_BIND} kernels a unit", bind)
         scheme = replace(scheme, bind=bind)
     if quant and scheme.fit == "learned":
         raise OptionError("--quant", "a version with references of the network (v1 … v3a)", version)

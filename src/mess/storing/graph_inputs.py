@@ -17,7 +17,7 @@ from mess.scheme.learned.inputs import natural_noise
 
 CHANNELS = (1, 3, 4)
 SIDES = ((224, 224), (320, 320), (48, 320), (640, 640), (64, 64), (32, 32))  # tried in turn, height and width
-LARGEST_SIDE = 4096
+MAX_SIDE = 4096
 COUNT = 16
 DIM = 0.2  # of the biases of a first layer is what images of variance 1 make it answer, if it wants levels of 0…255
 LEVELS = 64.0  # standard deviation of such
@@ -122,7 +122,7 @@ def _as_kind(array: np.ndarray, given: GraphInput) -> np.ndarray:
 
 
 def _is_picture(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and max(shape) <= LARGEST_SIDE
+    return len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and max(shape) <= MAX_SIDE
 
 
 @torch.no_grad()

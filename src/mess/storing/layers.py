@@ -24,8 +24,8 @@ LayerRule: TypeAlias = Literal["keep"] | Mapping[str, float]
 """What is asked of a layer: ``"keep"``, or some of ``finer``, ``scale_bits``, ``offset_bits`` and ``rest_bits``."""
 KEEP = "keep"
 OF_LEARNED, OF_MATCHED, OF_COPIED = ("finer", "rest_bits"), ("scale_bits", "offset_bits", "rest_bits"), ("rest_bits",)
-FINEST = 1024.0  # times finer or coarser than the rest
-NEAREST = 3  # names that are told where a pattern matches nothing
+MAX_FACTOR = 1024.0  # times finer or coarser than the rest
+MAX_SUGGESTED = 3  # names that are told where a pattern matches nothing
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def check_rules(layers: Mapping[str, LayerRule], scheme: Scheme) -> None:
             if name not in options:
                 raise OptionError(where, f"some of {', '.join(options)} with {scheme.version}", name)
             if name == "finer":
-                good = type(value) in (int, float) and 1 / FINEST <= value <= FINEST
-                expected = f"a factor from {1 / FINEST:.2g} to {FINEST:g}"
+                good = type(value) in (int, float) and 1 / MAX_FACTOR <= value <= MAX_FACTOR
+                expected = f"a factor from {1 / MAX_FACTOR:.2g} to {MAX_FACTOR:g}"
             else:
                 good, expected = type(value) is int and value in BITS, "2…12, 16 or 32"
             if not good:
@@ -90,7 +90,7 @@ def asked_of(
         matched = [name for name in weights if matches(pattern, name)]
         if not matched:
             known = list(dict.fromkeys(part for name in weights for part in parts_of(name)))
-            near = difflib.get_close_matches(pattern, known, n=NEAREST, cutoff=0.4) or known[:NEAREST]
+            near = difflib.get_close_matches(pattern, known, n=MAX_SUGGESTED, cutoff=0.4) or known[:MAX_SUGGESTED]
             raise OptionError(
                 "layers", f"the name of a tensor or module, or a pattern of such names, as {', '.join(near)}", pattern
             )

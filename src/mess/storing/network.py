@@ -13,7 +13,7 @@ from mess import models
 from mess.codec.model import joined
 from mess.errors import WeightsError
 from mess.models import Architecture
-from mess.nested_weights import DEEPEST, common_prefix, without_compile_marks
+from mess.nested_weights import MAX_DEPTH, common_prefix, without_compile_marks
 from mess.scheme import check_weights, find_ties
 from mess.scheme.order import in_natural_order
 from mess.storing.layers import Asked
@@ -98,7 +98,7 @@ def _recognised(
 ) -> tuple[dict[str, Tensor], Architecture | None]:
     """Return weights and what network of the zoo they are; if one, without a first part of all names (``model.``)."""
     plain = weights
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         if architecture is not None and models.layout(architecture)[0][0] in plain:
             return plain, architecture
         found = models.recognise({name: tuple(t.shape) for name, t in plain.items()}) if architecture is None else None

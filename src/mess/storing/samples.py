@@ -18,7 +18,7 @@ from mess.files import files_in
 from mess.picture_inputs import ENDINGS, are_pictures, is_picture
 
 BATCH = 64  # samples
-MOST = 5 * 1024  # of them that are read
+MAX_SAMPLES = 5 * 1024  # of them that are read
 IN_ORDER = 1024  # samples that are all looked at, whatever their size: of more a draw comes, as they may lie by class
 TENSORS = ("pixel_values", "inputs")  # columns that are as the network takes them, by the usage of `transformers`
 LABELS = ("label", "labels", "fine_label")
@@ -77,11 +77,11 @@ def _drawn(given: Any) -> Iterator[Any]:
     try:
         count = len(given)
     except TypeError:  # a stream
-        yield from islice(iter(given), MOST)
+        yield from islice(iter(given), MAX_SAMPLES)
         return
     order: Sequence[int] = range(count)
     if count > IN_ORDER:
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST].tolist()
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MAX_SAMPLES].tolist()
     for place in order:
         yield given[place]
 
