@@ -107,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     check_normalisation(args.mean, args.std)
     args.target_size = parse_size(args.target_size)
     options = store_options(args)
-    if args.calibration is not None and options.scheme().fit != "learned":
+    if args.calibration is not None and not options.scheme().learned:
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     if args.validation is not None and args.calibration is None:
         raise OptionError("--validation", "--calibration beside it, images to learn from", "none")
@@ -149,7 +149,7 @@ def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOpt
         console.print(escape(note), soft_wrap=True)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
-    if options.scheme().fit != "learned":
+    if not options.scheme().learned:
         console.print(f"[yellow]{escape(WARNING.format(options.version))}[/]", soft_wrap=True)
     described = about.get("architecture")
     with Stages(console, f"storing {path.name} as {options.tag}") as stages:

@@ -100,7 +100,7 @@ def to_job(args: argparse.Namespace) -> Job:
     if args.version is None and args.new:
         raise OptionError("--new", "a version of the scheme beside it (-v)", "none")
     store = store_options(args) if args.version is not None else None
-    learned = store is not None and store.scheme().fit == "learned"
+    learned = store is not None and store.scheme().learned
     if args.lr is None:
         args.lr = RATE_LR if learned else RETRAIN_LR if args.retrain else 0.1
     in_use = args.new or args.retrain

@@ -50,7 +50,7 @@ def reconstruct(stored: StoredModel, *, names: Iterable[str] | None = None) -> d
             found |= _batch_norm(name, entry)
         elif isinstance(entry, Tied):
             ties[name] = entry.to
-    found |= {name: (found[to][0].copy(), found[to][1]) for name, to in ties.items()}  # nobody shares memory
+    found |= {name: (found[to][0].copy(), found[to][1]) for name, to in ties.items()}  # tensors share no memory
     if names is None:
         return found
     return {name: found[name] for name in names}

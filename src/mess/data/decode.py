@@ -21,7 +21,7 @@ try:
 except ImportError:  # a platform it has no wheel for: Pillow decodes the same pixels
     simplejpeg = None
 
-ORIENTATION = 0x0112  # EXIF tag; how the image lies, 1 to 8 (CIPA DC-008, 4.6.5.1)
+ORIENTATION = 0x0112  # EXIF tag, 1 to 8 (CIPA DC-008, 4.6.5.1)
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # TIFF tags, and unsigned integers (TIFF 6.0, section 19)
 JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in a file, as telephones write them; the first is the image
 PLAIN = ("RGB", "L")  # modes of the JPEGs that need no more than decoding
@@ -58,7 +58,7 @@ class Picture:
                 warnings.simplefilter("ignore")  # of damaged EXIF, which ImageNet has some of: it is then left alone
                 self._image = Image.open(io.BytesIO(self._content))
                 if self._image.format not in JPEG:
-                    self._image.load()  # only then do some formats say how they lie
+                    self._image.load()  # only then do some formats say their orientation
                 self._orientation = _orientation(self._image)
         except UnidentifiedImageError as error:
             raise CorruptPictureError(f"{path} (no image of a known kind)") from error
@@ -106,13 +106,13 @@ def _orientation(image: Image.Image) -> int:
     return found if found in range(1, 9) else 1
 
 
-def _upright(pixels_HWC: np.ndarray, lie: int) -> np.ndarray:
+def _upright(pixels_HWC: np.ndarray, orientation: int) -> np.ndarray:
     """Turn and mirror as EXIF says; a view."""
-    if lie >= 5:
+    if orientation >= 5:
         pixels_HWC = pixels_HWC.swapaxes(0, 1)
-    if lie in (2, 3, 6, 7):
+    if orientation in (2, 3, 6, 7):
         pixels_HWC = pixels_HWC[:, ::-1]
-    return pixels_HWC[::-1] if lie in (3, 4, 7, 8) else pixels_HWC
+    return pixels_HWC[::-1] if orientation in (3, 4, 7, 8) else pixels_HWC
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Folders of class folders: ImageNet, and anybody's own images. Paths and labels here; `pictures` decodes."""
+"""Folders of class folders: ImageNet, and users' own images. Paths and labels here; `pictures` decodes."""
 
 from __future__ import annotations
 

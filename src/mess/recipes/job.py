@@ -63,7 +63,7 @@ class SchemeChoice:
     def __post_init__(self) -> None:
         if self.rounding_bits and not 2 <= self.rounding_bits <= 16:
             raise OptionError("--qb", "2…16 bits", self.rounding_bits)
-        learned = self.store is not None and self.store.scheme().fit == "learned"
+        learned = self.store is not None and self.store.scheme().learned
         if learned != (self.rate is not None):
             raise OptionError(
                 "SchemeChoice", "a rate for versions that learn references, and for these alone", self.rate

@@ -238,7 +238,7 @@ def to_stored(network: Network, request: Request) -> codec.StoredModel:
 @usual_torch()
 def code(network: Network, request: Request) -> Coded:
     """Let the scheme stand for what it can."""
-    if request.options.scheme().fit == "learned":
+    if request.options.scheme().learned:
         return learned.code(network, request, lambda coded: whole(network, coded, request))
     return matched.code(network, request)
 

@@ -50,7 +50,7 @@ def prepared(network: Network, request: Request) -> tuple[Network, Request]:
     module = network.module
     if not isinstance(module, GraphNetwork):
         return network, request
-    if request.options.scheme().fit != "learned":
+    if not request.options.scheme().learned:
         raise OptionError("--version", "v4 for an ONNX model", request.options.version)
     inputs, reason = None, ""
     if unknown := module.unknown():

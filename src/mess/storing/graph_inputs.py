@@ -19,8 +19,8 @@ CHANNELS = (1, 3, 4)
 SIDES = ((224, 224), (320, 320), (48, 320), (640, 640), (64, 64), (32, 32))  # tried in turn, height and width
 MAX_SIDE = 4096
 COUNT = 16
-DIM = 0.2  # of the biases of a first layer is what images of variance 1 make it answer, if it wants levels of 0…255
-LEVELS = 64.0  # standard deviation of such
+DIM = 0.2  # answer to images of variance 1 over the bias, below which a first layer expects levels of 0…255
+LEVELS = 64.0  # standard deviation of images with such levels
 KINDS = {2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # of ONNX
 
 
@@ -59,8 +59,8 @@ def made_up(network: GraphNetwork, shape: tuple[int, ...] | None, *, progress: S
 def levels_of(network: GraphNetwork) -> float:
     """Return 64 where the first convolution is made for levels of 0…255, else 1.
 
-    A trained layer's biases are about as large as what its inputs make of it. Of images of variance 1 one that takes
-    0…255 makes a few hundredths of that; all others make more than their biases.
+    The biases of a trained layer are about as large as its answers. To images of variance 1 a layer that expects 0…255
+    answers with a few hundredths of its biases, any other with more than these.
     """
     step = next((s for s in network.plan.steps if s.operator == "Conv"), None)
     values = [network.value(name) for name in step.inputs[1:]] if step is not None else []

@@ -53,7 +53,7 @@ def check_rules(layers: Mapping[str, LayerRule], scheme: Scheme) -> None:
     """
     if not isinstance(layers, Mapping):
         raise OptionError("layers", "a mapping of patterns to rules", type(layers).__name__)
-    options = OF_LEARNED if scheme.fit == "learned" else OF_COPIED if scheme.fit == "copy" else OF_MATCHED
+    options = OF_LEARNED if scheme.learned else OF_COPIED if scheme.fit == "copy" else OF_MATCHED
     for pattern, rule in layers.items():
         where = f"layers {pattern!r}"
         if rule == KEEP:

@@ -64,7 +64,7 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
     """
     module: nn.Module | None = None
     if isinstance(network, torch.jit.ScriptModule):
-        network = network.state_dict()  # of programs nobody sees of what kind the layers are
+        network = network.state_dict()  # a script does not say of what kind its layers are
     if isinstance(network, nn.Module):
         module = plain_module(network)
         weights = dict(module.state_dict())

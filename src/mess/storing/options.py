@@ -54,9 +54,9 @@ class StoreOptions:
             bits = getattr(self, name)
             if bits is not None and bits not in BITS:
                 raise OptionError(_flag(name), "2…12, 16 or 32", bits)
-        for name in OF_REFERENCES if scheme.fit == "learned" else OF_LEARNING:
+        for name in OF_REFERENCES if scheme.learned else OF_LEARNING:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                others = [v for v, s in SCHEMES.items() if (s.fit == "learned") != (scheme.fit == "learned")]
+                others = [v for v, s in SCHEMES.items() if s.learned != scheme.learned]
                 raise OptionError(_flag(name), f"{', '.join(others)} beside it", self.version)
         if self.pointwise is not None and self.pointwise < 2:
             raise OptionError("--pointwise", "at least 2 numbers a slice", self.pointwise)
@@ -76,7 +76,7 @@ class StoreOptions:
     @property
     def rest(self) -> int | None:
         """Bits of all that no reference stands for; None: what each vector is worth, as v4 finds it out."""
-        return REST_BITS if self.rest_bits is None and self.scheme().fit != "learned" else self.rest_bits
+        return REST_BITS if self.rest_bits is None and not self.scheme().learned else self.rest_bits
 
     @property
     def tag(self) -> str:

@@ -140,7 +140,7 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
 
 
 def train_step(run: Run, images_NCHW: Tensor, labels_N: Tensor, global_samples: int) -> None:
-    """Do one optimizer step. In here nothing of plain training waits for a GPU; rounding (`-Q`, v2q) and v4 do."""
+    """Do one optimizer step. Nothing in here waits for a GPU."""
     options, devices, hooks, progress = run.options, run.devices, run.hooks, run.progress
     torch.manual_seed(step_seed(options.seed, progress, devices.rank))  # dropout is a function of the place, too
     set_lr(run.optimizer, lr_at(options, progress.epoch * len(run.train) + progress.step, len(run.train)))

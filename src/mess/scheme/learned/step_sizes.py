@@ -19,7 +19,7 @@ from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents, steps_of
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
 ENOUGH = 64  # patches, from which on what a column costs is known better than taken from the others
-DOUBT = 128  # inputs, with which half of what rows seem to differ by is believed
+DOUBT = 128  # inputs at which estimated differences between rows are shrunk to a half
 PLENTY = 256  # patches for each number of a row in half of the inputs, from which on H is taken as it is
 
 
