@@ -36,18 +36,18 @@ FAULTS = (
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off image is reported, never filled with grey
 
 
-class CorruptPictureError(Exception):
+class CorruptImageError(Exception):
     """An image that cannot be decoded; carries its path and the reason."""
 
 
-class Picture:
+class EncodedImage:
     """An open image.
 
     Attributes:
         size: (width, height) of the upright image.
 
     Raises:
-        CorruptPictureError: here and in `pixels`, it cannot be decoded.
+        CorruptImageError: here and in `pixels`, it cannot be decoded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,9 +61,9 @@ class Picture:
                     self._image.load()  # only then do some formats say their orientation
                 self._orientation = _orientation(self._image)
         except UnidentifiedImageError as error:
-            raise CorruptPictureError(f"{path} (no image of a known kind)") from error
+            raise CorruptImageError(f"{path} (no image of a known kind)") from error
         except FAULTS as error:
-            raise CorruptPictureError(f"{path} ({error})") from error
+            raise CorruptImageError(f"{path} ({error})") from error
         width, height = self._image.size
         self.size = (height, width) if self._orientation >= 5 else (width, height)
 
@@ -79,7 +79,7 @@ class Picture:
         try:
             return _upright(self._decoded(factor), self._orientation)
         except FAULTS as error:
-            raise CorruptPictureError(f"{self.path} ({error})") from error
+            raise CorruptImageError(f"{self.path} ({error})") from error
 
     def _decoded(self, factor: int) -> np.ndarray:
         image = self._image
@@ -95,7 +95,7 @@ class Picture:
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
-    """Return an open image, upright, as `Picture.pixels` does: (height, width, 3) uint8."""
+    """Return an open image, upright, as `EncodedImage.pixels` does: (height, width, 3) uint8."""
     return _upright(np.array(_as_rgb(image), dtype=np.uint8), _orientation(image))
 
 

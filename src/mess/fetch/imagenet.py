@@ -150,8 +150,8 @@ def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> int:
         inner = BytesIO(file.read(member.size))
     try:
         with tarfile.open(fileobj=inner) as packed:
-            for name, picture in _pictures(packed, archive):
-                (scratch / name).write_bytes(_content(packed, picture))
+            for name, image in _images(packed, archive):
+                (scratch / name).write_bytes(_content(packed, image))
     except DAMAGE as error:
         raise DownloadError(f"{archive}: {member.name}", "a tar of images", f"a damaged one ({error})") from error
     scratch.replace(folder)
@@ -167,14 +167,14 @@ def _unpack_val(archive: Path, devkit: Path, target: Path, official: Official, p
         (scratch / wnid).mkdir(parents=True, exist_ok=True)
     count, done, size = 0, 0, archive.stat().st_size
     with open_tar(archive) as packed:
-        for name, picture in _pictures(packed, archive):
+        for name, image in _images(packed, archive):
             number = name.removesuffix(".JPEG").rpartition("_")[2]
             if not number.isdigit() or not 1 <= int(number) <= len(wnids):
                 raise DownloadError(archive, f"images ILSVRC2012_val_… 1 to {len(wnids)}", name)
             path = scratch / wnids[int(number) - 1] / name
-            if not (path.exists() and path.stat().st_size == picture.size):
-                path.write_bytes(_content(packed, picture))
-            count, done = count + 1, done + picture.size
+            if not (path.exists() and path.stat().st_size == image.size):
+                path.write_bytes(_content(packed, image))
+            count, done = count + 1, done + image.size
             progress("unpacking val", done, size)
     if count != len(wnids):
         raise DownloadError(archive, f"{len(wnids):,} images", f"{count:,}")
@@ -203,7 +203,7 @@ def _ground_truth(devkit: Path, official: Official) -> list[str]:
     return [wnid_of[number] for number in numbers]
 
 
-def _pictures(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
+def _images(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Yield (file name, member) of each image; refuse anything else."""
     for member in packed:
         if member.isdir():

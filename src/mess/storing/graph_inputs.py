@@ -46,7 +46,7 @@ def made_up(network: GraphNetwork, shape: tuple[int, ...] | None, *, progress: S
     for size in [shape] if shape is not None else possible_shapes(first):
         if not _runs(network, size):
             continue
-        if not _is_picture(size):
+        if not _is_image(size):
             return torch.randn(COUNT, *size, generator=torch.Generator().manual_seed(0))
         side = max(size)
         count = max(2, min(COUNT, 16 * 224**2 * 3 // math.prod(size)))
@@ -121,7 +121,7 @@ def _as_kind(array: np.ndarray, given: GraphInput) -> np.ndarray:
     return array.astype(KINDS.get(given.kind, "float32"))
 
 
-def _is_picture(shape: tuple[int, ...]) -> bool:
+def _is_image(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and max(shape) <= MAX_SIDE
 
 
