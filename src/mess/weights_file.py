@@ -19,7 +19,7 @@ from torch import Tensor
 from mess.class_folders import as_told
 from mess.errors import CheckpointError
 from mess.foreign_files import PACKED, PROGRAMS, QUANTISED, kind_of
-from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
+from mess.foreign_pickles import DAMAGE, SAVE_AGAIN, Inert, class_name, read_foreign
 from mess.nested_weights import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
 from mess.program_files import weights_of_program
 
@@ -125,8 +125,7 @@ def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
             found = "a pickle of other objects, which could run code; it was not loaded"
             raise CheckpointError(path, "plain tensors, numbers and strings", found) from error
         raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
-        # torch.load has no error of its own: each of these is what some damaged file makes it raise
+    except DAMAGE as error:
         raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
 
 

@@ -139,7 +139,7 @@ def _by_themselves(info: FileInfo) -> Table | None:
         ("no references stand for", "left"), ("because it is", "left"), ("bytes", "right"), ("share", "right")
     )
     table.columns[0].overflow = "fold"
-    for reason, tensors in sorted(reasons.items(), key=lambda pair: -sum(t.bytes for t in pair[1])):
+    for reason, tensors in reasons.items():
         what = tensors[0].name if len(tensors) == 1 else f"{tensors[0].name} and {len(tensors) - 1} more"
         count = sum(tensor.bytes for tensor in tensors)
         table.add_row(escape(what), escape(reason), f"{count:,}", f"{count / info.bytes:.1%}")

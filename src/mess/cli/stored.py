@@ -50,10 +50,7 @@ def show(console: Console, report: SizeReport, *, verified: bool) -> None:
     if verified:
         console.print("[green]read back in a fresh process: every tensor as it should be[/]")
     _layers(console, report)
-    reasons: dict[str, list[str]] = {}
-    for name, reason in report.as_is:
-        reasons.setdefault(reason, []).append(name)
-    for reason, names in reasons.items():
+    for reason, names in report.reasons.items():
         console.print(f"[dim]as it is ({escape(reason)}): {escape(first_few(names, 4))}[/]")
 
 

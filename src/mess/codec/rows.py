@@ -233,12 +233,12 @@ def precision_of(info: FileInfo) -> dict[str, str]:
 
 
 def by_reason(tensors: Iterable[TensorInfo]) -> dict[str, list[TensorInfo]]:
-    """Return the tensors that no reference stands for, by why not."""
+    """Return the tensors that no reference stands for, by why not; those that take most bytes first."""
     found: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         if tensor.reason and tensor.stored != "tied":
             found.setdefault(tensor.reason, []).append(tensor)
-    return found
+    return dict(sorted(found.items(), key=lambda pair: -sum(tensor.bytes for tensor in pair[1])))
 
 
 def as_json(path: str | os.PathLike[str], info: FileInfo) -> dict[str, Any]:

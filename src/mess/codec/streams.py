@@ -128,21 +128,15 @@ def write_integers(values_N: np.ndarray, previous: PreviousTable) -> bytes:
     if not len(values_N) or int(values_N.max()) == low:
         return bytes([CONSTANT]) + varint(zigzag(low))
     above_N = (values_N - low).astype(np.uint64)
-    best: tuple[float, int, Table, bool] | None = None
+    ways: list[tuple[float, int, Table, bool]] = []
     for width in _widths(int(above_N.max())):
         counts_A = np.bincount((above_N >> np.uint64(width)).astype(np.int64))
-        own = best_table(counts_A)
-        options = [(own, False, 8 * len(own.content))]
-        if previous.table is not None:
-            options.append((previous.table, True, 0))
-        for table, shared, side in options:
-            favour = FAST if len(table.frequency_A) == 1 else 1.0
-            cost = favour * (table.cost(counts_A) + side + width * len(values_N))
-            if best is None or cost < best[0]:
-                best = (cost, width, table, shared)
-    if best is None:  # pragma: no cover - `_widths` always offers one
-        raise ValueError("no way to code")
-    _, width, table, shared = best
+        for table, shared in ((best_table(counts_A), False), (previous.table, True)):
+            if table is not None:
+                favour = FAST if len(table.frequency_A) == 1 else 1.0
+                side = 0 if shared else 8 * len(table.content)
+                ways.append((favour * (table.cost(counts_A) + side + width * len(values_N)), width, table, shared))
+    _, width, table, shared = min(ways, key=lambda way: way[0])
     symbols_N = (above_N >> np.uint64(width)).astype(np.int64)
     lanes = ans.encode(symbols_N, table.frequency_A)
     out = [bytes([CODED_SHARED if shared else CODED]), varint(zigzag(low)), bytes([width])]

@@ -120,8 +120,7 @@ def _fitted_bell(counts_A: np.ndarray) -> Table:
     mean = float((counts_A * np.arange(size)).sum()) / n
     centre = min(size - 1, max(0, round(mean)))
     spread = max(0.05, float((counts_A * np.abs(np.arange(size) - centre)).sum()) / n)
-    best: Table | None = None
-    best_cost = float("inf")
+    tables = []
     geometric = spread / (1 + spread)
     for fall_share in (0.0, 0.25, 0.5, 0.75, 1.0):
         for stretch in (0.8, 0.9, 1.0, 1.1, 1.25):
@@ -131,11 +130,8 @@ def _fitted_bell(counts_A: np.ndarray) -> Table:
             ratio = (1 - fall_share) * geometric ** (1 / stretch) + fall_share * np.exp(-per_step / 2)
             r, f = (min((1 << RATIO) - 1, max(0, round(x * (1 << RATIO)))) for x in (ratio, fall))
             content = varint(size) + bytes([BELL]) + varint(centre) + r.to_bytes(2, "little") + f.to_bytes(2, "little")
-            table = Table(frequencies(bell(size, centre, r, f)), content)
-            cost = table.cost(counts_A)
-            if cost < best_cost:
-                best, best_cost = table, cost
-    return best or _even(size)
+            tables.append(Table(frequencies(bell(size, centre, r, f)), content))
+    return min(tables, key=lambda table: table.cost(counts_A))
 
 
 def _listed(counts_A: np.ndarray, mantissa: int) -> Table:

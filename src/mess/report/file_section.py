@@ -155,7 +155,7 @@ def _by_themselves(facts: FileFacts) -> Html | None:
     if not reasons:
         return None
     rows = []
-    for reason, tensors in sorted(reasons.items(), key=lambda pair: -sum(t.bytes for t in pair[1])):
+    for reason, tensors in reasons.items():
         names = first_few([tensor.name for tensor in tensors], 2)
         count = sum(tensor.bytes for tensor in tensors)
         rows.append(
