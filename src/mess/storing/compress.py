@@ -32,7 +32,7 @@ from mess.storing import learned, matched
 from mess.storing.calibration import Calibration, as_inputs, cut_for
 from mess.storing.differences import relative_error
 from mess.storing.entries import Coded, complete
-from mess.storing.graph import answers_of, prepared
+from mess.storing.graph import answers_of, prepare
 from mess.storing.layers import LayerRule, asked_of
 from mess.storing.load import as_tensor
 from mess.storing.network import Network, identify
@@ -179,6 +179,44 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
     )
 
 
+def _build(
+    network: nn.Module | Mapping[str, Tensor], request: Request
+) -> tuple[Network, Coded, codec.StoredModel, Request]:
+    """Return what was to be stored, what the scheme made of it, all of the file, and the request with its inputs."""
+    found = identify(network, request.architecture)
+    found = replace(found, asked=asked_of(request.options.layers, found.weights, found.tied))
+    found, request = prepare(found, request)
+    named = found.architecture.slug if found.architecture else "another network"
+    log.info("%d tensors of %s", len(found.weights), named)
+    coded = code(found, request)
+    log.info("coded; %s", coded.look or "not looked at")
+    return found, coded, assemble(found, coded, request), request
+
+
+@usual_torch()
+def code(network: Network, request: Request) -> Coded:
+    """Let the scheme stand for what it can."""
+    if request.options.scheme().learned:
+        return learned.code(network, request, lambda coded: assemble(network, coded, request))
+    return matched.code(network, request)
+
+
+def assemble(network: Network, coded: Coded, request: Request) -> codec.StoredModel:
+    """Add all that the scheme does not stand for."""
+    return complete(network, coded, request.options.rest, request.about)
+
+
+def _errors(network: Network, stored: codec.StoredModel, tensors: Mapping[str, codec.Tensor]) -> dict[str, float]:
+    """Return the relative error of every tensor that references stand for."""
+    names = [name for name, e in stored.entries.items() if isinstance(e, codec.Matched | codec.Expanded)]
+    return {name: relative_error(network.weights[name].cpu(), as_tensor(*tensors[name])) for name in names}
+
+
+def to_stored(network: Network, request: Request) -> codec.StoredModel:
+    """Return what a file says; everything that is lost is lost in here."""
+    return assemble(network, code(network, request), request)
+
+
 def dumps(
     model_or_state_dict: Source,
     scheme: str = DEFAULT_VERSION,
@@ -206,49 +244,3 @@ def dumps(
         inputs = as_inputs(calibration, lambda: cut_for(network, architecture, facts, None))
         request = Request(options or StoreOptions(scheme), inputs, None, architecture, facts, progress=progress)
         return codec.encode_model(_build(network, request)[2], request.options.layout)
-
-
-def _build(
-    network: nn.Module | Mapping[str, Tensor], request: Request
-) -> tuple[Network, Coded, codec.StoredModel, Request]:
-    """Return what was to be stored, what the scheme made of it, all of the file, and the request with its inputs."""
-    found, request = prepared(with_asked(identify(network, request.architecture), request.options), request)
-    log.info(
-        "%d tensors of %s", len(found.weights), found.architecture.slug if found.architecture else "another network"
-    )
-    coded = code(found, request)
-    log.info("coded; %s", coded.look or "not looked at")
-    return found, coded, whole(found, coded, request), request
-
-
-def with_asked(network: Network, options: StoreOptions) -> Network:
-    """Return the network with what the options ask of its single layers.
-
-    Raises:
-        OptionError: a pattern that matches nothing.
-    """
-    return replace(network, asked=asked_of(options.layers, network.weights, network.tied))
-
-
-def to_stored(network: Network, request: Request) -> codec.StoredModel:
-    """Return what a file says; everything that is lost is lost in here."""
-    return whole(network, code(network, request), request)
-
-
-@usual_torch()
-def code(network: Network, request: Request) -> Coded:
-    """Let the scheme stand for what it can."""
-    if request.options.scheme().learned:
-        return learned.code(network, request, lambda coded: whole(network, coded, request))
-    return matched.code(network, request)
-
-
-def whole(network: Network, coded: Coded, request: Request) -> codec.StoredModel:
-    """Add all that the scheme does not stand for."""
-    return complete(network, coded, request.options.rest, request.about)
-
-
-def _errors(network: Network, stored: codec.StoredModel, tensors: Mapping[str, codec.Tensor]) -> dict[str, float]:
-    """Return the relative error of every tensor that references stand for."""
-    names = [name for name, e in stored.entries.items() if isinstance(e, codec.Matched | codec.Expanded)]
-    return {name: relative_error(network.weights[name].cpu(), as_tensor(*tensors[name])) for name in names}

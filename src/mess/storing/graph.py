@@ -17,7 +17,7 @@ from mess.graphs.network import GraphNetwork
 from mess.graphs.tensors import put_back
 from mess.scheme.learned import gather_inputs
 from mess.storing.entries import DTYPES
-from mess.storing.graph_inputs import feeds_of, made_up
+from mess.storing.graph_inputs import feeds_of, make_inputs
 from mess.storing.network import Network
 from mess.storing.options import Request
 
@@ -39,8 +39,8 @@ def read_graph_network(path: str) -> GraphNetwork:
     return GraphNetwork(taken.graph, tensors, path).eval()
 
 
-def prepared(network: Network, request: Request) -> tuple[Network, Request]:
-    """Return a network that comes as ONNX fit to be looked at, and inputs to look at it with; any other as it is.
+def prepare(network: Network, request: Request) -> tuple[Network, Request]:
+    """Make a network that comes as ONNX fit to be looked at, and inputs to look at it with; any other stays as it is.
 
     Where it cannot be run, `unseen` of the network says why, and its weights are rounded by themselves.
 
@@ -62,7 +62,7 @@ def prepared(network: Network, request: Request) -> tuple[Network, Request]:
         inputs = given
         request = replace(request, calibration=given if labels is None else [(given, labels)])
     else:
-        inputs = made_up(module, request.input_shape, progress=request.progress)
+        inputs = make_inputs(module, request.input_shape, progress=request.progress)
         reason = "" if inputs is not None else "a shape of inputs that is not known; --input-shape says it"
     if inputs is not None:
         two = inputs[:2] if len(inputs) > 1 else inputs[:1].repeat(2, *[1] * (inputs.dim() - 1))

@@ -36,7 +36,7 @@ class Shaped(nn.Module):
         return self.network(shaped(images, self.shape))
 
 
-def made_up(network: GraphNetwork, shape: tuple[int, ...] | None, *, progress: StageProgress) -> Tensor | None:
+def make_inputs(network: GraphNetwork, shape: tuple[int, ...] | None, *, progress: StageProgress) -> Tensor | None:
     """Return inputs that look like images, as far as anything in the network says what these look like.
 
     Args:

@@ -37,7 +37,7 @@ from mess.storing.entries import Coded
 from mess.storing.layers import require_effect
 from mess.storing.network import Network
 from mess.storing.options import Request
-from mess.storing.rate import HeldOut, Search, held_apart
+from mess.storing.rate import HeldOut, Search, hold_out
 from mess.storing.runnable import check_runs, copy_to_run, runs
 
 USUAL_SIZES = (224, 32)  # of images: of ImageNet's networks, and of those for CIFAR
@@ -112,7 +112,7 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
         return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation, progress=request.progress))
     if request.options.max_drop is None:
         return inputs[:MAX_INPUTS], HeldOut(inputs, labels)
-    return held_apart(inputs, labels)
+    return hold_out(inputs, labels)
 
 
 def _blind(network: Network) -> Coded:

@@ -192,13 +192,9 @@ def read_references(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
     return refs_KU, uses_K
 
 
-def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:
-    """Return a stored network's weights as torch tensors of their own dtypes.
-
-    They come in the order of `names`, else in that of the zoo's network, else in the natural order of names.
-    """
-    found = codec.reconstruct(stored, names=names)
-    return _as_tensors(found, ordered=names is not None or stored.network is not None)
+def to_tensors(stored: codec.StoredModel) -> dict[str, Tensor]:
+    """Return a stored network's weights as torch tensors of their own dtypes, in the zoo's or else in natural order."""
+    return _as_tensors(codec.reconstruct(stored), ordered=stored.network is not None)
 
 
 def _as_tensors(found: dict[str, tuple[np.ndarray, str]], *, ordered: bool = True) -> dict[str, Tensor]:

@@ -72,7 +72,7 @@ class HeldOut:
         return HeldOut(self.inputs[:count], self.labels[:count] if self.labels is not None else None)
 
 
-def held_apart(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, HeldOut]:
+def hold_out(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, HeldOut]:
     """Part what to learn from, the first `MAX_INPUTS` or three quarters, from what to measure on: the rest."""
     count = MAX_INPUTS if len(inputs) >= MAX_INPUTS + MAX_INPUTS // 4 else len(inputs) - len(inputs) // 4
     return inputs[:count], HeldOut(inputs[count:], labels[count:] if labels is not None else None)
