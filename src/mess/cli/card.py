@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_output(args.output, overwrite=args.force, source=path)
     if args.repo:
-        from mess.hub_upload import check_repository
+        from mess.hub.upload import check_repository
 
         args.repo = check_repository(args.repo)
     card = make_card(args, path, args.repo)

@@ -139,8 +139,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOptions, console: Console) -> SizeReport:
     """Store one file."""
+    from mess.foreign.nested import told_of
     from mess.models import Architecture
-    from mess.nested_weights import told_of
     from mess.storing import Request, store
 
     check_output(output, overwrite=args.force, source=path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mess.errors import CheckpointError, OptionError, WeightsError
-from mess.foreign_files import is_onnx
+from mess.foreign.files import is_onnx
 from mess.graphs.tensors import MAX_BYTES, Taken, take_out
 
 if TYPE_CHECKING:

@@ -129,7 +129,7 @@ class Job:
         ckpt: a path or a name in the run's folder: what to resume, to retrain, or to start from.
         mode: "train", "resume" or "retrain".
         checkpoints: folder that holds ARCH/DATA/ckpt_….
-        key: where in a checkpoint of others the weights are; None: see `mess.nested_weights`.
+        key: where in a checkpoint of others the weights are; None: see `mess.foreign.nested`.
         name: of the run's folder, in place of ARCH: two sizes of one family do not share one.
         pretrained: start from public weights.
         recipe: plain flags that say how it is trained and on what images; kept in checkpoints, where a resume that is

@@ -18,8 +18,8 @@ from mess.data.loader import NEEDED
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
 from mess.fetch import find_weights, input_facts, load_pretrained
+from mess.foreign.nested import common_prefix, told_of
 from mess.models import Architecture
-from mess.nested_weights import common_prefix, told_of
 from mess.recipes.job import DataChoice, Job
 from mess.storing.sources import is_stored, read_weights
 from mess.training import Reporter

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mess import models
 from mess.codec.model import joined
 from mess.errors import WeightsError
+from mess.foreign.nested import MAX_DEPTH, common_prefix, without_compile_marks
 from mess.models import Architecture
-from mess.nested_weights import MAX_DEPTH, common_prefix, without_compile_marks
 from mess.scheme import check_weights, find_ties
 from mess.scheme.order import in_natural_order
 from mess.storing.layers import Asked

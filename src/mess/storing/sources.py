@@ -15,7 +15,7 @@ from mess.class_folders import compact
 from mess.codec.container import MAGIC
 from mess.errors import MessError, OptionError
 from mess.graphs.model_files import is_onnx_file
-from mess.hub_networks import class_names, input_of, network_of
+from mess.hub.networks import class_names, input_of, network_of
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
 from mess.storing.graph import read_graph_network

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from mess.errors import CheckpointError
-from mess.foreign_files import EXPORTED, PACKED, QUANTISED, TORCHSCRIPT
-from mess.foreign_pickles import DAMAGE, read_foreign
+from mess.foreign.files import EXPORTED, PACKED, QUANTISED, TORCHSCRIPT
+from mess.foreign.pickles import DAMAGE, read_foreign
 
 STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
