@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.output import make_console, make_table
+from mess.cli.output import make_table, make_wide_console
+from mess.codec.rows import FEW
 from mess.errors import first_few
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ EXAMPLES = """Examples:
   mess diff weights.pth weights_v4.mess
   mess diff a.mess b.mess --all
   mess diff model.onnx model.mess --json"""
-FEW = 24  # rows that are taken in at a glance
-PIPED_WIDTH = 120
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,9 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_as_json(args, found), indent=1))
         return 0
-    console = make_console(args)
-    if not console.is_terminal:
-        console.width = max(console.width, PIPED_WIDTH)
+    console = make_wide_console(args)
     console.print(
         f"[bold]{escape(str(args.a))}[/] {found.bytes[0]:,} B, [bold]{escape(str(args.b))}[/] {found.bytes[1]:,} B: "
         f"[bold cyan]{found.bytes[0] / found.bytes[1]:.2f}×[/]",

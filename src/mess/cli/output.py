@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LOG = logging.getLogger("mess")
+PIPED_WIDTH = 120  # of tables where there is no terminal whose width could be asked
 TIMED = "%(relativeCreated)7.0f ms  %(name)s: %(message)s"
 
 
@@ -64,3 +65,11 @@ def make_console(args: argparse.Namespace, **options: Any) -> Console:
     from rich.console import Console
 
     return Console(highlight=False, quiet=args.quiet, **options)
+
+
+def make_wide_console(args: argparse.Namespace) -> Console:
+    """Return a console for tables, which are not narrow where no terminal says how wide it is."""
+    console = make_console(args)
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
+    return console

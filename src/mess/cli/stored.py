@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess.cli.output import make_table
+from mess.codec.rows import FEW
 from mess.errors import first_few
 
 if TYPE_CHECKING:
     from mess.storing import SizeReport
-
-FEW = 24  # layers that a table is read of
 
 
 def headline(report: SizeReport) -> str:

@@ -243,14 +243,10 @@ def _read_expansions(
 
 def _has_these_dtypes(stored: StoredModel, named: list[tuple[str, tuple[int, ...], str]]) -> bool:
     dtypes = {name: dtype for name, _, dtype in named}
-    floats = all(
-        dtypes.get(joined(name, part), "float32") == "float32"
-        for name, entry in stored.entries.items()
-        if isinstance(entry, BatchNorm)
-        for part in BATCH_NORM_PARTS[:4]
-    )
-    return floats and all(
-        dtypes.get(name) == entry.dtype
-        for name, entry in stored.entries.items()
-        if isinstance(entry, Plain | Matched | Expanded)
-    )
+    for name, entry in stored.entries.items():
+        if isinstance(entry, Plain | Matched | Expanded) and dtypes.get(name) != entry.dtype:
+            return False
+        floats = [joined(name, part) for part in BATCH_NORM_PARTS[:4]] if isinstance(entry, BatchNorm) else []
+        if any(dtypes.get(part, "float32") != "float32" for part in floats):
+            return False
+    return True

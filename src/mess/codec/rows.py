@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -163,6 +164,11 @@ class Row(Share):
     layers: int
     shape: tuple[int, ...]
 
+    @property
+    def extent(self) -> str:
+        """Its shape, or how many layers it is, for people; "" where neither says anything."""
+        return "×".join(map(str, self.shape)) or (f"{self.layers} layers" if self.layers > 1 else "")
+
 
 def rows_of(info: FileInfo, most: int | None = FEW) -> list[Row]:
     """Return a file in rows that add up to its bytes: weights, then what else there is.
@@ -219,8 +225,8 @@ def seen_of(scheme: Mapping[str, Any]) -> str:
     return f"as seen before it was written: {told}" if told else ""
 
 
-def precision_of(info: FileInfo) -> dict[str, str]:
-    """Return how numbers are kept, by what they are: {"scales α": "rounded to 8 bits", "other tensors": "float16"}."""
+def precision_of(info: FileInfo) -> str:
+    """Return how numbers are kept, by what they are: "scales α rounded to 8 bits; other tensors float16"."""
     found: dict[str, dict[str, None]] = {}
     for tensor in info.tensors:
         for section, form in tensor.forms.items():
@@ -229,15 +235,13 @@ def precision_of(info: FileInfo) -> dict[str, str]:
     for forms in found.values():
         if len(forms) > 1:
             forms.pop(ROUNDED, None)  # vectors of zeros, of which nothing says to how many bits
-    return {name: ", ".join(sorted(found[section])) for section, name in NAME_OF_SECTION.items() if section in found}
+    kept = ((name, sorted(found[section])) for section, name in NAME_OF_SECTION.items() if section in found)
+    return "; ".join(f"{name} {', '.join(forms)}" for name, forms in kept)
 
 
 def by_reason(tensors: Iterable[TensorInfo]) -> dict[str, list[TensorInfo]]:
     """Return the tensors that no reference stands for, by why not; those that take most bytes first."""
-    found: dict[str, list[TensorInfo]] = {}
-    for tensor in tensors:
-        if tensor.reason and tensor.stored != "tied":
-            found.setdefault(tensor.reason, []).append(tensor)
+    found = _grouped((t for t in tensors if t.reason and t.stored != "tied"), lambda tensor: tensor.reason)
     return dict(sorted(found.items(), key=lambda pair: -sum(tensor.bytes for tensor in pair[1])))
 
 
@@ -282,7 +286,7 @@ def _folded(weights: list[TensorInfo], most: int | None) -> list[Row]:
     return []
 
 
-def _grouped(tensors: list[TensorInfo], key: Callable[[TensorInfo], str]) -> dict[str, list[TensorInfo]]:
+def _grouped(tensors: Iterable[TensorInfo], key: Callable[[TensorInfo], str]) -> dict[str, list[TensorInfo]]:
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(key(tensor), []).append(tensor)
@@ -290,17 +294,16 @@ def _grouped(tensors: list[TensorInfo], key: Callable[[TensorInfo], str]) -> dic
 
 
 def _joined(name: str, tensors: list[TensorInfo], what: str) -> Row:
-    parts: dict[str, int] = {}
+    parts: Counter[str] = Counter()
     for tensor in tensors:
-        for section, count in tensor.parts.items():
-            parts[section] = parts.get(section, 0) + count
+        parts.update(tensor.parts)
     shape = tensors[0].shape if len(tensors) == 1 else ()
-    return Row(sum(t.numbers for t in tensors), parts, name, what, len(tensors), shape)
+    return Row(sum(t.numbers for t in tensors), dict(parts), name, what, len(tensors), shape)
 
 
 def _how(tensors: list[TensorInfo]) -> str:
     """Return how layers are stored, the most weights first."""
-    numbers: dict[str, int] = {}
+    numbers: Counter[str] = Counter()
     for tensor in tensors:
-        numbers[tensor.stored] = numbers.get(tensor.stored, 0) + tensor.numbers
-    return "; ".join(sorted(numbers, key=lambda stored: -numbers[stored]))
+        numbers[tensor.stored] += tensor.numbers
+    return "; ".join(stored for stored, _ in numbers.most_common())

@@ -115,7 +115,7 @@ def _even(size: int) -> Table:
 
 
 def _fitted_bell(counts_A: np.ndarray) -> Table:
-    """Search the two parameters on a grid that is refined around the best; the centre is the most frequent symbol."""
+    """Search the two parameters on a grid from a geometric to a normal distribution; the centre is the mean."""
     size, n = len(counts_A), max(1, int(counts_A.sum()))
     mean = float((counts_A * np.arange(size)).sum()) / n
     centre = min(size - 1, max(0, round(mean)))

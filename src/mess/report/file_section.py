@@ -39,9 +39,8 @@ def file_section(facts: FileFacts, anchor: str, name: str) -> Html:
     charts = [
         tag("div", inline_figure(one.draw(), f"{anchor}-{one.name}", one.says)) for one in of_file(facts) if one.on_page
     ]
-    kept = "; ".join(f"{name} {form}" for name, form in precision_of(info).items())
     seen = seen_of(info.scheme)
-    about = f"{network_name(info)}, scheme {scheme_name(info.scheme)}; {kept}{'; ' if seen else ''}{seen}"
+    about = f"{network_name(info)}, scheme {scheme_name(info.scheme)}; {precision_of(info)}{'; ' if seen else ''}{seen}"
     return tag(
         "section",
         tag("h2", name),
@@ -137,12 +136,11 @@ def _layer_table(rows: list[Row], loss: Loss | None) -> Html:
 
 
 def _layer(row: Row, most: int, loss: Loss | None) -> Html:
-    shape = "×".join(map(str, row.shape)) or (f"{row.layers} layers" if row.layers > 1 else "")
     error = loss.by_layer.get(row.name) if loss else None
     return tag(
         "tr",
         tag("td", tag("span", row.name, class_="name" if len(row.shape) > 1 else None), class_="first"),
-        tag("td", ", ".join(x for x in (row.what, shape) if x), class_="muted sub"),
+        tag("td", ", ".join(x for x in (row.what, row.extent) if x), class_="muted sub"),
         tag("td", f"{row.bytes:,}", class_="r", data_layer=row.name, data_bytes=row.bytes),
         tag("td", f"{row.bits_per_weight:.2f} b" if row.numbers else "", class_="r"),
         tag("td", "" if error is None else percent(error), class_="r err") if loss else None,
