@@ -246,7 +246,9 @@ def _from_rows(manifest: dict[str, Any], eps: list[float], where: str) -> list[I
     for row in rows:
         if not isinstance(row, list) or not 3 <= len(row) <= 4 or not all(isinstance(x, str) for x in row[:2]):
             raise FormatError(where, "tensors as [name, kind, shape, dtype]", repr(row)[:60])
-        name, kind = _checked_name(row[0], where), row[1]
+        name, kind = row[:2]
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise FormatError(where, f"names of at most {MAX_NAME} printable characters", repr(name)[:60])
         if kind == "T":
             if len(row) != 3 or not isinstance(row[2], str):
                 raise FormatError(f"{where}: {name}", "the name of another tensor", repr(row[2:])[:60])
@@ -348,9 +350,3 @@ def _check_links(contents: Contents, where: str) -> None:
             unit = contents.books[item.book].unit
             if not item.shape or math.prod(item.shape[1:]) % unit:
                 raise FormatError(f"{where}: {item.name}", f"rows of whole units of {unit} numbers", item.shape)
-
-
-def _checked_name(name: str, where: str) -> str:
-    if len(name) > MAX_NAME or not name.isprintable():
-        raise FormatError(where, f"names of at most {MAX_NAME} printable characters", repr(name)[:60])
-    return name

@@ -102,19 +102,11 @@ def shaped(images: Tensor, shape: tuple[int, ...]) -> Tensor:
 def feeds_of(network: GraphNetwork, inputs: Tensor | None, most: int) -> list[dict[str, np.ndarray]]:
     """Return what onnxruntime is given, one input at a time; other inputs of a graph are zeros."""
     first, *others = network.plan.inputs
-    fixed = {other.name: _zeros(other) for other in others}
-    if inputs is None:
-        return [{first.name: _noise(first), **fixed}]
-    return [{first.name: _as_kind(x.numpy(), first), **fixed} for x in inputs[:most].split(1)]
-
-
-def _zeros(given: GraphInput) -> np.ndarray:
-    return _as_kind(np.zeros([size or 1 for size in given.shape]), given)
-
-
-def _noise(given: GraphInput) -> np.ndarray:
-    shape = [size or (1 if place == 0 else 64) for place, size in enumerate(given.shape)]
-    return _as_kind(np.random.default_rng(0).normal(size=shape), given)
+    fixed = {other.name: _as_kind(np.zeros([size or 1 for size in other.shape]), other) for other in others}
+    if inputs is not None:
+        return [{first.name: _as_kind(x.numpy(), first), **fixed} for x in inputs[:most].split(1)]
+    shape = [size or (1 if place == 0 else 64) for place, size in enumerate(first.shape)]
+    return [{first.name: _as_kind(np.random.default_rng(0).normal(size=shape), first), **fixed}]
 
 
 def _as_kind(array: np.ndarray, given: GraphInput) -> np.ndarray:

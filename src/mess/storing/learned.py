@@ -104,7 +104,7 @@ def _looked_at(
 def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tensor | None, HeldOut | None]:
     """Return what to learn from and what to measure on; None where the network cannot be run on anything."""
     if request.calibration is None:
-        images = _made_up(network, module, request)
+        images = _make_images(network, module, request)
         return images, HeldOut(images, None) if images is not None else None
     inputs, labels = gather_inputs(request.calibration, progress=request.progress)
     check_runs(module, inputs)
@@ -192,7 +192,7 @@ def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:
     return books, number_of
 
 
-def _made_up(network: Network, module: nn.Module, request: Request) -> Tensor | None:
+def _make_images(network: Network, module: nn.Module, request: Request) -> Tensor | None:
     """Return images from what BatchNorm layers remember; None where the network takes none of the usual sizes."""
     known = network.architecture
     sizes = USUAL_SIZES if known is None else (USUAL_SIZES[known.cifar_form],)
