@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from mess.cli.flags import Flag
 from mess.cli.output import make_console
 from mess.errors import CheckpointError
 
@@ -22,15 +23,9 @@ MAX_DEPTH = 2  # folders between the one that is named and a run's: checkpoint/A
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess clean`."""
-    parser.add_argument(
-        "folder",
-        metavar="FOLDER",
-        nargs="?",
-        type=Path,
-        default=Path("checkpoint"),
-        help="a run's folder, or one that holds such folders as ARCH/DATA (default: checkpoint)",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    about = "a run's folder, or one that holds such folders as ARCH/DATA (default: checkpoint)"
+    Flag("folder", about, "FOLDER", Path, Path("checkpoint"), nargs="?").add_to(parser)
+    Flag("--dry-run", "only say what would be deleted").add_to(parser)
 
 
 def run(args: argparse.Namespace) -> int:

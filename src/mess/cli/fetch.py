@@ -21,7 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )  # fmt: skip
 
-from mess.cli.flags import DATAPATH
+from mess.cli.flags import DATAPATH, Flag, add_flags
 from mess.cli.output import make_console
 from mess.cli.stages import SILENCE_S
 from mess.errors import DownloadError, OptionError, one_of
@@ -38,6 +38,24 @@ EXAMPLES = """Examples:
   mess fetch weights --all -o pretrained"""
 WHAT = ("cifar10", "cifar100", "imagenet", "weights")
 WIDTH = 46  # of the flags that name a network, in characters
+OFFLINE = Flag("--offline", "ask no server; only check what is there")
+IMAGENET = (
+    Flag(
+        "--source", "the official archives, or the Hugging Face Hub (default: what is at hand)", choices=("tar", "hf")
+    ),
+    Flag("--archives", "folder with the official archives (default: PATH of --datapath)", "PATH", Path),
+    Flag("-j --workers", "threads that unpack (default: 4)", "N", int, 4),
+)
+WEIGHTS = (
+    Flag("-a --arch", "the network (default: mobilenet)", "ARCH", default="mobilenet"),
+    Flag("--layers", "depth of ResNet, ResNeXt, WideResNet", "N", int),
+    Flag("--width-mult", "width multiplier (default: 1.0)", "WM", float, 1.0),
+    Flag("--groups", "groups of ShuffleNet, cardinality of ResNeXt", "N", int),
+    Flag("--best", "the most accurate there are, in place of the usual ones"),
+    Flag("-o --output", "where they go", "FILE", Path),
+    Flag("--all", "all there are, into the folder of --output"),
+    Flag("--list", "say which there are"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,25 +63,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="WHAT", help=" | ".join(WHAT))
     parser.add_argument("data", metavar="DATA", nargs="?", help="of weights: the dataset they were trained on")
     DATAPATH.add_to(parser)
-    _add_offline(parser)
-    _add_imagenet_flags(parser.add_argument_group("imagenet"))
-    _add_weights_flags(parser)
+    OFFLINE.add_to(parser)
+    add_flags(parser, "imagenet", IMAGENET)
+    add_flags(parser, "weights", WEIGHTS)
 
 
 def add_imagenet_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `down_imagenet.py`."""
     parser.set_defaults(what="imagenet", data=None)
     replace(DATAPATH, help="Where you want to save ImageNet? (default: ../data)").add_to(parser)
-    _add_offline(parser)
-    _add_imagenet_flags(parser)
+    for flag in (OFFLINE, *IMAGENET):
+        flag.add_to(parser)
 
 
 def add_ckpt_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `down_ckpt.py`."""
     parser.set_defaults(what="weights", datapath=None)
     parser.add_argument("data", metavar="DATA", nargs="?", help="the dataset they were trained on")
-    _add_offline(parser)
-    _add_weights_flags(parser)
+    OFFLINE.add_to(parser)
+    add_flags(parser, "weights", WEIGHTS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -188,34 +206,6 @@ def _flags_of(weights: Weights) -> str:
     more = [f"--{name} {value}" for name, value in facts.items() if value is not None]
     width = [f"--width-mult {weights.width_mult:g}"] if weights.width_mult != 1.0 else []
     return " ".join([f"-a {weights.arch}", *more, *width])
-
-
-def _add_offline(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--offline", action="store_true", help="ask no server; only check what is there")
-
-
-def _add_imagenet_flags(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--source",
-        choices=("tar", "hf"),
-        help="the official archives, or the Hugging Face Hub (default: what is at hand)",
-    )
-    group.add_argument(
-        "--archives", metavar="PATH", type=Path, help="folder with the official archives (default: PATH of --datapath)"
-    )
-    group.add_argument("-j", "--workers", metavar="N", type=int, default=4, help="threads that unpack (default: 4)")
-
-
-def _add_weights_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("weights")
-    group.add_argument("-a", "--arch", metavar="ARCH", default="mobilenet", help="the network (default: mobilenet)")
-    group.add_argument("--layers", metavar="N", type=int, help="depth of ResNet, ResNeXt, WideResNet")
-    group.add_argument("--width-mult", metavar="WM", type=float, default=1.0, help="width multiplier (default: 1.0)")
-    group.add_argument("--groups", metavar="N", type=int, help="groups of ShuffleNet, cardinality of ResNeXt")
-    group.add_argument("--best", action="store_true", help="the most accurate there are, in place of the usual ones")
-    group.add_argument("-o", "--output", metavar="FILE", type=Path, help="where they go")
-    group.add_argument("--all", action="store_true", help="all there are, into the folder of --output")
-    group.add_argument("--list", action="store_true", help="say which there are")
 
 
 class _DownloadBar:

@@ -23,14 +23,10 @@ TIMED = "%(relativeCreated)7.0f ms  %(name)s: %(message)s"
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that every verb has."""
-    parser.add_argument(
-        "--quiet", action="store_true", help="say nothing but errors, and what --json and --csv ask for"
-    )
-    parser.add_argument(
-        "--verbose",
-        action="store_true",
-        help="say what is done, with times, on standard error; of an error, its origin",
-    )
+    about = "say nothing but errors, and what --json and --csv ask for"
+    parser.add_argument("--quiet", action="store_true", help=about)
+    about = "say what is done, with times, on standard error; of an error, its origin"
+    parser.add_argument("--verbose", action="store_true", help=about)
 
 
 def set_up(args: argparse.Namespace) -> None:
