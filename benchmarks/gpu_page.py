@@ -52,6 +52,14 @@ def page(rows: dict[str, Any]) -> list[str]:
                 lines.append(f"| `{way}` | {row[way]:,} | {cost:.2f} | {GOALS.get(way, '')} |")
         else:
             lines.append(str(row))
+    if isinstance(row := rows.get("storing"), dict):
+        lines += ["", "## Storing, version 4", "", "| network, where | seconds | bytes | divergence | agreement |"]
+        lines += ["|---|---:|---:|---:|---:|"]
+        for way, found in row.items():
+            if isinstance(found, dict):
+                figures = (found["seconds"], f"{found['bytes']:,}", found["divergence"], found["agreement"] or "")
+                lines.append(f"| {way} | {' | '.join(map(str, figures))} |")
+        lines += [""] + [f"- {way}: {found}" for way, found in row.items() if not isinstance(found, dict)]
     for name, title in (
         ("first step", "Start-up, seconds"),
         ("accuracy", "ResNet-20 from nothing"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import answers_figure
 import answers_page
+import limits
 import peers
 import results
 import runs
@@ -210,3 +213,16 @@ def test_integers_of_a_dead_channel_are_finite() -> None:
     weight = torch.tensor([[0.5, -1.0], [1e-10, -1e-11], [0.0, 0.0]])
     back = peers.integers({"weight": weight}, 8).weights["weight"]
     torch.testing.assert_close(back, weight, atol=0.005, rtol=0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="no SIGALRM here")
+def test_a_limit_ends_what_takes_too_long_and_the_one_around_it_goes_on() -> None:
+    def nested() -> None:
+        with limits.limited(0.1):
+            with limits.limited(5.0):
+                pass
+            time.sleep(5)
+
+    with pytest.raises(limits.OutOfTimeError, match="more than 0 s"):
+        nested()
+    time.sleep(0.01)  # none is left

@@ -25,6 +25,7 @@ from mess.recipes.job import DataChoice, Job, RateChoice, SchemeChoice
 from mess.recipes.teacher import Teacher
 from mess.scheme.learned import LearnOptions, learn
 from mess.scheme.learned import training as rate_training
+from mess.scheme.matched import penalties
 from mess.storing import StoreOptions
 from mess.training import Hooks, Reporter, TrainOptions, fit, loop
 from mess.training import checkpoint as files
@@ -239,7 +240,7 @@ def test_a_loss_scaler_leaves_out_the_same_steps(tmp_path: Path) -> None:
 
 
 CHOICES = {
-    "-N -v v2 --pl": SchemeChoice(store=StoreOptions("v2"), pearson=1.0),
+    "-N -v v2 --nl --pl": SchemeChoice(store=StoreOptions("v2"), nuclear=1.0, pearson=1.0),
     "-N -v v3": SchemeChoice(store=StoreOptions("v3")),
     "-N -v v2q --project": SchemeChoice(store=StoreOptions("v2q"), project=True, pearson=1.0),
     "-T -Q": SchemeChoice(rounding_bits=4),
@@ -268,6 +269,7 @@ def through(choice: SchemeChoice, options: TrainOptions) -> tuple[nn.Module, Hoo
 @pytest.mark.parametrize("way", CHOICES)
 def test_steps_through_a_scheme_are_captured(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rate_training, "REFRESH", 2)
+    monkeypatch.setattr(penalties, "singular_values", penalties.nuclear_norm)  # as on a GPU
     learned = CHOICES[way].rate is not None
     options = replace(OPTIONS, epochs=2, save_epoch=1, lr=0.01 if learned else 0.05)
     ends = []
@@ -292,6 +294,7 @@ def test_nothing_in_and_around_a_step_waits_for_a_gpu(
             plain(*args)
 
     monkeypatch.setattr(rate_training, "REFRESH", 2)
+    monkeypatch.setattr(penalties, "singular_values", penalties.nuclear_norm)  # as on a GPU
     monkeypatch.setattr(loop, "train_step", watched)
     options = replace(OPTIONS, epochs=1, lr=0.01)
     model, hooks = through(CHOICES[way], options)
@@ -326,6 +329,7 @@ def test_all_that_a_step_needs_moves_to_the_device(
     tmp_path: Path, way: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rate_training, "REFRESH", 2)
+    monkeypatch.setattr(penalties, "singular_values", penalties.nuclear_norm)  # as on a GPU
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which does not know this device
     options = replace(OPTIONS, lr=0.01, ema=0.0 if way else 0.9)
     model, hooks = (tiny(), Hooks()) if way is None else through(CHOICES[way], options)

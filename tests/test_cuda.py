@@ -14,11 +14,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import mess
 from mess import models
+from mess.cli import main
 from mess.data import Batches, DatasetInfo, ImageSet, open_dataset
-from mess.devices import Devices, OneGpu, open_devices
+from mess.devices import Devices, OneGpu, exactly, open_devices
+from mess.graphs.network import GraphNetwork
 from mess.names import FAMILIES
+from mess.scheme.learned import synthetic_inputs
 from mess.scheme.matched.matching import match
+from mess.scheme.matched.penalties import nuclear_penalty
 from mess.training import Hooks, TrainOptions, evaluate, fit
 from mess.training import checkpoint as files
 from test_capture import CHOICES, Told, same, stopping, through
@@ -124,11 +129,20 @@ def test_steps_through_a_scheme_are_captured(tmp_path: Path, way: str, determini
 
 
 def test_a_penalty_that_waits_is_eager_and_says_so(tmp_path: Path) -> None:
-    choice = replace(CHOICES["-N -v v2 --pl"], nuclear=1.0)
-    model, hooks = through(choice, OPTIONS)
-    _, warnings = run(tmp_path, model=model, hooks=hooks)
+    hooks = Hooks(penalty=lambda model: 1e-3 * torch.linalg.svdvals(model[0].weight.flatten(1)).sum())
+    _, warnings = run(tmp_path, hooks=hooks)
     assert len(warnings) == 1
     assert "not captured" in warnings[0]
+
+
+def test_the_nuclear_penalty_is_the_cpus() -> None:
+    refs_KU = torch.randn(48, 9, generator=torch.Generator().manual_seed(0))
+    here, there = refs_KU.clone().requires_grad_(), refs_KU.cuda().requires_grad_()
+    penalties = [nuclear_penalty(refs, 1.0) for refs in (here, there)]
+    for penalty in penalties:
+        penalty.backward()
+    torch.testing.assert_close(penalties[1].cpu(), penalties[0])
+    torch.testing.assert_close(there.grad.cpu(), here.grad, rtol=1e-3, atol=1e-6)
 
 
 def test_a_recording_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -228,3 +242,78 @@ def test_ctrl_c_is_heard_between_two_replays(tmp_path: Path) -> None:
 
     end, _ = run(tmp_path, hooks=Hooks(after_step=after_step))
     assert end["step"] == 1
+
+
+def stored(path: Path, device: str, version: str = "v4") -> Any:
+    """Store a small network in which something varies; return the report."""
+    torch.manual_seed(0)
+    model = models.build(models.resolve("resnet", "cifar10", layers=8))
+    images = torch.randn(300, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    model.train()(images[:64])
+    before = {name: x.clone() for name, x in model.state_dict().items()}
+    report = mess.compress(model.eval(), path, version, images if version == "v4" else None, device=device)
+    assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
+    return report
+
+
+def test_a_network_is_stored_as_on_the_cpu(tmp_path: Path) -> None:
+    """Sums in another order change some integers: bytes by a few tenths of a percent."""
+    cpu, gpu = (stored(tmp_path / f"{device}.mess", device) for device in ("cpu", "cuda"))
+    assert gpu.bytes == pytest.approx(cpu.bytes, rel=0.01)
+    assert gpu.look.divergence == pytest.approx(cpu.look.divergence, rel=0.1)
+    weights = [mess.load_state_dict(tmp_path / f"{device}.mess") for device in ("cpu", "cuda")]
+    for name, wanted in weights[0].items():
+        if wanted.dim() > 1:
+            assert float((weights[1][name] - wanted).norm() / wanted.norm()) < 0.05
+
+
+def test_references_are_matched_as_on_the_cpu(tmp_path: Path) -> None:
+    files_ = [tmp_path / f"{device}.mess" for device in ("cpu", "cuda")]
+    for path, device in zip(files_, ("cpu", "cuda"), strict=True):
+        stored(path, device, "v2")
+    cpu, gpu = map(mess.load_state_dict, files_)
+    same_ = [torch.isclose(gpu[n], cpu[n], rtol=1e-5, atol=1e-6).float().mean() for n in cpu if cpu[n].dim() == 4]
+    assert float(torch.stack(same_).mean()) > 0.999
+
+
+def test_images_are_made_up_on_the_gpu() -> None:
+    torch.manual_seed(0)
+    model = models.build(models.resolve("resnet", "cifar10", layers=8))
+    model.train()(torch.randn(64, 3, 32, 32))
+    cpu, gpu = synthetic_inputs(model, 32, 32), synthetic_inputs(model.cuda(), 32, 32)
+    assert gpu.device == cpu.device
+    assert float((gpu - cpu).norm() / cpu.norm()) < 0.2  # Adam takes steps of one size, also where gradients are noise
+
+
+def test_convolutions_are_exact_where_a_network_is_stored_and_settings_come_back() -> None:
+    was = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    x, w = torch.randn(16, 64, 32, 32), torch.randn(64, 64, 3, 3)
+    wanted = nn.functional.conv2d(x.double(), w.double())
+    with exactly(torch.device("cuda", 0)):
+        found = nn.functional.conv2d(x.cuda(), w.cuda()).cpu().double()
+    assert float((found - wanted).norm() / wanted.norm()) < 1e-5  # TF32: 3e-4
+    assert was == (
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    )  # fmt: skip
+
+
+def test_the_command_stores_on_a_gpu(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(models.build(models.resolve("resnet", "cifar10", layers=8)).state_dict(), path)
+    assert main(["compress", str(path), "-C", "--divergence", "0.05"]) == 0
+    assert main(["compress", str(path), "-C", "-g", "99", "--force"]) == 2
+    assert "-g 99" in capfd.readouterr().err
+
+
+def test_graphs_run_on_a_gpu() -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from test_onnx_operators import CASES, X, single
+
+    for kind, attributes, others, opset in CASES:
+        content = single(kind, attributes, X, others, opset, outputs=2 if kind == "Split" else 1)
+        wanted = GraphNetwork(content, {}).outputs(torch.from_numpy(X))
+        with exactly(torch.device("cuda", 0)):
+            found = GraphNetwork(content, {}).outputs(torch.from_numpy(X).cuda())
+        for a, b in zip(found, wanted, strict=True):
+            torch.testing.assert_close(a.cpu(), b, rtol=1e-4, atol=1e-3, msg=kind)

@@ -30,6 +30,7 @@ from mess.scheme import (
     rebuild_tensor,
     round_to_bits,
 )
+from mess.scheme.matched.penalties import nuclear_norm
 from mess.storing import Request, StoreOptions, load, store
 
 
@@ -264,6 +265,19 @@ def test_constant_references_correlate_with_none(size: float) -> None:
     refs[1] *= 7.3
     refs[2, 4] *= 2
     assert pearson_penalty(refs, 1.0).item() == 0.0
+
+
+@pytest.mark.parametrize("shape", [(48, 9), (6, 18), (300, 4), (1, 9)])
+@pytest.mark.parametrize("falls", [0.0, -3.0], ids=["alike", "falling"])
+def test_the_nuclear_norm_without_singular_values_is_theirs(shape: tuple[int, int], falls: float) -> None:
+    made = torch.randn(*shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(0, falls, shape[1])
+    refs, same = made.clone().requires_grad_(), made.clone().requires_grad_()
+    found, wanted = nuclear_norm(refs), torch.linalg.svdvals(same).sum()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-6)
+    found.backward()
+    wanted.backward()
+    assert float((refs.grad - same.grad).norm() / same.grad.norm()) < 1e-3
+    assert nuclear_norm(torch.zeros(3, 9)) == 0
 
 
 def test_penalties_are_their_formulas_and_have_right_gradients() -> None:

@@ -86,3 +86,10 @@ def test_training_in_one_process_imports_neither_the_compiler_nor_fabric(tmp_pat
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"
+
+
+def test_commands_that_train_and_store_import_nothing_that_speaks_to_servers_or_draws() -> None:
+    names = ["requests", "huggingface_hub", "onnx", "matplotlib", "torch._dynamo", "sympy", "lightning_fabric", "timm"]
+    code = f"import sys, mess.cli.choices, mess.cli.progress; print([n for n in {names} if n in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 
+import torch
+
 from mess import models
 from mess.data.info import check_normalisation
+from mess.devices import open_devices
+from mess.errors import OptionError
 from mess.recipes import DataChoice, DeviceChoice
 from mess.storing import StoreOptions
 from mess.storing.layers import LayerRule
@@ -29,6 +33,18 @@ def data_choice(args: argparse.Namespace) -> DataChoice:
 def device_choice(args: argparse.Namespace) -> DeviceChoice:
     """Return where the flags want the run to take place."""
     return DeviceChoice(args.cuda, tuple(args.gpuids), args.processes)
+
+
+def one_device(args: argparse.Namespace) -> torch.device:
+    """Return the CPU or, with -C, the one GPU that the flags name.
+
+    Raises:
+        DeviceError: none that torch can use, or not this one.
+        OptionError: a GPU's id without -C.
+    """
+    if args.gpuid is not None and not args.cuda:
+        raise OptionError("-g", "-C beside it", f"-g {args.gpuid} alone")
+    return open_devices(args.cuda, [args.gpuid or 0]).device
 
 
 def architecture(args: argparse.Namespace, num_classes: int | None = None) -> models.Architecture:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import FORCE, KEY, Flag, add_bit_flags, add_flags, add_normalisation_flags
+from mess.cli.flags import CUDA, FORCE, GPU, KEY, Flag, add_bit_flags, add_flags, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.cli.parser import Gather
 from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
@@ -39,6 +39,7 @@ EXAMPLES = """Examples:
   mess compress weights.pth -v v4 --calibration cifar10 --target-size 60KB
   mess compress weights.pth --keep linear --finer layer3=2
   mess compress model.onnx -o model.mess
+  mess compress weights.pth --calibration imagenet -C
   mess compress hf://timm/resnet18.a1_in1k -o resnet18.mess
   mess compress checkpoint/ -o stored/ --json"""
 ENDINGS = (".pth", ".pt", ".pt2", ".th", ".safetensors", ".onnx")  # of files that are stored where a folder is named
@@ -54,6 +55,8 @@ FLAGS = (
     KEY,
     Flag("--arch", "the network that weights are of: timm:NAME or torchvision:NAME, which the file then says, or "
          "package.module:function", "NAME"),
+    CUDA,
+    GPU,
     FORCE,
     Flag("--no-verify", "do not read the file back in a fresh process"),
     Flag("--json", "for programs: what was written, on standard output"),
@@ -101,12 +104,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Store each file, read it back, report."""
-    from mess.cli.choices import store_options
+    from mess.cli.choices import one_device, store_options
     from mess.data.info import check_normalisation
 
     check_normalisation(args.mean, args.std)
     args.target_size = parse_size(args.target_size)
-    options = store_options(args)
+    options, device = store_options(args), one_device(args)
     if args.calibration is not None and not options.scheme().learned:
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     if args.validation is not None and args.calibration is None:
@@ -117,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     for path, output in outputs_of(files, args.output, options.tag):
         try:
-            report = _store(args, path, output, options, console)
+            report = _store(args, path, output, options, device, console)
         except MessError as error:
             if len(files) == 1:
                 raise
@@ -137,7 +140,9 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_BAD_INPUT if failed else 0
 
 
-def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOptions, console: Console) -> SizeReport:
+def _store(
+    args: argparse.Namespace, path: Path, output: Path, options: StoreOptions, device: torch.device, console: Console
+) -> SizeReport:
     """Store one file."""
     from mess.foreign.nested import told_of
     from mess.models import Architecture
@@ -161,6 +166,7 @@ def _store(args: argparse.Namespace, path: Path, output: Path, options: StoreOpt
             about=facts,
             overwrite=args.force,
             verify=not args.no_verify,
+            device=device,
             input_shape=args.input_shape,
             progress=stages,
         )

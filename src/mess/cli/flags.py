@@ -55,6 +55,8 @@ KEY = Flag("--key", "where the weights are in a checkpoint that has several: sta
            "ones, where there are some)", "NAME")  # fmt: skip
 FORCE = Flag("--force", "overwrite an existing file")
 DATAPATH = Flag("--datapath", "where the datasets are (default: ../data)", "PATH", Path, Path("../data"))
+CUDA = Flag("-C --cuda", "use CUDA")
+GPU = Flag("-g --gpuid", "GPU id (default: 0)", "ID", int, dest="gpuid")
 NETWORK = (
     Flag("--layers", "number of layers in ResNet/ResNeXt/WideResNet (default: 16, or where a family has no 16: ResNet "
          "20 and ResNeXt 29, on ImageNet 18 and 50; WideResNet 50 on ImageNet)", "N", int),
@@ -70,7 +72,7 @@ RUN = (
          "checkpoint/ARCH/DATA (default: none)", "PATH"),
     Flag("-R --resume", "resume the run of --ckpt, or the newest"),
     Flag("-E --evaluate", "test the network of --ckpt"),
-    Flag("-C --cuda", "use CUDA"),
+    CUDA,
     Flag("-T --retrain", "retrain: with -v a .mess file (a plain checkpoint is stored first), with -Q a plain "
          "checkpoint whose kernels are rounded"),
     Flag("-g --gpuids", "GPU ids, one process each (default: 0)", "GPUIDS", int, [0], nargs="+"),

@@ -85,10 +85,10 @@ def _present(path: Path, name: str) -> Path:
 
 def _read_binary(path: Path, layout: Layout, classes: int) -> tuple[np.ndarray, np.ndarray]:
     record = layout.label_bytes + PIXELS
-    raw = np.fromfile(path, dtype=np.uint8)
-    if not raw.size or raw.size % record:
-        raise DataError(path, f"records of {record} bytes", f"{raw.size} bytes", "The file is damaged: fetch it again")
-    records = raw.reshape(-1, record)
+    size = path.stat().st_size
+    if not size or size % record:
+        raise DataError(path, f"records of {record} bytes", f"{size} bytes", "The file is damaged: fetch it again")
+    records = np.memmap(path, np.uint8, "r").reshape(-1, record)  # copied once, where all of them are joined
     return records[:, layout.label_bytes :], _checked(records[:, layout.label_bytes - 1], classes, path)
 
 

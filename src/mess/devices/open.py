@@ -34,7 +34,7 @@ def open_devices(
     if processes < 1:
         raise OptionError("--processes", "a number of at least 1", processes)
     if cuda:
-        _check_gpus(gpuids)
+        check_gpus(gpuids)
     elif precision == "16":
         raise OptionError("--precision", "32 or bf16 on a CPU", "16", "fp16 needs a GPU (-C)")
     if cuda and processes > 1:
@@ -58,7 +58,8 @@ def gpu_names() -> list[str]:
     return [torch.cuda.get_device_name(gpu) for gpu in range(torch.cuda.device_count())]
 
 
-def _check_gpus(gpuids: Sequence[int]) -> None:
+def check_gpus(gpuids: Sequence[int]) -> None:
+    """Raise DeviceError for GPUs that are not there."""
     if not torch.cuda.is_available():
         raise DeviceError("-C", "a GPU that torch can use", "none", "Leave out -C to run on the CPU")
     found = torch.cuda.device_count()

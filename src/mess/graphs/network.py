@@ -13,6 +13,7 @@ from mess.graphs.plan import Plan, Step, make_plan
 from mess.graphs.tensors import read_graph
 
 Answers = tuple[Tensor, ...]
+CPU = torch.device("cpu")
 SQUASHED = ("Softmax", "LogSoftmax", "Sigmoid")  # last steps that hide how sure a network is
 
 
@@ -91,7 +92,7 @@ class GraphNetwork(nn.Module):
             raise UnknownError(step.operator)
         if step.layer:
             return (self.get_submodule(step.layer)(values[step.inputs[0]]),)
-        given = [values[name] if name else None for name in step.inputs]
+        given = _together([values[name] if name else None for name in step.inputs])
         if step.operator in ("MatMul", "Gemm") and (stored := plan.stored.get(step.inputs[1])) and stored.transposed:
             # the very tensor of the file, so that it is seen what it is multiplied with
             weight = self._tensor(stored.name)
@@ -125,6 +126,12 @@ class GraphNetwork(nn.Module):
             home.register_parameter(part, nn.Parameter(tensor))
         else:
             home.register_buffer(part, tensor)
+
+
+def _together(given: list[Tensor | None]) -> list[Tensor | None]:
+    """Return inputs of a step on one device: constants, and sizes that were worked out, are on the CPU."""
+    there = next((x.device for x in given if x is not None and x.device != CPU), CPU)
+    return given if there == CPU else [x if x is None else x.to(there) for x in given]
 
 
 def _with_rows(step: Step) -> Step:

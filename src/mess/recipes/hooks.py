@@ -19,7 +19,7 @@ from mess.errors import OptionError
 from mess.models import Architecture
 from mess.names import TRAINED_REST_BITS
 from mess.recipes.job import Job, SchemeChoice
-from mess.recipes.teacher import Teacher
+from mess.recipes.teacher import Teacher, mixed
 from mess.scheme import (
     Parametrized,
     ReferenceTraining,
@@ -58,9 +58,13 @@ class Stored:
             learned = self.trained.current(models.build(self.architecture, initialised=False))
             network = identify(learned.model, self.architecture)
             return complete(network, coded(learned, network), self.options.rest or TRAINED_REST_BITS, self.about)
-        weights = {name: tensor.detach().cpu() for name, tensor in plain_state_dict(model).items()}
+        own = plain_state_dict(model)
+        device = next(iter(own.values())).device  # that matches are found on
+        weights = {name: tensor.detach().cpu() for name, tensor in own.items()}
         projected = self.trained is not None
-        request = Request(self.options, architecture=self.architecture, about=self.about, projected=projected)
+        request = Request(
+            self.options, architecture=self.architecture, about=self.about, projected=projected, device=device
+        )
         return to_stored(identify(weights, self.architecture), request)
 
     @contextmanager
@@ -131,6 +135,9 @@ def scheme_hooks(
 
     taught = {} if teacher is None else teacher.state()
     hooks = Hooks(
+        # followed is what the network computes in use, with the statistics of plain images
+        inputs=None if teacher is None else mixed,
+        train_mode=nn.Module.train if teacher is None else nn.Module.eval,
         optimizer=optimizer if trained.parameter_groups() is not None else None,
         loss=teacher.loss(job.options.precision) if teacher is not None else None,
         penalty=lambda _model: trained.penalty(),

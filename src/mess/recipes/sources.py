@@ -17,7 +17,6 @@ from mess.data import Batches, ImageFolder, ImageSet, open_dataset
 from mess.data.loader import NEEDED
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
-from mess.fetch import find_weights, input_facts, load_pretrained
 from mess.foreign.nested import common_prefix, told_of
 from mess.models import Architecture
 from mess.recipes.job import DataChoice, Job
@@ -164,6 +163,8 @@ def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, An
     model = models.build(job.architecture)
     if not job.pretrained or job.mode != "train":
         return model, {}, None
+    from mess.fetch import find_weights, input_facts, load_pretrained  # brings what speaks to servers
+
     weights = find_weights(job.architecture)
     reporter.message(f"public weights of {weights.source}: {weights.url} ({weights.licence})")
     _, replaced = load_pretrained(model, weights, progress=_DownloadLines(reporter))

@@ -58,6 +58,18 @@ class Teacher:
         return follow
 
 
+def mixed(images_NCHW: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each image mixed with a smaller part of another, and its own label (mixup, Zhang et al. 2018, 1710.09412).
+
+    A network is so sure of the images it was trained on that it tells little about them; what it says of mixtures has
+    to be learned, and learning that carries over to new images (Beyer et al. 2022, arXiv 2106.05237).
+    """
+    real_NCHW = images_NCHW[: len(labels_N)]  # the rest only fills a batch up
+    other_N111 = 0.5 * torch.rand(len(real_NCHW), 1, 1, 1, device=images_NCHW.device, dtype=images_NCHW.dtype)
+    mixed_NCHW = real_NCHW.lerp(real_NCHW.roll(1, 0), other_N111)
+    return torch.cat([mixed_NCHW, images_NCHW[len(real_NCHW) :]]), labels_N
+
+
 def rate_start(
     model: nn.Module,
     path: Path | None,
@@ -81,7 +93,8 @@ def rate_start(
 
     def learned() -> dict[str, Any]:
         progress("reading images", 0, 0)
-        found = learn(model, calibration_inputs(data), options, draft=True, progress=progress)
+        there = copy.deepcopy(model).to(devices.device)
+        found = learn(there, calibration_inputs(data), options, draft=True, progress=progress)
         return {"layers": found.layers, "bases": found.bases}
 
     return Learned(model=model, **devices.once(learned))  # minutes, which one process takes for all

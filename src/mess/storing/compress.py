@@ -18,10 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from mess import codec
 from mess.codec.verification import write_verified
+from mess.devices import find_device
 from mess.files import check_output
 from mess.models import Architecture
 from mess.models.described import layout_of
@@ -73,6 +75,7 @@ def compress(
     about: Mapping[str, Any] | None = None,
     overwrite: bool = True,
     verify: bool = True,
+    device: str | torch.device = "cpu",
     progress: StageProgress = no_progress,
 ) -> SizeReport:
     """Store a network in one `.mess` file.
@@ -119,12 +122,15 @@ def compress(
         overwrite: replace an existing file, as everything in Python that saves does.
         verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
             and up to 1 s for each million bytes of file.
+        device: where the network runs and references are matched, ``"cuda"`` or ``"cuda:1"``; the network itself stays
+            where it is. Sums in another order than the CPU's change some integers, and the file by a few bytes.
         progress: hears how far storing has come. What it raises, as Ctrl-C does, ends storing and leaves no file.
 
     Raises:
         OptionError: a scheme or option that does not exist or does not fit this network, a target that cannot be
             reached (with the smallest size), no inputs, a pattern that matches nothing (with the nearest names).
         WeightsError: a tensor that cannot be stored, by name: NaN, Inf, complex, sparse, quantised.
+        DeviceError: no GPU, or not this one.
         DataError: inputs that cannot be read, or are none.
         OutputError: an output that is no plain file, or whose folder is not there.
         FileExistsError: a file is there and `overwrite` is false.
@@ -145,7 +151,7 @@ def compress(
         )
         request = Request(
             options, inputs, held_out, architecture, facts,
-            overwrite=overwrite, verify=verify, input_shape=input_shape, progress=progress,
+            overwrite=overwrite, verify=verify, device=find_device(device), input_shape=input_shape, progress=progress,
         )  # fmt: skip
         return store(network, path, request)
 
@@ -193,12 +199,12 @@ def _build(
     return found, coded, assemble(found, coded, request), request
 
 
-@usual_torch()
 def code(network: Network, request: Request) -> Coded:
     """Let the scheme stand for what it can."""
-    if request.options.scheme().learned:
-        return learned.code(network, request, lambda coded: assemble(network, coded, request))
-    return matched.code(network, request)
+    with usual_torch(request.device):
+        if request.options.scheme().learned:
+            return learned.code(network, request, lambda coded: assemble(network, coded, request))
+        return matched.code(network, request)
 
 
 def assemble(network: Network, coded: Coded, request: Request) -> codec.StoredModel:
@@ -224,6 +230,7 @@ def dumps(
     options: StoreOptions | None = None,
     *,
     about: Mapping[str, Any] | None = None,
+    device: str | torch.device = "cpu",
     progress: StageProgress = no_progress,
 ) -> bytes:
     """Return the bytes of the file that `compress` would write: the same arguments give the same bytes.
@@ -234,13 +241,17 @@ def dumps(
         calibration: as in `compress`.
         options: all else that is said in keywords there, in place of `scheme`: ``StoreOptions(target_size=20_000)``.
         about: as in `compress`.
+        device: as in `compress`.
         progress: as in `compress`.
 
     Raises:
-        OptionError, WeightsError: as `compress`.
+        OptionError, WeightsError, DeviceError: as `compress`.
     """
     with keywords_for_flags():
         network, architecture, facts = read_source(model_or_state_dict, None, None, about)
         inputs = as_inputs(calibration, lambda: cut_for(network, architecture, facts, None))
-        request = Request(options or StoreOptions(scheme), inputs, None, architecture, facts, progress=progress)
+        request = Request(
+            options or StoreOptions(scheme), inputs, None, architecture, facts,
+            device=find_device(device), progress=progress,
+        )  # fmt: skip
         return codec.encode_model(_build(network, request)[2], request.options.layout)

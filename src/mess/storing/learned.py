@@ -84,7 +84,7 @@ def _looked_at(
     network: Network, module: nn.Module, request: Request, write: Callable[[Coded], codec.StoredModel]
 ) -> Coded | None:
     """Round a network that is run on the inputs given, or on images made up for it; None: it takes none of these."""
-    module, options = copy_to_run(module), request.options
+    module, options = copy_to_run(module).to(request.device), request.options
     inputs, held_out = _inputs(network, module, request)
     if inputs is None or held_out is None:
         return None

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mess.scheme.learned import known_outputs, mixtures, split_batches, tensors
+from mess.scheme.learned import device_of, known_outputs, mixtures, split_batches, tensors
 
 MAX_INPUTS = 256  # looked at, and as many mixtures of two
 MIXTURE_SEED = 1  # others than those that sensitivities are weighed on
@@ -50,11 +50,11 @@ class Look:
 
 
 class FloatNetwork:
-    """A float network in eval mode and float32, to look at stored ones beside it; what is given stays as it is."""
+    """A float network in eval mode and float32, where it is, to look at stored ones beside it; what is given stays."""
 
     @torch.no_grad()
     def __init__(self, module: nn.Module, inputs: Tensor) -> None:
-        self._module = copy.deepcopy(module).cpu().float().eval()
+        self._module = copy.deepcopy(module).float().eval()
         self.inputs = inputs[:MAX_INPUTS]
         self._outputs = known_outputs(self._module, self.inputs)
 
@@ -64,9 +64,10 @@ class FloatNetwork:
         stored = copy.deepcopy(self._module)
         stored.load_state_dict(dict(weights))
         both = torch.cat([self.inputs, mixtures(self.inputs, MIXTURE_SEED)])
-        strayed, agreeing = 0.0, 0.0
+        strayed, agreeing, device = 0.0, 0.0, device_of(stored)
         scored = next((place for place, output in enumerate(self._outputs) if output.scores), None)
-        for batch in split_batches(both):
+        for batch in split_batches(both, device):
+            batch = batch.to(device)
             pairs = list(zip(self._outputs, tensors(self._module(batch)), tensors(stored(batch)), strict=True))
             for output, wanted, found in pairs:
                 wanted, found = wanted.float(), found.float()

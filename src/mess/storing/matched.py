@@ -59,7 +59,9 @@ def code(network: Network, request: Request) -> Coded:
             weight = network.weights[target.name].detach().cpu()
             if scheme.quant_bits is not None and not request.projected:
                 weight = round_to_bits(weight, scheme.quant_bits)
-            entry = _matched(target, weight, refs_KU, _with_own(options, network.asked.get(target.name)), number)
+            own = _with_own(options, network.asked.get(target.name))
+            matches = _on_cpu(match_tensor(weight.to(request.device), target, refs_KU.to(request.device), scheme.fit))
+            entry = _entry(matches, target, weight, refs_KU, own, number)
             if entry is not None:
                 entries[target.name] = entry
     return Coded(books, entries, _facts(scheme))
@@ -71,12 +73,16 @@ def _with_own(options: StoreOptions, asked: Asked | None) -> StoreOptions:
     return replace(options, **own) if own else options
 
 
-def _matched(
-    target: Geometry, weight: Tensor, refs_KU: Tensor, options: StoreOptions, book: int
+def _on_cpu(matches: Matches) -> Matches:
+    scale_N, offset_N = (x if x is None else x.cpu() for x in (matches.scale_N, matches.offset_N))
+    return Matches(matches.index_N.cpu(), scale_N, offset_N)
+
+
+def _entry(
+    matches: Matches, target: Geometry, weight: Tensor, refs_KU: Tensor, options: StoreOptions, book: int
 ) -> codec.Matched | None:
     """Return a tensor's entry; None where what stands for it would be infinite in its dtype."""
     dtype = str(weight.dtype).removeprefix("torch.")
-    matches = match_tensor(weight, target, refs_KU, options.scheme().fit)
     index_N = matches.index_N.numpy()
     if matches.scale_N is None or matches.offset_N is None:
         copied = _is_finite(rebuild_tensor(matches, target, refs_KU).to(weight.dtype))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from mess.codec import Layout
@@ -102,6 +103,7 @@ class Request:
         calibration, validation: inputs as the network takes them, a tensor or batches, with labels or without.
         projected: kernels are α·R + β already, as training through the decoder leaves them: the rounding that comes
             before the fit lies behind them.
+        device: where the network runs and references are matched; `mess.devices.find_device` gives it.
 
     All else is as in `mess.compress`.
     """
@@ -114,6 +116,7 @@ class Request:
     projected: bool = False
     overwrite: bool = True
     verify: bool = True
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     input_shape: tuple[int, ...] | None = None
     progress: StageProgress = no_progress
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mess import codec
 from mess.codec import StoredModel
 from mess.errors import OptionError, RangeError
-from mess.scheme.learned import LearnOptions, StageProgress, no_progress, split_batches
+from mess.scheme.learned import LearnOptions, StageProgress, device_of, no_progress, split_batches
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.storing.entries import Coded
 from mess.storing.load import to_tensors
@@ -83,6 +83,7 @@ class Search:
     """What is known of a network to be stored, and how to store it; what it finds has been looked at.
 
     Attributes:
+        module: where it is, it is looked at.
         inputs: what it is looked at with.
         held_out: other inputs, which what it lost is measured on.
         learning: all but the rate.
@@ -243,9 +244,9 @@ class Search:
 
 @torch.inference_mode()
 def predict(module: nn.Module, inputs: Tensor) -> Tensor:
-    """Return a network's outputs in eval mode and in float32; it is left as it is."""
-    module = copy.deepcopy(module).cpu().float().eval()
-    return torch.cat([module(batch) for batch in split_batches(inputs)])
+    """Return a network's outputs in eval mode and in float32, on the CPU; it is left as it is, and where it is."""
+    module, device = copy.deepcopy(module).float().eval(), device_of(module)
+    return torch.cat([module(batch.to(device)) for batch in split_batches(inputs, device)]).cpu()
 
 
 def accuracy_lost(before: Tensor, stored: nn.Module, held_out: HeldOut) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import OptionError
-from mess.scheme.learned import tensors
+from mess.scheme.learned import device_of, tensors
 
 MAX_SAID = 200  # characters of an error message
 
@@ -38,7 +38,7 @@ def copy_to_run(module: nn.Module) -> nn.Module:
 
 
 def check_runs(module: nn.Module, inputs: Tensor) -> None:
-    """Run a network on two inputs, as it is looked at later.
+    """Run a network on two inputs, as it is looked at later, and where it is.
 
     Raises:
         OptionError: inputs that it does not take, or no float tensor with a gradient among its answers.
@@ -83,8 +83,8 @@ def _with_own_input(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, .
 def _answer(probe: nn.Module, inputs: Tensor) -> Any:
     """Return what a network answers; its gradients are computed, too, as what layers matter follows from them."""
     with torch.inference_mode(False), torch.enable_grad():
-        batch = inputs.detach().clone().requires_grad_(True)
-        answer = probe.cpu().float().eval()(batch)
+        batch = inputs.detach().to(device_of(probe), copy=True).requires_grad_(True)
+        answer = probe.float().eval()(batch)
         sums = [tensor.sum() for tensor in tensors(answer) if tensor.requires_grad]
         if sums:
             torch.autograd.grad(torch.stack(sums).sum(), batch, allow_unused=True)

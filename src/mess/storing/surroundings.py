@@ -7,15 +7,18 @@ from contextlib import contextmanager
 
 import torch
 
+from mess.devices import exactly
+
 
 @contextmanager
-def usual_torch() -> Iterator[None]:
-    """Compute on the CPU in float32, with gradients where they are asked for.
+def usual_torch(device: torch.device) -> Iterator[None]:
+    """Compute in float32, with gradients where they are asked for; make tensors on the CPU unless a device is named.
 
     Callers may stand in ``torch.inference_mode()``, in autocast, under another default device or dtype.
     """
     dtype = torch.get_default_dtype()
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
+    quiet = torch.autocast("cpu", enabled=False)
+    with torch.inference_mode(False), torch.enable_grad(), quiet, exactly(device), torch.device("cpu"):
         if dtype != torch.float32:
             torch.set_default_dtype(torch.float32)
         try:

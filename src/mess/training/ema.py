@@ -22,7 +22,8 @@ class WeightAverage:
         self._pairs = [(tensor.detach().clone(), tensor) for tensor in _tensors(model)]
         real = [pair for pair in self._pairs if pair[0].is_floating_point()]
         self._averages, self._weights = [average for average, _ in real], [tensor for _, tensor in real]
-        self._counts = [pair for pair in self._pairs if not pair[0].is_floating_point()]
+        whole = [pair for pair in self._pairs if not pair[0].is_floating_point()]
+        self._own_counts, self._counts = [count for count, _ in whole], [tensor for _, tensor in whole]
 
     @torch.no_grad()
     def update(self) -> None:
@@ -30,8 +31,8 @@ class WeightAverage:
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         torch._foreach_lerp_(self._averages, self._weights, weight)  # all in a few launches on a GPU
-        for average, tensor in self._counts:
-            average.copy_(tensor)
+        if self._counts:
+            torch._foreach_copy_(self._own_counts, self._counts)
 
     def tensors(self) -> list[Tensor]:
         """Return the averages themselves, in the order of the model's parameters and buffers."""

@@ -35,6 +35,8 @@ class Hooks:
             the model stays.
         optimizer: (model, options, captured) → another than the usual one, in the form that can be captured where it
             has to; a group's "lr_scale" multiplies the schedule's learning rate.
+        inputs: (images, labels) → the images and labels that a step is done with, captured as `loss` is.
+        train_mode: puts the model into the mode it trains in.
         loss: (logits, images, labels) → the loss summed over the samples, in place of the cross-entropy.
         export: the network's plain state dict, as it is kept in a checkpoint.
         load: the inverse of `export`.
@@ -52,6 +54,8 @@ class Hooks:
     before_epoch: Callable[[int, nn.Module], None] | None = None
     after_epoch: Callable[[int, nn.Module, bool], None] | None = None
     optimizer: Callable[[nn.Module, TrainOptions, bool], torch.optim.Optimizer] | None = None
+    inputs: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    train_mode: Callable[[nn.Module], object] = nn.Module.train
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     export: Callable[[nn.Module], dict[str, Tensor]] = _plain_state
     load: Callable[[nn.Module, dict[str, Tensor]], None] = _load_state

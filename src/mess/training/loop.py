@@ -121,7 +121,7 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
     if progress.step == 0 and hooks.before_epoch is not None:
         hooks.before_epoch(progress.epoch, run.model)
         run.devices.share_buffers(run.model)
-    run.model.train()
+    hooks.train_mode(run.model)
     meter = _Meter(run)
     batches = run.train.epoch(progress.epoch, first_step=progress.step) if progress.step < steps else ()
     for images_NCHW, labels_N in batches:
@@ -140,7 +140,7 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
 
 
 def train_step(run: Run, images_NCHW: Tensor, labels_N: Tensor, global_samples: int) -> None:
-    """Do one optimizer step. Nothing in here waits for a GPU."""
+    """Do one optimizer step. In here nothing waits for a GPU, plain or through a scheme."""
     options, devices, hooks, progress = run.options, run.devices, run.hooks, run.progress
     torch.manual_seed(step_seed(options.seed, progress, devices.rank))  # dropout is a function of the place, too
     set_lr(run.optimizer, lr_at(options, progress.epoch * len(run.train) + progress.step, len(run.train)))

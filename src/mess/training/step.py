@@ -31,6 +31,8 @@ class Step:
         """Do all of it but the optimizer's step."""
         run, hooks = self.run, self.run.hooks
         run.stepper.zero_grad()
+        if hooks.inputs is not None:
+            images_NCHW, labels_N = hooks.inputs(images_NCHW, labels_N)
         with run.devices.autocast():
             logits_NC = run.forward(images_NCHW)[: len(labels_N)]  # padding images: seen by BatchNorm, not in the loss
         if hooks.loss is not None:

@@ -120,7 +120,7 @@ def slice_(
         size = x.shape[axis]
         if step < 0:
             chosen = list(range(size))[slice(start, None if end < -size else end, step)]
-            places = torch.tensor(chosen, dtype=torch.int64)
+            places = torch.tensor(chosen, dtype=torch.int64).to(x.device)
             x = x.index_select(axis, places)
         else:
             cut: list[Any] = [slice(None)] * x.dim()

@@ -37,7 +37,8 @@ def resize(
     align = attributes.get("coordinate_transformation_mode", "half_pixel" if attributes.opset >= 11 else "asymmetric")
     if mode == "nearest":
         for axis in range(2, x.dim()):
-            x = x.index_select(axis, _nearest(attributes, x.shape[axis], wanted[axis], given[axis], align))
+            places = _nearest(attributes, x.shape[axis], wanted[axis], given[axis], align)
+            x = x.index_select(axis, places.to(x.device))
         return x
     if mode not in ("linear", "cubic", "bilinear") or x.dim() not in (3, 4, 5) or attributes.get("antialias", 0):
         raise UnknownError(f"Resize, {mode}")

@@ -17,6 +17,7 @@ from mess.scheme.learned.blind import round_blind as round_blind
 from mess.scheme.learned.inputs import gather_inputs as gather_inputs
 from mess.scheme.learned.inputs import synthetic_inputs as synthetic_inputs
 from mess.scheme.learned.layerwise import StageProgress as StageProgress
+from mess.scheme.learned.layerwise import device_of as device_of
 from mess.scheme.learned.layerwise import no_progress as no_progress
 from mess.scheme.learned.layerwise import split_batches as split_batches
 from mess.scheme.learned.learn import Learned as Learned

@@ -22,7 +22,7 @@ def shared_bases(layers: list[WeightLayer]) -> dict[Basis, Tensor]:
     for layer in layers:
         if layer.basis is None:
             continue
-        kernels_NT = layer.weight.detach().double().reshape(-1, layer.terms)
+        kernels_NT = layer.weight.detach().cpu().double().reshape(-1, layer.terms)
         kernels_NT = kernels_NT / kernels_NT.square().mean().sqrt().clamp_min(1e-30)
         moments[layer.basis] = moments.get(layer.basis, torch.zeros(())) + kernels_NT.T @ kernels_NT
     return {key: _rounded(_signed(torch.linalg.eigh(m).eigenvectors.T.flip(0))) for key, m in moments.items()}

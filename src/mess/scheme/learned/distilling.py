@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mess.scheme.learned.latent import Latent
-from mess.scheme.learned.layerwise import StageProgress, no_progress
+from mess.scheme.learned.layerwise import StageProgress, device_of, no_progress
 from mess.scheme.learned.outputs import Output, tensors
 from mess.scheme.learned.rate_model import RateModel
 
@@ -49,7 +49,9 @@ def distil(
         lr: Adam's learning rate for latents, in steps; vectors and log-steps get a tenth.
     """
     draw = torch.Generator().manual_seed(seed)
-    named = dict(stored.named_parameters())
+    named, device = dict(stored.named_parameters()), device_of(stored)
+    for latent in latents.values():
+        latent.move(device)
     vectors = [p for name, p in named.items() if name not in latents and name not in kept and p.dim() <= 1]
     frozen = [p for name, p in named.items() if p.dim() > 1 or name in kept]
     for parameter in frozen:
@@ -69,7 +71,7 @@ def distil(
     with torch.enable_grad():
         for i in range(steps):
             progress("distilling", i, steps)
-            batch = _varied(inputs[torch.randperm(len(inputs), generator=draw)[:batch_size]], draw)
+            batch = _varied(inputs[torch.randperm(len(inputs), generator=draw)[:batch_size]], draw).to(device)
             with torch.no_grad():
                 wanted = tensors(teacher(batch))
             weights = {name: latent.weight() for name, latent in latents.items()}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mess.errors import DataError
 from mess.scheme.learned.calls import Watch, work
-from mess.scheme.learned.layerwise import StageProgress, in_fast_layout, no_progress, split_batches
+from mess.scheme.learned.layerwise import StageProgress, device_of, in_fast_layout, no_progress, split_batches
 
 MAX_INPUTS = 1024  # inputs learned from
 MAX_SMALL_INPUTS = (
@@ -77,15 +77,16 @@ def synthetic_inputs(
 ) -> Tensor:
     """Return images, (count, 3, S, S), that match what the BatchNorm layers have stored; no data is needed.
 
-    Up to 256 small ones unless `count` says otherwise; 16 of ImageNet's size, which show as many places; fewer, down to
-    16, for a large network, as each takes time in proportion to it.
+    Made where the network is, and returned on the CPU. Up to 256 small ones unless `count` says otherwise; 16 of
+    ImageNet's size, which show as many places; fewer, down to 16, for a large network, as each takes time in
+    proportion to it.
 
     Noise with the spectrum of natural images is changed by gradient descent until each BatchNorm layer sees the means
     and variances it has stored (Cai et al. 2020, arXiv 2001.00281). Without BatchNorm the noise is what is returned.
     """
-    model = in_fast_layout(copy.deepcopy(model).cpu().float().eval().requires_grad_(False))
+    model, device = in_fast_layout(copy.deepcopy(model).float().eval().requires_grad_(False)), device_of(model)
     if count is None:
-        affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size))
+        affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size).to(device))
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
         count = min(numerous, max(MIN_SYNTHETIC, affordable))
     images = natural_noise(count, image_size, seed=seed)
@@ -98,7 +99,7 @@ def synthetic_inputs(
     made: list[Tensor] = []
     with torch.enable_grad():
         for start in split_batches(images.contiguous(memory_format=torch.channels_last)):
-            batch = start.clone().requires_grad_(True)
+            batch = start.to(device, copy=True).requires_grad_(True)
             optimizer = torch.optim.Adam([batch], lr=RATE)
             for step in range(STEPS):
                 progress("making up images", STEPS * sum(len(done) for done in made) + step * len(batch), STEPS * count)
@@ -107,7 +108,7 @@ def synthetic_inputs(
                 optimizer.zero_grad()
                 torch.stack(misfits).sum().backward()
                 optimizer.step()
-            made.append(batch.detach())
+            made.append(batch.detach().cpu())
     return torch.cat(made)
 
 

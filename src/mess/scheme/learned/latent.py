@@ -58,6 +58,11 @@ class Latent(nn.Module):
         """Begin where rounding ended: in the bin that it chose, on the side where the number came from."""
         return cls(within(integers_OCT, unrounded_OCT).requires_grad_(True), step, exponents, basis_TT, shape)
 
+    def move(self, device: torch.device) -> None:
+        """Take everything to a device."""
+        self.to(device)
+        self.values_OCT = self.values_OCT.detach().to(device).requires_grad_(True)
+
     def integers(self) -> Tensor:
         """Return what is stored, (O, C, T)."""
         return rounded(self.values_OCT)

@@ -127,7 +127,7 @@ def places(call: Call) -> int:
 def patch_order(weight: Tensor) -> Tensor:
     """Return where in a patch each number of a weight's row is, (n,)."""
     shape = weight.shape[1:]  # (channels, rows, columns), or (n,)
-    places_ = torch.arange(math.prod(shape))
+    places_ = torch.arange(math.prod(shape), device=weight.device)
     return places_.reshape(*shape[1:], shape[0]).movedim(-1, 0).flatten() if len(shape) > 1 else places_
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import chain
 from types import TracebackType
 
 import torch
@@ -21,7 +22,9 @@ StageProgress = Callable[[str, int, int], None]
 """Hears how far work has come: what is being done, how much of it is done, and how much there is (0: not known)."""
 BATCH = 64  # inputs a pass of a small image
 BATCH_NUMBERS = 5 << 17  # input numbers a pass at most: fewer inputs where they are large
-WAITING_BYTES = 1 << 28  # that waiting passes of a network may keep; others are run anew when they are needed
+TOGETHER, MOST_TOGETHER = 4, 128  # batches, and inputs, that go at once on a GPU: no more than training usually takes
+# that waiting passes of a network may keep, on the CPU and elsewhere; others are run anew when they are needed
+WAITING_BYTES, LARGE_WAITING_BYTES = 1 << 28, 1 << 30
 
 
 def no_progress(what: str, done: int, total: int) -> None:
@@ -34,11 +37,12 @@ class LayerwiseForward:
     Args:
         model: in eval mode; weights of `layers` may change between calls of `inputs`, until they are settled.
         layers: those that will be asked for.
-        batches: the inputs.
+        batches: the inputs; each moves to where the network is when its turn comes.
     """
 
     def __init__(self, model: nn.Module, layers: list[WeightLayer], batches: list[Tensor]) -> None:
-        self._model, self.batches = model, batches
+        self._model, self.batches, self._device = model, batches, device_of(model)
+        self._bearable = WAITING_BYTES if self._device.type == "cpu" else LARGE_WAITING_BYTES
         self._calls = {layer.name: layer.calls for layer in layers}
         self._names = {id(layer.weight): layer.name for layer in layers}
         self._settled: set[str] = set()
@@ -76,11 +80,11 @@ class LayerwiseForward:
         return found
 
     def _begun(self, place: int) -> ForwardPass:
-        return ForwardPass(self._model, self.batches[place], self._names, self._settled)
+        return ForwardPass(self._model, self.batches[place].to(self._device), self._names, self._settled)
 
     def _keep(self, place: int, going: ForwardPass) -> None:
         kept = sum(waiting.nbytes for waiting in self._waiting.values())
-        if kept + going.nbytes <= WAITING_BYTES:
+        if kept + going.nbytes <= self._bearable:
             self._waiting[place] = going
 
     def _anew(self, place: int, name: str) -> list[Call]:
@@ -94,7 +98,7 @@ class LayerwiseForward:
                     raise StopPassError
 
         with torch.inference_mode(), suppress(StopPassError), Watch(self._names, before=note):
-            self._model(self.batches[place])
+            self._model(self.batches[place].to(self._device))
         return found
 
 
@@ -105,6 +109,21 @@ def in_fast_layout(model: nn.Module) -> nn.Module:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def split_batches(inputs: Tensor) -> list[Tensor]:
-    """Return inputs in the pieces that a network is looked at with, of a size that memory bears."""
-    return list(inputs.split(max(1, min(BATCH, BATCH_NUMBERS // max(1, inputs[0].numel())))))
+def device_of(model: nn.Module) -> torch.device:
+    """Return where a network is: its first tensor, the CPU where it has none."""
+    return next(chain(model.parameters(), model.buffers()), torch.empty(0)).device
+
+
+def split_batches(inputs: Tensor, device: torch.device | None = None) -> list[Tensor]:
+    """Return inputs in the pieces that a network is looked at with, of a size that memory bears.
+
+    Args:
+        device: where the network is; None: in the same pieces anywhere, as what comes of them depends on them.
+    """
+    size = max(1, min(BATCH, BATCH_NUMBERS // max(1, inputs[0].numel())))
+    return list(inputs.split(size if device is None else size * batches_at_once(device, size)))
+
+
+def batches_at_once(device: torch.device, size: int) -> int:
+    """Return how many batches go at once: several where starting an operation costs more than its arithmetic."""
+    return 1 if device.type == "cpu" else max(1, min(TOGETHER, MOST_TOGETHER // size))

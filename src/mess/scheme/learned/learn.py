@@ -13,13 +13,21 @@ from torch import Tensor, nn
 from mess.errors import OptionError, RangeError
 from mess.names import DIVERGENCE
 from mess.scheme.learned.basis import shared_bases
+from mess.scheme.learned.curvature import Curvature, with_curvature
 from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.inputs import NORMS
 from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
-from mess.scheme.learned.layerwise import LayerwiseForward, StageProgress, in_fast_layout, no_progress, split_batches
+from mess.scheme.learned.layerwise import (
+    LayerwiseForward,
+    StageProgress,
+    device_of,
+    in_fast_layout,
+    no_progress,
+    split_batches,
+)
 from mess.scheme.learned.memory import give_back
-from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_
+from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_, turn_
 from mess.scheme.learned.outputs import known_outputs
 from mess.scheme.learned.rate_rounding import RoundingProblem, best_step, inverse_cholesky_, round_alone, round_layer
 from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivity
@@ -117,7 +125,7 @@ def learn(
     """Round a network.
 
     Args:
-        model: stays as it is.
+        model: stays as it is. What is looked at is computed where it is; integers are chosen on the CPU.
         inputs: what the network is to be looked at with, as it takes it; no labels.
         draft: leave out distilling: quick, for finding a rate.
 
@@ -125,13 +133,14 @@ def learn(
         OptionError: a network without layers that weigh these inputs.
         RangeError: numbers within the network leave float32 on these inputs.
     """
-    original = in_fast_layout(copy.deepcopy(model).float().cpu().eval().requires_grad_(False))
+    original = in_fast_layout(copy.deepcopy(model).float().eval().requires_grad_(False))
     stored = copy.deepcopy(original).requires_grad_(True)
     # given images may come class by class; some layers look at the first of them only
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
     if inputs.dim() == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-    layers, twins = weight_layers(stored, inputs[:1]), weight_layers(original, inputs[:1])
+    example = inputs[:1].to(device_of(original))
+    layers, twins = weight_layers(stored, example), weight_layers(original, example)
     outputs = known_outputs(original, inputs)
     sensitivity = output_sensitivity(original, twins, inputs, outputs, seed=options.seed, progress=progress)
     _check_range("answers", [torch.tensor(math.log(x.nats) if x.nats else math.inf) for x in outputs])
@@ -158,11 +167,13 @@ def learn(
                 # no |Σ x·y| is beyond the largest Σ x²
                 _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
                 _check_range("sums of products", [half.cross_GnR for half in halves])
-                latents[layer.name] = latent = _rounded(layer, halves, channels, basis, lmbda, len(inputs))
+                curvature = sensitivity.curvature.pop(layer.name, None)
+                latents[layer.name] = latent = _rounded(layer, halves, channels, curvature, basis, lmbda, len(inputs))
                 del halves
             else:
                 latents[layer.name] = latent = _rounded_alone(layer, channels, lmbda)
-            layer.weight.data = latent.weight().detach()
+            with torch.no_grad():
+                layer.weight.copy_(latent.weight())
             stored_passes.settle(layer.name)
             original_passes.settle(layer.name)
     distilled = len(inputs) >= MIN_DISTILLED and inputs[0].numel() <= DISTILLED_NUMBERS
@@ -171,7 +182,10 @@ def learn(
             stored, original, latents, inputs, outputs,
             steps=options.steps, lmbda=lmbda, seed=options.seed, kept=options.kept, progress=progress,
         )  # fmt: skip
-    return _finished(stored, layers, latents, bases, vector_bits(stored, sensitivity, lmbda))
+    bits = vector_bits(stored, sensitivity, lmbda)
+    for latent in latents.values():
+        latent.move(torch.device("cpu"))
+    return _finished(stored.cpu(), layers, latents, bases, bits)
 
 
 def _check_range(what: str, numbers: Iterable[Tensor]) -> None:
@@ -205,6 +219,7 @@ def _rounded(
     layer: WeightLayer,
     halves: list[Moments],
     sensitivity_O: Tensor,
+    curvature: Curvature | None,
     basis_TT: Tensor | None,
     lmbda: float,
     inputs: int,
@@ -212,16 +227,25 @@ def _rounded(
     """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
     weight_GRn = layer.matrix(layer.weight.detach().double())
     if basis_TT is not None:
-        weight_GRn = (weight_GRn.unflatten(-1, (-1, layer.terms)) @ torch.linalg.inv(basis_TT)).flatten(-2)
+        there_TT = basis_TT.to(weight_GRn.device)
+        weight_GRn = (weight_GRn.unflatten(-1, (-1, layer.terms)) @ torch.linalg.inv(there_TT)).flatten(-2)
         for half in halves:
-            change_basis(half, basis_TT)
+            change_basis(half, there_TT)
+        for half_Gnn in curvature.halves_2Gnn if curvature is not None else ():
+            turn_(half_Gnn, there_TT)
     share, strain_Gn = shrinkage(halves)
     moments = joined(halves)
     shrink_(moments, share, weight_GRn)
     target_GRn = asymmetric_target(moments)
-    upper_Gnn = inverse_cholesky_(moments.own_Gnn)
-    cost_Gn = strain_Gn / upper_Gnn.diagonal(dim1=1, dim2=2).square()
     sensitivity_GR = sensitivity_O.reshape(layer.groups, -1)
+    second_moment_Gnn = moments.own_Gnn
+    if curvature is not None:
+        second_moment_Gnn, strain_Gn = with_curvature(second_moment_Gnn, curvature, sensitivity_GR)
+    upper_Gnn = inverse_cholesky_(second_moment_Gnn)
+    cost_Gn = strain_Gn / upper_Gnn.diagonal(dim1=1, dim2=2).square()
+    # what follows goes number by number, with NumPy
+    target_GRn, upper_Gnn, cost_Gn = target_GRn.cpu(), upper_Gnn.cpu(), cost_Gn.cpu()
+    sensitivity_GR = sensitivity_GR.cpu()
     exponents = fitted_exponents(cost_Gn, sensitivity_GR, layer.terms, inputs)
     problem = in_steps(RoundingProblem(target_GRn, upper_Gnn, sensitivity_GR, cost_Gn, layer.terms), exponents)
     step = best_step(problem, lmbda)
@@ -231,7 +255,7 @@ def _rounded(
 
 
 def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> Latent:
-    weight_OC = layer.weight.detach().double().flatten(1)
+    weight_OC, sensitivity_O = layer.weight.detach().cpu().double().flatten(1), sensitivity_O.cpu()
     step = math.sqrt(12 * lmbda / math.log(2) / float(sensitivity_O.log().mean().exp()))
     largest = float(weight_OC.abs().max()) or 1.0
     step = min(step, largest / MIN_LEVELS)  # where nothing comes of it, as in a part that does not run
@@ -290,6 +314,6 @@ def _finished(
             latent.exponents,
         )
         made[layer.name] = found
-        layer.weight.data = rebuild_layer(found, bases)
+        stored.get_parameter(layer.name).data = rebuild_layer(found, bases)
     order = [name for name, _ in stored.named_parameters() if name in made]
     return Learned({name: made[name] for name in order}, bases, stored.eval(), bits)

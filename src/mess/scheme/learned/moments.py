@@ -124,12 +124,22 @@ def asymmetric_target(moments: Moments) -> Tensor:
 
 
 def change_basis(moments: Moments, basis_TT: Tensor) -> None:
-    """Turn x into B·x in place, H into B·H·Bᵀ, B the basis in blocks along the diagonal."""
-    terms, own_Gnn = len(basis_TT), moments.own_Gnn
-    rows = terms * max(1, PIECE_NUMBERS // (terms * own_Gnn[:, 0].numel()))
-    for side_Gnm in (own_Gnn, own_Gnn.mT, moments.cross_GnR):
-        for piece_Gpm in side_Gnm.split(rows, dim=1):
-            piece_Gpm.copy_((basis_TT @ piece_Gpm.unflatten(1, (-1, terms))).flatten(1, 2))
+    """Turn x into B·x in place, B the basis in blocks along the diagonal."""
+    turn_(moments.own_Gnn, basis_TT)
+    _turn_rows_(moments.cross_GnR, basis_TT)
+
+
+def turn_(moment_Gnn: Tensor, basis_TT: Tensor) -> None:
+    """Turn a second moment H into B·H·Bᵀ in place."""
+    _turn_rows_(moment_Gnn, basis_TT)
+    _turn_rows_(moment_Gnn.mT, basis_TT)
+
+
+def _turn_rows_(side_Gnm: Tensor, basis_TT: Tensor) -> None:
+    terms = len(basis_TT)
+    rows = terms * max(1, PIECE_NUMBERS // (terms * side_Gnm[:, 0].numel()))
+    for piece_Gpm in side_Gnm.split(rows, dim=1):
+        piece_Gpm.copy_((basis_TT.to(piece_Gpm) @ piece_Gpm.unflatten(1, (-1, terms))).flatten(1, 2))
 
 
 class _Sum:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mess.scheme.learned.layerwise import split_batches
+from mess.scheme.learned.layerwise import device_of, split_batches
 
 MAX_LOOKED_AT = 256  # inputs
 SURE = 0.3  # mean of the largest probability, from which on the answers are taken for class scores
@@ -40,7 +40,7 @@ class Output:
         return self.nats * error.square().flatten(1).sum(1).mean()
 
     def drawn(self, shape: Sequence[int], draw: torch.Generator) -> Tensor:
-        """Return random numbers ξ, with which E(ξ·error)²/2 is the divergence of the error."""
+        """Return random numbers ξ, on the CPU, with which E(ξ·error)²/2 is the divergence of the error."""
         signs = torch.randint(0, 2, tuple(shape), generator=draw) * 2.0 - 1
         if self.scores:
             signs = signs - signs.mean(1, keepdim=True)
@@ -89,8 +89,9 @@ def mixtures(inputs: Tensor, seed: int = 0) -> Tensor:
 
 
 def _answers(model: nn.Module, inputs: Tensor) -> list[Tensor]:
-    found = [[x.float() if x.dim() > 1 else x.float().reshape(-1, 1) for x in tensors(model(batch))]
-             for batch in split_batches(inputs)]  # fmt: skip
+    device = device_of(model)
+    found = [[x.float() if x.dim() > 1 else x.float().reshape(-1, 1) for x in tensors(model(batch.to(device)))]
+             for batch in split_batches(inputs, device)]  # fmt: skip
     return [torch.cat(each) for each in zip(*found, strict=True)]
 
 

@@ -7,6 +7,7 @@ column costs is told by other inputs than those that its errors are passed on by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -18,35 +19,51 @@ from mess.scheme.learned.rate_rounding import RoundingProblem, inverse_cholesky_
 from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents, steps_of
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
-ENOUGH = 64  # patches, from which on what a column costs is known better than taken from the others
+ENOUGH = 64  # samples, from which on what a column costs is known better than taken from the others
 DOUBT = 128  # inputs at which estimated differences between rows are shrunk to a half
 PLENTY = 256  # patches for each number of a row in half of the inputs, from which on H is taken as it is
 
 
 def shrinkage(halves: list[Moments]) -> tuple[float, Tensor]:
-    """Return how far to shrink H, and by how much more than it says rounding a column costs on other inputs, (G, n).
-
-    What is left of the first half's directions of no variance, errors flow into; the second half says what that costs.
-    """
+    """Return how far to shrink H, and by how much more than it says rounding a column costs on other inputs, (G, n)."""
     one = halves[0]
     groups, size, _ = one.own_Gnn.shape
-    alike_Gn = torch.ones(groups, size, dtype=torch.float64)
-    if len(halves) < 2:
-        return SHARES[0], alike_Gn
-    if one.count >= PLENTY * size:
-        return SHARES[-1], alike_Gn
-    lowest, best = float("inf"), (1.0, torch.empty(0))
-    for share in SHARES:
+    if len(halves) > 1 and one.count >= PLENTY * size:
+        return SHARES[-1], one.own_Gnn.new_ones(groups, size)
+
+    def shrunk(share: float) -> Tensor:
         second_moment_Gnn = one.own_Gnn.clone()
         shrink_second_moment_(second_moment_Gnn, share)
-        upper_Gnn = inverse_cholesky_(second_moment_Gnn)
-        cost_Gn = column_costs(upper_Gnn, halves[1].own_Gnn)
+        return second_moment_Gnn
+
+    return best_share(shrunk, [half.own_Gnn for half in halves[1:]], known_share(halves[-1].count))
+
+
+def known_share(count: int) -> float:
+    """Return how far to believe what so many samples say a column costs: few tell little of one column."""
+    return count / (count + ENOUGH)
+
+
+def best_share(made: Callable[[float], Tensor], others: list[Tensor], known: float) -> tuple[float, Tensor]:
+    """Return the share of what is known better in H, and by how much more than H says a column costs elsewhere, (G, n).
+
+    What is left of the first half's directions of no variance, errors flow into; the second half says what that costs.
+
+    Args:
+        made: share → H of the first half, (G, n, n).
+        others: H of the second half, if there is one.
+        known: how far to believe what the second half says of one column.
+    """
+    if not others:
+        return SHARES[0], torch.ones_like(made(SHARES[0])[:, 0])
+    lowest, best = float("inf"), (SHARES[0], torch.empty(0))
+    for share in SHARES:
+        upper_Gnn = inverse_cholesky_(made(share))
+        cost_Gn = column_costs(upper_Gnn, others[0])
         lost = float(cost_Gn.log().mean())
         if lost > lowest:
             break
         strain_Gn = (cost_Gn * upper_Gnn.diagonal(dim1=1, dim2=2).square()).log().clamp_min(0.0)
-        # few patches tell little of one column
-        known = halves[1].count / (halves[1].count + ENOUGH)
         strain_Gn = known * strain_Gn + (1 - known) * strain_Gn.mean()
         # with both halves it is about half as much, in logarithms
         lowest, best = lost, (share, (strain_Gn / 2).exp())
