@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from learned_networks import deciding_network, pictures, small_network
+from mess.scheme.learned import curvature as curvature_module
 from mess.scheme.learned import layerwise as passes_module
 from mess.scheme.learned import moments as moments_module
+from mess.scheme.learned.curvature import with_curvature
 from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.layers import WeightLayer, weight_layers
 from mess.scheme.learned.layerwise import LayerwiseForward, split_batches
@@ -33,6 +35,52 @@ def test_sensitive_channels_are_those_that_matter() -> None:
     with torch.no_grad():
         net[3].weight[:, 2] = 0.0
     assert sensitivity_of(net, pictures()).channels["0.weight"].argmin() == 2
+
+
+def test_what_errors_of_a_kernel_add_up_to_over_an_image_is_foretold() -> None:
+    """Counted place by place, an error that is alike at all places of an image seems many times too cheap."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 1, 3, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1, 2))
+    inputs = pictures(300) + 1.0
+    (output,), seen = known_outputs(net, inputs), sensitivity_of(net, inputs)
+    layers, noisy = weight_layers(net, inputs[:1]), copy.deepcopy(net)
+    error_n = torch.rand(27)
+    with torch.no_grad():
+        noisy[0].weight.add_(error_n.reshape(1, 3, 3, 3))
+        found = float(output.strayed(noisy(inputs) - net(inputs)))
+    batches = split_batches(inputs)
+    with LayerwiseForward(net, layers, batches) as one, LayerwiseForward(net, layers, batches) as other:
+        apart = joined(second_moments(one, other, layers[0], layers[0].weight.detach()))
+    g_GR, e_n = seen.channels["0.weight"].reshape(1, 1), error_n.double()
+    by_place = 0.5 * float(g_GR * (e_n @ apart.own_Gnn[0] @ e_n))
+    together_Gnn, _ = with_curvature(apart.own_Gnn, seen.curvature["0.weight"], g_GR)
+    expected = 0.5 * float(g_GR * (e_n @ together_Gnn[0] @ e_n))
+    assert 10 * by_place < found
+    assert expected == pytest.approx(found, rel=0.25)
+
+
+def test_mixtures_of_rows_say_on_average_what_all_rows_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 40, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(40, 5))
+    inputs = pictures(400)
+    some = sensitivity_of(net, inputs).curvature["0.weight"]
+    monkeypatch.setattr(curvature_module, "MIXTURES", 40)
+    every = sensitivity_of(net, inputs).curvature["0.weight"]
+    assert (some.rows, every.rows, some.inputs) == (16, 40, 400)
+    for mixed_Gnn, all_Gnn in zip(some.halves, every.halves, strict=True):
+        assert float((mixed_Gnn - all_Gnn).norm()) < 0.15 * float(all_Gnn.norm())
+
+
+def test_a_layer_of_one_place_or_of_two_products_has_no_curvature_of_its_own() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(self.conv(self.conv(x)).mean((2, 3)))
+
+    assert not sensitivity_of(Twice(), pictures(20)).curvature
 
 
 def test_frozen_weights_and_other_outputs_are_seen_too() -> None:

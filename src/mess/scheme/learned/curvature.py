@@ -19,7 +19,7 @@ from mess.scheme.learned.layers import WeightLayer, patch_order, patches
 from mess.scheme.learned.step_sizes import best_share, known_share
 
 MIXTURES = 16  # of an input's rows that are looked at: with random signs they say on average what all rows do
-MAX_COLUMNS = 4608  # numbers a row, beyond which the matrices of all layers at once would be the most in memory
+MAX_COLUMNS = 2304  # numbers a row, beyond which the matrices of all layers at once would be the most in memory
 
 
 @dataclass

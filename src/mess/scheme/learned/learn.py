@@ -34,10 +34,6 @@ from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivi
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, shrinkage
 from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
-# Divergence of unseen inputs over what it would be at high rates: zeros are wider there, and networks not linear.
-# Measured over asked for, with 2: 0.6 to 1.9 on ResNets and MobileNetV2, 1.8 to 2.2 on a WideResNet, 2.8 to 4.9 on
-# EfficientNet-Lite0 from 128 pictures.
-STRAYS = 2.0
 DISTILLED_NUMBERS = 3 * 64 * 64  # an input: of larger ones a step takes minutes
 MIN_DISTILLED = 256  # inputs: fewer would be learned by heart
 MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
@@ -53,7 +49,7 @@ class LearnOptions:
     Attributes:
         divergence: nats by which the stored network's predictions on unseen inputs may stray from the float network's
             (of answers that are no class scores: squared error over variance), about, since it is estimated:
-            λ = 2·ln 2·divergence / (`STRAYS`·weights). Smaller: more bytes.
+            λ = 2·ln 2·divergence / weights. Smaller: more bytes.
         steps: of distilling; few or large inputs leave it out. None by default: 200 of them changed neither the bytes
             nor the divergence of a ResNet-20.
         seed: of sampled predictions and of the order of inputs.
@@ -195,12 +191,12 @@ def _check_range(what: str, numbers: Iterable[Tensor]) -> None:
 
 def divergence_at(lmbda: float) -> float:
     """Return the divergence at which one bit a weight is worth λ nats: the inverse of `lambda_for`."""
-    return STRAYS * lmbda / (2 * math.log(2))
+    return lmbda / (2 * math.log(2))
 
 
 def lambda_for(layers: list[WeightLayer], options: LearnOptions) -> float:
     """Return λ, the divergence that one bit is worth: at high rates D falls by the factor 2^(−2/weights) a bit."""
-    return 2 * math.log(2) * options.divergence / (STRAYS * max(1, sum(layer.weight.numel() for layer in layers)))
+    return 2 * math.log(2) * options.divergence / max(1, sum(layer.weight.numel() for layer in layers))
 
 
 def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:
