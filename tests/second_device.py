@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -55,6 +56,16 @@ class There(Tensor):
         return self.cpu().tolist()
 
 
+class _Makes(TorchFunctionMode):
+    """`torch.tensor` asks no dispatcher which of two CPUs is meant."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        moves = func is torch.tensor and kwargs.get("device") == THERE and kwargs.pop("device") is not None
+        made = func(*args, **kwargs)
+        return made.to(THERE) if moves else made
+
+
 class SecondDevice(TorchDispatchMode):
     """Within it there is the second device.
 
@@ -67,6 +78,15 @@ class SecondDevice(TorchDispatchMode):
         super().__init__()
         self.most_moved = 0
         self.operations: Counter[str] = Counter()
+        self._makes = _Makes()
+
+    def __enter__(self) -> SecondDevice:
+        self._makes.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._makes.__exit__(*error)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

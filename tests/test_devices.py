@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
-from mess.devices import Devices, open_devices
+from mess.devices import Devices, exactly, find_device, open_devices
 from mess.devices.batchnorm import synchronise
+from mess.devices.exact import _exact_settings
 from mess.errors import DeviceError, OptionError
 
 FAKES = Path(__file__).with_name("training_fakes.py")
@@ -163,3 +165,28 @@ def test_torchrun_restarts_what_was_killed_and_finishes(tmp_path: Path) -> None:
     killed = run(*torchrun, FAKES, tmp_path / "killed", "--resume", "--kill-at", 11, "--rank", 1)
     assert killed.returncode == 0, killed.stderr
     assert killed.stdout == whole
+
+
+def test_a_gpu_computes_exactly_for_a_while_and_then_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: the settings alone; what they do is in test_cuda.py."""
+    monkeypatch.setattr(torch.cuda, "device", lambda _device: nullcontext())
+    monkeypatch.setattr(torch, "autocast", lambda *_args, **_more: nullcontext())
+    settings = _exact_settings()
+    before = [getattr(where, name) for where, name, _ in settings]
+    with pytest.raises(ValueError, match="inside"), exactly(torch.device("cuda", 0)):  # noqa: PT012
+        assert all(getattr(where, name) == value for where, name, value in settings)
+        raise ValueError("inside")
+    assert before == [getattr(where, name) for where, name, _ in settings]
+    with exactly(torch.device("cpu")):
+        assert before == [getattr(where, name) for where, name, _ in settings]
+
+
+@pytest.mark.parametrize("named", ["cpu", "cpu:0", torch.device("cpu")])
+def test_a_device_is_found_by_its_name(named: str | torch.device) -> None:
+    assert find_device(named) == torch.device("cpu")
+
+
+@pytest.mark.parametrize("named", ["gpu", "meta", "xla", "", None, 3.5])
+def test_other_devices_are_refused(named: object) -> None:
+    with pytest.raises(OptionError, match="cpu, cuda or cuda:N"):
+        find_device(named)  # type: ignore[arg-type]

@@ -1,9 +1,10 @@
-"""Storing on a GPU, on a device that every machine has: the CPU's bits, and no tensor in the wrong place."""
+"""Storing and training on a device that every machine has: the CPU's bits, and no tensor in the wrong place."""
 
 from __future__ import annotations
 
 import copy
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,21 @@ from torch import Tensor, nn
 
 import mess
 from mess.cli import main
+from mess.data import Batches, DatasetInfo, ImageSet
+from mess.devices import Devices
 from mess.errors import DeviceError, OptionError
 from mess.graphs.network import GraphNetwork
 from mess.scheme.learned import inputs as made_up
 from mess.scheme.learned import known_outputs, sensitivity, synthetic_inputs
 from mess.scheme.learned.layers import weight_layers
+from mess.scheme.matched.penalties import nuclear_norm
 from mess.storing import Request, StoreOptions, store
 from mess.storing.rate import predict
+from mess.training import TrainOptions, fit
+from mess.training import checkpoint as files
 from second_device import THERE, SecondDevice
+from test_capture import CHOICES, through
+from training_fakes import digest, tiny
 
 CPU = torch.device("cpu")
 HERE = torch.randn(70, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -48,8 +56,8 @@ def stored(path: Path, model: nn.Module, device: torch.device, calibration: Any,
 @pytest.mark.parametrize(
     "options",
     [
-        {"divergence": 1.0},
-        {"divergence": 1.0, "steps": 2, "layers": {"stem": "keep"}},
+        {"divergence": 20.0},
+        pytest.param({"divergence": 20.0, "steps": 2, "layers": {"stem": "keep"}}, marks=pytest.mark.slow),
         {"version": "v2", "scale_bits": 8},
     ],
     ids=["v4", "distilled", "v2"],
@@ -100,6 +108,38 @@ def test_images_are_made_up_and_scored_where_the_network_is(monkeypatch: pytest.
     with SecondDevice():
         scores = predict(copy.deepcopy(model).to(THERE), images)
     assert torch.equal(scores, predict(model, images))
+
+
+class ThereDevices(Devices):
+    """One process on the second device."""
+
+    device = THERE
+
+
+WAYS = [pytest.param(way, marks=pytest.mark.slow) for way in CHOICES if "project" not in way]
+
+
+@pytest.mark.parametrize("way", ["plain", *WAYS])
+def test_training_stays_where_it_is(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps, penalties, matching, tests in the stored form, averages and checkpoints."""
+    monkeypatch.setattr("mess.scheme.matched.penalties.singular_values", nuclear_norm)
+    monkeypatch.setattr("mess.scheme.learned.training.REFRESH", 2)
+    options = TrainOptions(epochs=2, batch_size=16, lr=0.01, save_epoch=1, ema=0.9 if way == "plain" else 0.0)
+    weights = []
+    for devices, surrounding in ((Devices(), nullcontext()), (ThereDevices(), SecondDevice())):
+        with surrounding:
+            model, hooks = through(CHOICES[way], options) if way != "plain" else (tiny(), None)
+            data = (squares(devices.device, train=train) for train in (True, False))
+            fit(model, *data, options, devices, hooks=hooks, checkpoint_dir=tmp_path / str(devices.device.index))
+        weights.append(files.load(tmp_path / str(devices.device.index) / files.LAST)["state_dict"])
+    assert digest(weights[0]) == digest(weights[1])
+
+
+def squares(device: torch.device, *, train: bool) -> Batches:
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 255, (20, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    info = DatasetInfo("squares", 3, (0.5,) * 3, (0.25,) * 3, 16, padding=2)
+    return Batches(ImageSet(info, images, torch.arange(20) % 3), 16, train=train, device=device, channels_last=True)
 
 
 def test_graphs_run_where_their_inputs_are() -> None:

@@ -123,7 +123,7 @@ def compress(
         verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
             and up to 1 s for each million bytes of file.
         device: where the network runs and references are matched, ``"cuda"`` or ``"cuda:1"``; the network itself stays
-            where it is. Sums in another order than the CPU's change some integers, and the file by a few bytes.
+            where it is. Sums in another order than the CPU's change some integers, and the file by some bytes.
         progress: hears how far storing has come. What it raises, as Ctrl-C does, ends storing and leaves no file.
 
     Raises:

@@ -62,7 +62,7 @@ def prepare(network: Network, request: Request) -> tuple[Network, Request]:
         inputs = given
         request = replace(request, calibration=given if labels is None else [(given, labels)])
     else:
-        inputs = make_inputs(module, request.input_shape, progress=request.progress)
+        inputs = make_inputs(module, request.input_shape, request.device, progress=request.progress)
         reason = "" if inputs is not None else "a shape of inputs that is not known; --input-shape says it"
     if inputs is not None:
         two = inputs[:2] if len(inputs) > 1 else inputs[:1].repeat(2, *[1] * (inputs.dim() - 1))

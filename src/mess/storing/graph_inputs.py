@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 
@@ -36,11 +37,14 @@ class Shaped(nn.Module):
         return self.network(shaped(images, self.shape))
 
 
-def make_inputs(network: GraphNetwork, shape: tuple[int, ...] | None, *, progress: StageProgress) -> Tensor | None:
+def make_inputs(
+    network: GraphNetwork, shape: tuple[int, ...] | None, device: torch.device, *, progress: StageProgress
+) -> Tensor | None:
     """Return inputs that look like images, as far as anything in the network says what these look like.
 
     Args:
         shape: of one input; None: the graph's, and where it leaves sides open the first usual ones that run.
+        device: that they are made on.
     """
     first = network.plan.inputs[0]
     for size in [shape] if shape is not None else possible_shapes(first):
@@ -51,7 +55,8 @@ def make_inputs(network: GraphNetwork, shape: tuple[int, ...] | None, *, progres
         side = max(size)
         count = max(2, min(COUNT, 16 * 224**2 * 3 // math.prod(size)))
         if any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
-            return shaped(synthetic_inputs(Shaped(network, size), side, count, progress=progress), size)
+            there = Shaped(copy.deepcopy(network).to(device), size)
+            return shaped(synthetic_inputs(there, side, count, progress=progress), size)
         return levels_of(network) * shaped(natural_noise(count, side), size)
     return None
 

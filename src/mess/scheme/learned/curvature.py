@@ -79,11 +79,11 @@ class CurvatureSums:
             sums.inputs += x_GBPn.shape[1]
 
     def ordered(self) -> dict[str, Curvature]:
-        """Return what was found, with a row's numbers in the order of the weight."""
+        """Return what was found, with a row's numbers in the order of the weight; not of layers that change nothing."""
         for name, sums in self.found.items():
             order_n = patch_order(self._weights[name])
             sums.halves_2Gnn = sums.halves_2Gnn[:, :, order_n[:, None], order_n]
-        return self.found
+        return {name: sums for name, sums in self.found.items() if bool(sums.halves_2Gnn.any())}
 
 
 def with_curvature(own_Gnn: Tensor, curvature: Curvature, sensitivity_GR: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ StageProgress = Callable[[str, int, int], None]
 """Hears how far work has come: what is being done, how much of it is done, and how much there is (0: not known)."""
 BATCH = 64  # inputs a pass of a small image
 BATCH_NUMBERS = 5 << 17  # input numbers a pass at most: fewer inputs where they are large
-TOGETHER, MOST_TOGETHER = 4, 128  # batches, and inputs, that go at once on a GPU: no more than training usually takes
+TOGETHER, MOST_TOGETHER = 4, 64  # batches, and inputs, that go at once on a GPU: none more where inputs are small
 # that waiting passes of a network may keep, on the CPU and elsewhere; others are run anew when they are needed
 WAITING_BYTES, LARGE_WAITING_BYTES = 1 << 28, 1 << 30
 

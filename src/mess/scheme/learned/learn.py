@@ -164,6 +164,8 @@ def learn(
                 _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
                 _check_range("sums of products", [half.cross_GnR for half in halves])
                 curvature = sensitivity.curvature.pop(layer.name, None)
+                if curvature is not None:
+                    _check_range("squares of gradients", [curvature.halves_2Gnn])
                 latents[layer.name] = latent = _rounded(layer, halves, channels, curvature, basis, lmbda, len(inputs))
                 del halves
             else:
