@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from learned_networks import deciding_network, pictures, small_network, zoo_network
 from mess import codec
 from mess.codec import inspect_file
-from mess.errors import DataError, OptionError
+from mess.errors import DataError, OptionError, RangeError
 from mess.models.described import layout_of
 from mess.scheme.learned import Learned, LearnedLayer, LearnOptions, gather_inputs, learn
 from mess.scheme.learned import inputs as inputs_module
@@ -20,8 +21,10 @@ from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.inputs import natural_noise
 from mess.step_exponents import Exponents
 from mess.storing import Request, StoreOptions, compress, identify, load_into, to_stored, to_tensors
+from mess.storing.entries import Coded
 from mess.storing.learned import coded
-from mess.storing.rate import HeldOut, accuracy_lost, predict
+from mess.storing.look import Look
+from mess.storing.rate import HeldOut, Search, accuracy_lost, predict
 
 QUICK = {"divergence": 0.02, "steps": 3}
 
@@ -85,6 +88,44 @@ def test_smaller_divergence_is_nearer_and_larger() -> None:
     (small, far), (large, near) = outcome(0.3), outcome(0.003)
     assert small < large
     assert near < far
+
+
+@pytest.mark.parametrize(
+    ("strays", "count", "rates", "kept"),
+    [
+        (1.0, 200, [0.01], 0),  # as asked
+        (3.0, 200, [0.01, 0.01 / 3], 1),  # too far: finer
+        (0.4, 200, [0.01, 0.025], 1),  # much less: coarser
+        (0.01, 200, [0.01, 0.04], 1),  # but not by a lot
+        (0.4, 40, [0.01], 0),  # of few inputs that it was learned from
+        (lambda rate: 0.4 if rate == 0.01 else 2.0, 200, [0.01, 0.025], 0),  # coarser is too far
+        (lambda rate: 0.4 if rate == 0.01 else math.inf, 200, [0.01, 0.025], 0),  # coarser is no number
+    ],
+)
+def test_a_file_strays_as_far_as_it_may(
+    strays, count: int, rates: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float] = []
+
+    def settled(_self: Search, rate: float, _what: str) -> Coded:
+        tried.append(rate)
+        return Coded([], {}, {"round": len(tried) - 1}, {}, {})
+
+    def look(_self: Search, _coded: Coded) -> Look:
+        found = tried[-1] * (strays(tried[-1]) if callable(strays) else strays)
+        if math.isinf(found):
+            raise RangeError("answers")
+        return Look(200, found, 99.0)
+
+    monkeypatch.setattr(Search, "settled", settled)
+    monkeypatch.setattr(Search, "look", look)
+    inputs = torch.zeros(count, 3)
+    search = Search(nn.Identity(), inputs, HeldOut(inputs, None), LearnOptions(), None, None, None)  # type: ignore[arg-type]
+    found = search.to_divergence(0.01)
+    assert tried == pytest.approx(rates)
+    assert found.facts == {"round": kept}
+    assert found.look is not None
+    assert found.look.divergence <= 1.25 * 0.01
 
 
 @pytest.mark.parametrize("target", [12_000, pytest.param(2_400, marks=pytest.mark.slow)])

@@ -51,6 +51,9 @@ AIM = 0.8  # of the drop allowed
 CLOSE = 1.25  # rates that differ by less than this factor lose the same
 LOOKS = 4  # at most, until a file strays no further than it may
 LOOSE = 1.25  # times the divergence asked for: what the inputs looked at may be wrong by
+NEARLY = 0.6  # of the divergence asked for: a file that strays less is 10% larger than it need be
+TELLING = 128  # inputs: what fewer say of a file that was learned from them makes none coarser
+MAX_COARSER = 4.0  # times as coarse as the first round
 BEYOND = 1.1  # times a rate, for the next one to be a different one
 MIN_RATE_RATIO = 1 / 30  # from one rate to the next
 Point = tuple[float, int]  # divergence in nats, bytes of the file
@@ -118,20 +121,32 @@ class Search:
     def to_divergence(self, divergence: float) -> Coded:
         """Round at the rate of `divergence`, and more finely until the file, looked at, has strayed no further.
 
-        The estimate that λ follows from is a second-order one, of a few inputs: what it says is tried.
+        The estimate that λ follows from is a second-order one, of a few inputs: what it says is tried. A file that
+        strays much less than it may is rounded once more, as much more coarsely.
 
         Raises:
             OptionError: it strays further at the finest rate that was tried.
         """
-        rate, best = divergence, math.inf
+        rate, best, good = divergence, math.inf, None
         for number in range(1, LOOKS + 1):
-            coded = self.settled(rate, f"round {number} of up to {LOOKS}")
-            found = self.look(coded)
+            try:
+                coded = self.settled(rate, f"round {number} of up to {LOOKS}")
+                found = self.look(coded)
+            except RangeError:
+                if good is None:
+                    raise
+                return good
             log.info("round %d, rounded for a divergence of %.3g: %s", number, rate, found)
             if found.divergence <= LOOSE * divergence:
-                return replace(coded, look=found)
+                coded = replace(coded, look=found)
+                if number > 1 or found.divergence >= NEARLY * divergence or len(self.inputs) < TELLING:
+                    return coded
+                good = coded
+            elif good is not None:
+                return good
             best = min(best, found.divergence)
-            rate = max(rate * max(divergence / found.divergence, MIN_RATE_RATIO), MIN_DIVERGENCE)
+            factor = divergence / max(found.divergence, divergence / MAX_COARSER)
+            rate = min(max(rate * max(factor, MIN_RATE_RATIO), MIN_DIVERGENCE), MAX_DIVERGENCE)
         raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
 
     def look(self, coded: Coded) -> Look:
