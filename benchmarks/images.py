@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from common import alternating, described, median, setting, write_rows
 from mess.data import Batches, ImageFolder
-from mess.data.decode import Picture
+from mess.data.decode import EncodedImage
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, DatasetInfo
 
 ROUNDS = 7
@@ -79,7 +79,7 @@ def measured(paths: list[Path]) -> dict[str, Any]:
     tasks: dict[str, dict[str, Callable[[], object]]] = {
         "decode": {
             "plain": lambda: sum(decoded(p).height for p in paths),
-            "ours": lambda: sum(len(Picture(p).pixels()) for p in paths),
+            "ours": lambda: sum(len(EncodedImage(p).pixels()) for p in paths),
         },
         "train": {"plain": lambda: plain(paths, train=True, workers=0), "ours": ours(paths, train=True, workers=0)},
         "test": {"plain": lambda: plain(paths, train=False, workers=0), "ours": ours(paths, train=False, workers=0)},

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mess
 from mess.errors import DataError, OptionError
-from mess.picture_inputs import view_of
+from mess.image_inputs import view_of
 from mess.scheme.learned import gather_inputs
 from mess.storing.calibration import as_inputs
 

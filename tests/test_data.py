@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mess.data import Batches, open_dataset, stateless
 from mess.data.info import KNOWN, image_set
-from mess.data.pictures import random_box
+from mess.data.views import random_box
 from mess.errors import DataError, OptionError
 
 

@@ -23,7 +23,7 @@ import mess
 from mess import storing
 from mess.cli import main
 from mess.errors import CheckpointError, OptionError, WeightsError
-from mess.nested_weights import common_prefix, unwrapped
+from mess.foreign.nested import common_prefix, unwrapped
 from mess.weights_file import load_weights
 
 NET = mess.create_model("resnet", layers=8)

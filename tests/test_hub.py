@@ -19,7 +19,7 @@ from hub_server import COMMIT, HubServer
 from mess import hub
 from mess.cli import main
 from mess.errors import DownloadError, OptionError
-from mess.hub_networks import class_names, input_of, network_of
+from mess.hub.networks import class_names, input_of, network_of
 from test_catalogues import INPUTS, tiny
 
 CONFIG = {

@@ -14,8 +14,8 @@ import torch
 from PIL import Image, ImageOps
 
 from mess.data import Batches, decode, open_dataset, workers
-from mess.data.decode import CorruptPictureError, Picture
-from mess.data.pictures import centre_view, load_picture
+from mess.data.decode import CorruptImageError, EncodedImage
+from mess.data.views import centre_view, load_image
 from mess.errors import DataError, OptionError
 
 
@@ -94,7 +94,7 @@ def test_workers_serve_epoch_after_epoch_also_when_one_is_left_early(pictures: P
 
 @pytest.mark.skipif(multiprocessing.get_start_method() != "fork", reason="workers would not inherit the patch")
 def test_a_worker_that_dies_is_an_error_and_no_wait_for_ever(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "load_picture", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    monkeypatch.setattr(workers, "load_image", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
     data = open_dataset(str(pictures), train=True, crop=24)
     with pytest.raises(DataError, match="workers that decode images"):
         list(Batches(data, 3, train=True, workers=2).epoch(0))
@@ -102,9 +102,9 @@ def test_a_worker_that_dies_is_an_error_and_no_wait_for_ever(pictures: Path, mon
 
 def test_colours_change_by_chance_and_the_same_for_the_same_sample(pictures: Path) -> None:
     plain, coloured = (open_dataset(str(pictures), train=True, crop=24, jitter=share) for share in (0.0, 0.4))
-    views = [load_picture(coloured, 0, seed=0, epoch=e).int() for e in (0, 0)]
+    views = [load_image(coloured, 0, seed=0, epoch=e).int() for e in (0, 0)]
     assert torch.equal(*views)
-    assert (views[0] - load_picture(plain, 0, seed=0, epoch=0)).abs().max() > 10
+    assert (views[0] - load_image(plain, 0, seed=0, epoch=0)).abs().max() > 10
     with pytest.raises(OptionError, match="--jitter"):
         open_dataset(str(pictures), train=True, jitter=1.0)
 
@@ -153,7 +153,7 @@ def test_pictures_of_every_kind_are_read(pictures: Path, decoder: str) -> None:
     Image.new("RGB", (1, 1), (9, 8, 7)).save(folder / "dot.png")
     Image.new("RGB", (1, 30_000), (9, 8, 7)).save(folder / "line.png")
     data = open_dataset(str(pictures), train=False, resize=20, crop=20)
-    got = {p.name: load_picture(data, i, seed=0, epoch=0) for i, p in enumerate(data.paths) if p.parent == folder}
+    got = {p.name: load_image(data, i, seed=0, epoch=0) for i, p in enumerate(data.paths) if p.parent == folder}
     assert all(view.shape == (3, 20, 20) and view.dtype == torch.uint8 for view in got.values())
     assert got["dot.png"][:, 0, 0].tolist() == got["line.png"][:, 9, 9].tolist() == [9, 8, 7]
     assert got["clear.png"].min() == got["bits.png"].min() == 255  # transparent pixels show white
@@ -163,7 +163,7 @@ def test_pictures_of_every_kind_are_read(pictures: Path, decoder: str) -> None:
     for name in ("sixteen.png", "grey.jpg", "cmyk.jpg"):
         assert (got[name].int() - got["grey.png"].int()).abs().max() <= 2, name
     trained = open_dataset(str(pictures / "val"), train=True, crop=20)
-    assert all(load_picture(trained, i, seed=0, epoch=0).shape == (3, 20, 20) for i in range(len(trained)))
+    assert all(load_image(trained, i, seed=0, epoch=0).shape == (3, 20, 20) for i in range(len(trained)))
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tiff"])
@@ -175,7 +175,7 @@ def test_pictures_stand_as_exif_says(lie: int, ending: str, tmp_path: Path) -> N
     image.save(tmp_path / f"a.{ending}", exif=exif)
     with Image.open(tmp_path / f"a.{ending}") as opened:
         wanted = np.asarray(ImageOps.exif_transpose(opened))
-    picture = Picture(tmp_path / f"a.{ending}")
+    picture = EncodedImage(tmp_path / f"a.{ending}")
     assert np.array_equal(picture.pixels(), wanted)
     assert picture.size == ((32, 48) if lie >= 5 else (48, 32))
 
@@ -189,7 +189,7 @@ def test_damaged_exif_is_left_alone_without_a_word(tmp_path: Path) -> None:
     at = whole.index(b"Exif")
     for place in range(at + 6, at + 60):
         (tmp_path / "a.jpg").write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
-        assert Picture(tmp_path / "a.jpg").pixels().shape in ((4, 6, 3), (6, 4, 3))  # warnings are errors in tests
+        assert EncodedImage(tmp_path / "a.jpg").pixels().shape in ((4, 6, 3), (6, 4, 3))  # warnings are errors in tests
 
 
 def test_decoders_agree_at_every_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,10 +197,10 @@ def test_decoders_agree_at_every_scale(tmp_path: Path, monkeypatch: pytest.Monke
     for subsampling in (0, 2):
         path = tmp_path / f"{subsampling}.jpg"
         Image.fromarray(smooth).resize((410, 303)).save(path, subsampling=subsampling)
-        fast = [Picture(path).pixels(shrink) for shrink in (1, 1.9, 2, 5, 9)]
+        fast = [EncodedImage(path).pixels(shrink) for shrink in (1, 1.9, 2, 5, 9)]
         with monkeypatch.context() as without:
             without.setattr(decode, "simplejpeg", None)
-            slow = [Picture(path).pixels(shrink) for shrink in (1, 1.9, 2, 5, 9)]
+            slow = [EncodedImage(path).pixels(shrink) for shrink in (1, 1.9, 2, 5, 9)]
         assert [x.shape for x in fast] == [(303, 410, 3), (303, 410, 3), (152, 205, 3), (76, 103, 3), (38, 52, 3)]
         assert all(np.array_equal(a, b) for a, b in zip(fast, slow, strict=True))
 
@@ -210,11 +210,11 @@ def test_what_is_corrupt_does_not_depend_on_the_decoder(tmp_path: Path, decoder:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole + b"more behind the end")
-    assert Picture(path).pixels().shape == (90, 90, 3)
+    assert EncodedImage(path).pixels().shape == (90, 90, 3)
     for content in (whole[: len(whole) // 2], whole[:100], b"", b"\xff\xd8\xff\xe0"):
         path.write_bytes(content)
-        with pytest.raises(CorruptPictureError, match=r"a\.jpg"):
-            Picture(path).pixels()
+        with pytest.raises(CorruptImageError, match=r"a\.jpg"):
+            EncodedImage(path).pixels()
 
 
 def test_a_large_picture_is_decoded_smaller_without_moving_the_crop(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_large_picture_is_decoded_smaller_without_moving_the_crop(tmp_path: Pa
         Image.fromarray(pixels).save(tmp_path / ending / "a" / f"0.{ending}", quality=97)
     small, exact = (open_dataset(str(tmp_path / ending), train=True, crop=64) for ending in ("jpg", "png"))
     for epoch in range(8):
-        a, b = (load_picture(data, 0, seed=0, epoch=epoch)[:2].int() for data in (small, exact))
+        a, b = (load_image(data, 0, seed=0, epoch=epoch)[:2].int() for data in (small, exact))
         assert (a - b).abs().max() <= 3  # half a pixel of the decoded picture is at most one level here
 
 
@@ -237,7 +237,7 @@ def test_validation_views_are_pillows_own_resize_and_crop(shared: Path) -> None:
         large = large.resize([256 * side // min(large.size) for side in large.size], Image.Resampling.BILINEAR)
         left, top = (round((side - 224) / 2) for side in large.size)
         wanted = np.asarray(large.crop((left, top, left + 224, top + 224)), dtype=int).transpose(2, 0, 1)
-        off = np.abs(centre_view(Picture(path).pixels(), 256, 224).numpy() - wanted)
+        off = np.abs(centre_view(EncodedImage(path).pixels(), 256, 224).numpy() - wanted)
         assert off.max() <= 1  # torch counts in 16-bit weights, Pillow in 32-bit: a rounding may fall the other way
         different, values = different + np.count_nonzero(off), values + off.size
     assert values == 60 * 3 * 224 * 224
@@ -247,7 +247,7 @@ def test_validation_views_are_pillows_own_resize_and_crop(shared: Path) -> None:
 def grey(array: np.ndarray, path: Path) -> np.ndarray:
     """Save greys, and return the one channel that comes back."""
     Image.fromarray(array).save(path)
-    pixels_HWC = Picture(path).pixels()
+    pixels_HWC = EncodedImage(path).pixels()
     assert (pixels_HWC == pixels_HWC[..., :1]).all()
     return pixels_HWC[..., 0]
 
@@ -264,22 +264,20 @@ def test_floating_point_greys_are_scaled_from_1_and_refused_beyond(tmp_path: Pat
     assert grey(ramp, tmp_path / "a.tif")[0].tolist() == list(range(256))
     assert grey(ramp / 5, tmp_path / "b.tif").max() == 51
     for wrong in (ramp * 2 - 1, ramp * 255, ramp * np.nan):
-        with pytest.raises(
-            CorruptPictureError, match=r"c\.tif \(floating-point greys, which have to be within 0 and 1"
-        ):
+        with pytest.raises(CorruptImageError, match=r"c\.tif \(floating-point greys, which have to be within 0 and 1"):
             grey(wrong, tmp_path / "c.tif")
 
 
 def test_greys_that_have_no_range_are_refused_and_named(tmp_path: Path) -> None:
     for name, most in (("large.tif", 10**6), ("small.tif", 200)):  # a small one may be anything, too
-        with pytest.raises(CorruptPictureError, match=f"{name}.*greys of more than 16 bits"):
+        with pytest.raises(CorruptImageError, match=f"{name}.*greys of more than 16 bits"):
             grey(np.linspace(0, most, 64).astype(np.int32)[None], tmp_path / name)
 
 
 def test_what_is_no_image_is_said_in_words(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_text("a text")
-    with pytest.raises(CorruptPictureError, match=r"a\.jpg \(no image of a known kind\)"):
-        Picture(tmp_path / "a.jpg")
+    with pytest.raises(CorruptImageError, match=r"a\.jpg \(no image of a known kind\)"):
+        EncodedImage(tmp_path / "a.jpg")
 
 
 @pytest.mark.parametrize("ending", ["png", "tif", "gif", "webp", "bmp", "tga", "jp2", "avif", "ppm", "jpg"])
@@ -297,5 +295,5 @@ def test_whatever_is_wrong_with_a_picture_its_file_is_named(ending: str, tmp_pat
         for _ in range(3):
             damaged[random.integers(min(len(damaged), 400))] = random.integers(256)
         path.write_bytes(damaged if turn % 3 else whole[: random.integers(len(whole))])
-        with suppress(CorruptPictureError):  # which names it; nothing else may come out
-            Picture(path).pixels()
+        with suppress(CorruptImageError):  # which names it; nothing else may come out
+            EncodedImage(path).pixels()

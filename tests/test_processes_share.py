@@ -85,7 +85,7 @@ def test_processes_of_a_machine_share_its_cores(
 ) -> None:
     monkeypatch.setattr(workers, "usable_cores", lambda: cores)
     folder = ImageFolder(KNOWN["imagenet"], [], torch.zeros(0).numpy(), train=False)
-    made = workers.Pictures(folder, seed=0, workers=8, smallest=0, processes_here=processes)
+    made = workers.ImageDecoder(folder, seed=0, workers=8, smallest=0, processes_here=processes)
     assert made._loader.num_workers == expected
 
 

@@ -22,11 +22,11 @@ from mess.codec import ans
 from mess.codec.bits import Reader, pack, varint, zigzag
 from mess.codec.container import ENTRY, HEADER, Section, pack_sections
 from mess.codec.contexts import CONTEXTS
-from mess.codec.expansion import LARGEST_INTEGER, read_expansions
+from mess.codec.expansion import MAX_INTEGER, read_expansions
 from mess.codec.manifest import pack_manifest, unpack_manifest
 from mess.codec.model_file import MANIFEST, STREAMS, TENSORS
 from mess.codec.streams import CODED, CODED_SHARED, CONSTANT, MAX_LOW_BITS, PLANES, STEPPED
-from mess.codec.tables import BELL, EVEN, LARGEST_ALPHABET, LISTED, read_table
+from mess.codec.tables import BELL, EVEN, LISTED, MAX_ALPHABET, read_table
 from mess.errors import FormatError
 from mess.models.described import layout_of
 
@@ -100,7 +100,7 @@ STREAMS_REFUSED = {
     "Inf": (planes(-np.inf), "finite numbers, found NaN or infinity"),
     "a byte of 256": (bytes([PLANES]) + constant(256) * 4, "from 0 to 255, found 256"),
     "an alphabet of none": (coded(table=varint(0) + bytes([EVEN])), "at least one symbol, found 0"),
-    "an alphabet of 65,537": (coded(table=varint(LARGEST_ALPHABET + 1) + bytes([EVEN])), "found 65537"),
+    "an alphabet of 65,537": (coded(table=varint(MAX_ALPHABET + 1) + bytes([EVEN])), "found 65537"),
     "an alphabet of 2^64-1": (coded(table=varint(MOST) + bytes([EVEN])), f"found {MOST}"),
     "a table of kind 3": (coded(table=varint(2) + b"\3"), "kind 0, 1 or 2, found 3"),
     "a centre beyond": (coded(table=varint(2) + bytes([BELL]) + varint(2) + bytes(4)), "below 2, found 2"),
@@ -236,8 +236,8 @@ EXPANSIONS_REFUSED = {
     "a level below 0": ({"levels": constant(-49)}, r"levels below 96, found \[-1\]"),
     "a level of 96": ({"levels": constant(48)}, r"levels below 96, found \[96\]"),
     "no table": ({"mask": bytes(CONTEXTS // 8), "span": b""}, "at least one table, found none"),
-    "integers beyond": ({"span": varint(zigzag(LARGEST_INTEGER)) + EVEN_OF_TWO}, "integers up to ±32767"),
-    "integers below": ({"span": varint(zigzag(-LARGEST_INTEGER - 1)) + EVEN_OF_TWO}, "integers up to ±32767"),
+    "integers beyond": ({"span": varint(zigzag(MAX_INTEGER)) + EVEN_OF_TWO}, "integers up to ±32767"),
+    "integers below": ({"span": varint(zigzag(-MAX_INTEGER - 1)) + EVEN_OF_TWO}, "integers up to ±32767"),
     "a lane of 2^64-1 bytes": ({"length": varint(MOST)}, f"found {MOST}"),
     "a lane of 2^40-1 bytes": ({"length": varint(2**40 - 1)}, f"{2**40 - 1} more bytes, found 0"),
     "words for nothing": ({"length": varint(1) + b"\1"}, "ends empty, found words left over"),

@@ -16,7 +16,7 @@ from mess import codec
 from mess.codec.bits import varint
 from mess.codec.container import DIGEST, ENTRY, HEADER, Section, pack_sections, read_file
 from mess.codec.contents import layout_crc
-from mess.codec.manifest import LARGEST, RAW, pack_manifest, unpack_manifest
+from mess.codec.manifest import MAX_BYTES, RAW, pack_manifest, unpack_manifest
 from mess.codec.model_file import INDICES, MANIFEST, STREAMS, TENSORS
 from mess.codec.streams import CONSTANT, STEPPED
 from mess.errors import FormatError
@@ -86,8 +86,8 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_is_too_large_is_refused() -> None:
-    with pytest.raises(FormatError, match=f"at most {LARGEST} bytes, found {LARGEST + 1}"):
-        unpack_manifest(RAW, bytes(LARGEST + 1), "here")
+    with pytest.raises(FormatError, match=f"at most {MAX_BYTES} bytes, found {MAX_BYTES + 1}"):
+        unpack_manifest(RAW, bytes(MAX_BYTES + 1), "here")
 
 
 @pytest.mark.parametrize("name", LISTS)

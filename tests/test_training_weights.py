@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mess.errors import CheckpointError
-from mess.nested_weights import unwrapped
+from mess.foreign.nested import unwrapped
 from mess.training.checkpoint import save
 from mess.weights_file import load_weights
 

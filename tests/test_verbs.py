@@ -21,7 +21,7 @@ from mess.cli import main
 from mess.codec.numbers import NumberArray
 from mess.data.names import NAMES as NAMES_OF
 from mess.data.names import imagenet_names
-from mess.data.pictures import centre_view
+from mess.data.views import centre_view
 from mess.recipes.sources import open_network
 from mess.storing.differences import differences
 

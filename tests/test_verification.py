@@ -64,4 +64,11 @@ def test_what_lies_in_the_folder_or_is_printed_at_the_start_of_python_does_not_m
 def test_the_reader_is_quick_because_it_needs_no_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import mess.codec.verification"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert verification.tensor_hashes(codec.StoredModel(None, {})) == {}
+    assert verification.tensor_hashes({}) == {}
+
+
+def test_a_store_decodes_what_it_writes_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode, calls = codec.reconstruct, []
+    monkeypatch.setattr(codec, "reconstruct", lambda *stored, **names: calls.append(stored) or decode(*stored, **names))
+    mess.compress(NET, tmp_path / "net.mess", scheme="v2")
+    assert len(calls) == 1

@@ -69,25 +69,20 @@ __all__ = [
     "loads",
 ]
 
-# name -> the module it is imported from
-_HOMES = {
-    "Architecture": "mess.models",
-    "FileInfo": "mess.codec",
-    "LayerRule": "mess.storing.layers",
-    "Look": "mess.storing.look",
-    "SizeReport": "mess.storing",
-    "StageProgress": "mess.scheme.learned",
-    "StoreOptions": "mess.storing",
-    "TensorInfo": "mess.codec",
-    "compress": "mess.storing",
-    "create_model": "mess.pretrained",
-    "dumps": "mess.storing",
-    "inspect": "mess.inspection",
-    "load": "mess.storing",
-    "load_into": "mess.storing",
-    "load_state_dict": "mess.storing",
-    "loads": "mess.storing",
-}
+# module -> the names that are imported from it
+_EXPORTS = {
+    "mess.codec": ("FileInfo", "TensorInfo"),
+    "mess.inspection": ("inspect",),
+    "mess.models": ("Architecture",),
+    "mess.pretrained": ("create_model",),
+    "mess.scheme.learned": ("StageProgress",),
+    "mess.storing": (
+        "SizeReport", "StoreOptions", "compress", "dumps", "load", "load_into", "load_state_dict", "loads",
+    ),
+    "mess.storing.layers": ("LayerRule",),
+    "mess.storing.look": ("Look",),
+}  # fmt: skip
+_HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 
 if not TYPE_CHECKING:  # type checkers know the names above, and are to say where another is meant
 

@@ -24,19 +24,15 @@ def split_folder(root: Path, *, train: bool) -> tuple[Path, bool]:
     """
     if not root.is_dir():
         raise DataError(root, "a folder with train and val, or with class folders", "none")
-    if not (root / "train").is_dir():
-        tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
-        if tests and not train:
-            return tests[0], True
-        if tests:
-            raise DataError(root / "train", "a folder of training images", "none")
-        return root, False
-    if train:
-        return root / "train", True
-    for name in TEST_FOLDERS:
-        if (root / name).is_dir():
-            return root / name, True
-    raise DataError(root, f"a folder {' or '.join(TEST_FOLDERS)} beside train", "none")
+    trains = [root / "train"] if (root / "train").is_dir() else []
+    tests = [root / name for name in TEST_FOLDERS if (root / name).is_dir()]
+    if found := trains if train else tests:
+        return found[0], True
+    if trains:
+        raise DataError(root, f"a folder {' or '.join(TEST_FOLDERS)} beside train", "none")
+    if tests:
+        raise DataError(root / "train", "a folder of training images", "none")
+    return root, False
 
 
 def class_names(root: Path) -> tuple[str, ...]:

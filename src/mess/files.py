@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO, TypeAlias
@@ -25,6 +25,20 @@ def files_in(path: Path, endings: Collection[str]) -> list[Path]:
     if not path.is_dir():
         return [path]
     return sorted(p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+
+
+def named_files(named: Iterable[Path], endings: Collection[str], where: str) -> list[Path]:
+    """Return the files that are named, and those in folders that are named which end so.
+
+    Raises:
+        OptionError: a folder without any.
+    """
+    found: list[Path] = []
+    for path in named:
+        if not (inside := files_in(path, endings)):
+            raise OptionError(where, f"a folder with files that end in {', '.join(endings)}", path)
+        found += inside
+    return found
 
 
 def cache_home() -> Path:
@@ -144,13 +158,9 @@ def _mode(path: Path) -> int:
     try:
         return stat.S_IMODE(path.stat().st_mode)
     except FileNotFoundError:
-        return 0o666 & ~_umask()
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+        current = os.umask(0)
+        os.umask(current)
+        return 0o666 & ~current
 
 
 def sync_folder(folder: Path) -> None:

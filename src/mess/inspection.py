@@ -15,7 +15,7 @@ from mess.graphs.tensors import put_back
 from mess.layouts import Layout, known_layout
 
 Read = TypeVar("Read")
-LARGEST = 1 << 40  # bytes of decoded tensors
+MAX_BYTES = 1 << 40  # bytes of decoded tensors
 
 
 def inspect(path: Source) -> FileInfo:
@@ -40,7 +40,7 @@ def decode(path: str | os.PathLike[str]) -> int:
     Raises:
         FormatError: the file breaks docs/FORMAT.md.
     """
-    stored = _with_layout(lambda layout: read_model(path, layout=layout, max_bytes=LARGEST))
+    stored = _with_layout(lambda layout: read_model(path, layout=layout, max_bytes=MAX_BYTES))
     tensors = {name: array for name, (array, _) in reconstruct(stored).items()}
     if stored.graph is not None and find_spec("onnx") is not None:
         put_back(stored.graph, tensors, os.fspath(path))

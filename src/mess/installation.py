@@ -49,7 +49,7 @@ def installation(datapath: Path) -> dict[str, Any]:
         "machine": _machine(),
         "packages": {name: version(name) for name in PACKAGES},
         "devices": _devices(),
-        "reader": {"name": native.reader_name(), "library": _library()},
+        "reader": {"name": native.reader_name(), "library": str(native.library_path()) if native.library() else None},
         "extras": {extra: {name: version(name) for name in names} for extra, names in EXTRAS.items()},
         "folders": _folders(datapath),
         "settings": {name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -87,10 +87,6 @@ def _devices() -> dict[str, Any]:
     except (ImportError, OSError) as error:
         return {"error": f"torch cannot be imported: {error}"}
     return {"cpu_threads": torch.get_num_threads(), "cuda": torch.version.cuda, "gpus": gpu_names()}
-
-
-def _library() -> str | None:
-    return None if native.library() is None else str(native.library_path())
 
 
 def _folders(datapath: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ LINE = "border-bottom:1px solid rgba(128,128,128,.35)"
 CELL = "padding:.15em .9em .15em 0;text-align:"
 PLAIN = "background:none;color:inherit;font:inherit"  # as the page around it, not as its tables
 BAR = "display:inline-block;height:.7em;border-radius:2px;background:rgba(96,125,230,.75);width:"
-WIDEST = 9.0  # em, of a bar
+MAX_BAR = 9.0  # em, of a bar
 
 
 def block(title: str, lines: Iterable[str], tables: Iterable[str], warning: str = "") -> str:
@@ -31,7 +31,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], shares: Sequen
     """Return a table whose first column is text and whose others are numbers; `shares` (0…1) are drawn as bars."""
     made = [_row("th", headings, "")]
     for place, row in enumerate(rows):
-        bar = f'<span style="{BAR}{max(WIDEST * shares[place], 0.1):.2f}em"></span>' if shares else ""
+        bar = f'<span style="{BAR}{max(MAX_BAR * shares[place], 0.1):.2f}em"></span>' if shares else ""
         made.append(_row("td", row, bar))
     style = "border-collapse:collapse;margin-top:.5em"
     return f'<table style="{style};{PLAIN}">{"".join(made)}</table>'

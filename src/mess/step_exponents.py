@@ -13,7 +13,7 @@ import numpy as np
 
 # the float32 nearest to 2^(m/4) for m = 0 … 3, by their bits
 QUARTERS = np.array([0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD], dtype=np.uint32).view(np.float32)
-LOWEST_EXPONENT, HIGHEST_EXPONENT = -64, 63
+MIN_EXPONENT, MAX_EXPONENT = -64, 63
 SMALLEST = np.finfo(np.float32).tiny  # that is normal
 
 

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from mess.class_folders import as_told
 from mess.errors import CheckpointError
-from mess.foreign_files import PACKED, PROGRAMS, QUANTISED, kind_of
-from mess.foreign_pickles import SAVE_AGAIN, Inert, class_name, read_foreign
-from mess.nested_weights import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
-from mess.program_files import weights_of_program
+from mess.foreign.files import PACKED, PROGRAMS, QUANTISED, kind_of
+from mess.foreign.nested import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
+from mess.foreign.pickles import DAMAGE, SAVE_AGAIN, Inert, class_name, read_foreign
+from mess.foreign.programs import weights_of_program
 
 log = logging.getLogger("mess.weights")
 SEAL = b"sha256:"  # before the SHA-256 of all that stands before it, at the end of a checkpoint of ours
@@ -37,8 +37,9 @@ def load_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
     """Read the weights of a network from a file, onto the CPU.
 
     Known are checkpoints of MESS, bare state dicts, state dicts nested in a checkpoint of others, old and new
-    ``torch.save`` files, programs of TorchScript and ``torch.export`` (see `mess.program_files`), and ``.safetensors``.
-    Where a file has several, averaged weights come before others, in the order of `mess.nested_weights`.
+    ``torch.save`` files, programs of TorchScript and ``torch.export`` (see `mess.foreign.programs`), and
+    ``.safetensors``. Where a file has several, averaged weights come before others, in the order of
+    `mess.foreign.nested`.
 
     Args:
         key: where in the file the weights are, names joined by dots: ``state_dict``, ``ema.state_dict``.
@@ -125,8 +126,7 @@ def read_plain(content: bytes, path: str | os.PathLike[str]) -> Any:
             found = "a pickle of other objects, which could run code; it was not loaded"
             raise CheckpointError(path, "plain tensors, numbers and strings", found) from error
         raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
-        # torch.load has no error of its own: each of these is what some damaged file makes it raise
+    except DAMAGE as error:
         raise CheckpointError(path, "a weights file", "something else, or a damaged one") from error
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import closing
 from pathlib import Path
 
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import add_normalisation_flags
+from mess.cli.flags import FORCE, Flag, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.errors import OptionError
 from mess.files import atomic_write, check_output
@@ -22,27 +23,32 @@ EXAMPLES = """Examples:
   mess card net.mess --test cifar10 -o README.md     accuracy measured first
   mess card net.mess --repo me/net --license mit     as it will lie on the hub"""
 
+FLAGS = (
+    Flag("file", "what is described", "FILE.mess", Path),
+    Flag("-o --output", "where it goes (default: standard output)", "FILE", Path),
+    FORCE,
+    Flag("--json", "for programs: what stands at its top, on standard output"),
+    Flag("--repo", "where on the hub the file will lie", "OWNER/NAME", default=""),
+)
+BEYOND = (  # what is said of a file beyond what it says itself
+    Flag("--license", "licence of the network: mit, apache-2.0 (default: none)", "ID", default=""),
+    Flag("--test", f"measure the accuracy on {', '.join(DATASETS)} or a folder of class folders", "DATA"),
+    Flag("--datapath", "default: ../data", "PATH", Path, Path("../data")),
+    Flag("-j --workers", "data loading workers (default: 8)", "N", int, 8),
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess card`."""
-    parser.add_argument("file", metavar="FILE.mess", type=Path, help="what is described")
-    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="where it goes (default: standard output)")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
-    parser.add_argument("--json", action="store_true", help="for programs: what stands at its top, on standard output")
-    parser.add_argument("--repo", metavar="OWNER/NAME", default="", help="where on the hub the file will lie")
+    for flag in FLAGS:
+        flag.add_to(parser)
     add_card_flags(parser)
 
 
 def add_card_flags(parser: argparse.ArgumentParser) -> None:
     """Add what is said of a file beyond what it says itself."""
-    parser.add_argument(
-        "--license", metavar="ID", default="", help="licence of the network: mit, apache-2.0 (default: none)"
-    )
-    parser.add_argument(
-        "--test", metavar="DATA", help=f"measure the accuracy on {', '.join(DATASETS)} or a folder of class folders"
-    )
-    parser.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
-    parser.add_argument("-j", "--workers", metavar="N", type=int, default=8, help="data loading workers (default: 8)")
+    for flag in BEYOND:
+        flag.add_to(parser)
     add_normalisation_flags(parser)
 
 
@@ -54,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         check_output(args.output, overwrite=args.force, source=path)
     if args.repo:
-        from mess.hub_upload import check_repository
+        from mess.hub.upload import check_repository
 
         args.repo = check_repository(args.repo)
     card = make_card(args, path, args.repo)
@@ -89,11 +95,8 @@ def _measured(args: argparse.Namespace, path: Path) -> Accuracy:
 
     if args.test not in DATASETS and not Path(args.test).is_dir():
         raise OptionError("--test", f"{', '.join(DATASETS)} or a folder of class folders", args.test)
-    reporter = ConsoleReporter(make_console(args, stderr=True))
-    try:
-        data = DataChoice(args.test, args.datapath, args.workers, args.mean, args.std)
+    data = DataChoice(args.test, args.datapath, args.workers, args.mean, args.std)
+    with closing(ConsoleReporter(make_console(args, stderr=True))) as reporter:
         scores = score_stored(data, path, reporter=reporter).scores
-    finally:
-        reporter.close()
     name = args.test if args.test in DATASETS else Path(args.test).resolve().name
     return Accuracy(name, scores.top1, scores.top5, scores.samples)

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from mess.cli.flags import Flag
 from mess.cli.output import make_console
 from mess.errors import CheckpointError
 
@@ -17,20 +18,14 @@ EXAMPLES = """Examples:
   mess clean --dry-run                   say what would go, how large it is
   mess clean                             all runs in checkpoint/
   mess clean checkpoint/resnet/cifar10   one run"""
-DEEPEST = 2  # folders between the one that is named and a run's: checkpoint/ARCH/DATA
+MAX_DEPTH = 2  # folders between the one that is named and a run's: checkpoint/ARCH/DATA
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess clean`."""
-    parser.add_argument(
-        "folder",
-        metavar="FOLDER",
-        nargs="?",
-        type=Path,
-        default=Path("checkpoint"),
-        help="a run's folder, or one that holds such folders as ARCH/DATA (default: checkpoint)",
-    )
-    parser.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    about = "a run's folder, or one that holds such folders as ARCH/DATA (default: checkpoint)"
+    Flag("folder", about, "FOLDER", Path, Path("checkpoint"), nargs="?").add_to(parser)
+    Flag("--dry-run", "only say what would be deleted").add_to(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,7 +50,7 @@ def runs_in(folder: Path) -> list[Path]:
     Raises:
         CheckpointError: there is none.
     """
-    found = [inner for inner in _within(folder, DEEPEST) if _holds_checkpoints(inner)]
+    found = [inner for inner in _within(folder, MAX_DEPTH) if _holds_checkpoints(inner)]
     if not found:
         there = "no such folder" if not folder.is_dir() else "none"
         raise CheckpointError(folder, "a folder with checkpoints of runs (ARCH/DATA/ckpt_….pth)", there)

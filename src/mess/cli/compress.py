@@ -12,14 +12,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import CUDA, GPU, KEY, add_bit_flags, add_normalisation_flags
+from mess.cli.flags import CUDA, FORCE, GPU, KEY, Flag, add_bit_flags, add_flags, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.cli.parser import Gather
 from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
 from mess.cli.stages import Stages
 from mess.cli.stored import as_json, headline, show, summary
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
-from mess.files import check_output, files_in
+from mess.files import check_output, named_files
 from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
 from mess.sizes import parse_size
 
@@ -46,6 +46,43 @@ ENDINGS = (".pth", ".pt", ".pt2", ".th", ".safetensors", ".onnx")  # of files th
 WARNING = "{} puts references in the place of kernels: until -T, little is left of a network not trained for it"
 
 
+FLAGS = (
+    Flag("-v --version", f"{' | '.join(VERSIONS)} (default: {DEFAULT_VERSION})", "VER", default=DEFAULT_VERSION),
+    Flag("-o --output", "file, for several CKPT a folder (default: beside CKPT, of the hub here, NAME_VERSION.mess)",
+         "FILE", Path),
+    Flag("-d --bind-size", "kernels a unit, v3 and v3a (default: 2)", "N", int, 2),
+    Flag("--qb --quant-bit", "bits, v2q (default: 8)", "N", int, 8, dest="qb"),
+    KEY,
+    Flag("--arch", "the network that weights are of: timm:NAME or torchvision:NAME, which the file then says, or "
+         "package.module:function", "NAME"),
+    CUDA,
+    GPU,
+    FORCE,
+    Flag("--no-verify", "do not read the file back in a fresh process"),
+    Flag("--json", "for programs: what was written, on standard output"),
+    Flag("--self-contained", "keep names and shapes in the file in any case"),
+)  # fmt: skip
+LAYERS = (
+    Flag("--keep", "store these bit for bit; may be said several times", "PATTERN", kept_layers, dest="layer_rules",
+         action=Gather),
+    Flag("--finer", "v4: F times finer steps than the rate gives; 2 is about a bit a weight more", "PATTERN=F",
+         finer_layers, dest="layer_rules", action=Gather),
+)  # fmt: skip
+LEARNED = (
+    Flag("--calibration", "dataset or folder whose training images v4 looks at, or inputs in .npy or .npz", "DATA"),
+    Flag("--validation", "images held out, to measure on what is lost: DATA:train or DATA:val (DATA alone means val), "
+         "or .npy", "DATA"),
+    Flag("--datapath", "default: ../data", "PATH", Path, Path("../data")),
+    Flag("--divergence", "how far what the network says may stray, looked at before the file is written; smaller: "
+         f"larger files (default: {DIVERGENCE:g})", "NATS", float),
+    Flag("--input-shape", "shape of one input of an ONNX model that leaves it open (default: the first usual one it "
+         "takes)", "C,H,W", shape_of_input),
+    Flag("--target-size", "size of the file: 90000, 90KB, 1.5MB", "SIZE"),
+    Flag("--max-drop", "points of accuracy that may be lost, as measured on images that nothing is learned from", "P",
+         float),
+)  # fmt: skip
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess compress`."""
     parser.add_argument(
@@ -56,101 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint, state dict (.pth, .th), .safetensors, .onnx or .mess; a folder stands for all of them in it; "
         f"{hub.FORM} is a file of the Hugging Face hub",
     )
-    parser.add_argument(
-        "-v",
-        "--version",
-        metavar="VER",
-        default=DEFAULT_VERSION,
-        help=f"{' | '.join(VERSIONS)} (default: {DEFAULT_VERSION})",
-    )
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        type=Path,
-        help="file, for several CKPT a folder (default: beside CKPT, of the hub here, NAME_VERSION.mess)",
-    )
-    parser.add_argument(
-        "-d", "--bind-size", metavar="N", type=int, default=2, help="kernels a unit, v3 and v3a (default: 2)"
-    )
-    parser.add_argument(
-        "--qb", "--quant-bit", dest="qb", metavar="N", type=int, default=8, help="bits, v2q (default: 8)"
-    )
-    KEY.add_to(parser)
-    parser.add_argument(
-        "--arch",
-        metavar="NAME",
-        help="the network that weights are of: timm:NAME or torchvision:NAME, which the file then says, or "
-        "package.module:function",
-    )
-    for flag in (CUDA, GPU):
+    for flag in FLAGS:
         flag.add_to(parser)
-    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
-    parser.add_argument("--no-verify", action="store_true", help="do not read the file back in a fresh process")
-    parser.add_argument("--json", action="store_true", help="for programs: what was written, on standard output")
-    parser.add_argument("--self-contained", action="store_true", help="keep names and shapes in the file in any case")
-    _add_layer_flags(parser)
-    _add_learned_flags(parser)
+    about = "PATTERN: a tensor, or a module and all in it, with * and ?.\nOf those that match the last says all."
+    add_flags(parser, "single layers", LAYERS, about)
+    add_flags(parser, "version v4", LEARNED)
     add_bit_flags(parser)
     add_normalisation_flags(parser)
-
-
-def _add_layer_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group(
-        "single layers",
-        "PATTERN: a tensor, or a module and all in it, with * and ?.\nOf those that match the last says all.",
-    )
-    group.add_argument(
-        "--keep",
-        metavar="PATTERN",
-        dest="layer_rules",
-        action=Gather,
-        type=kept_layers,
-        help="store these bit for bit; may be said several times",
-    )
-    group.add_argument(
-        "--finer",
-        metavar="PATTERN=F",
-        dest="layer_rules",
-        action=Gather,
-        type=finer_layers,
-        help="v4: F times finer steps than the rate gives; 2 is about a bit a weight more",
-    )
-
-
-def _add_learned_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("version v4")
-    group.add_argument(
-        "--calibration",
-        metavar="DATA",
-        help="dataset or folder whose training images v4 looks at, or inputs in .npy or .npz",
-    )
-    group.add_argument(
-        "--validation",
-        metavar="DATA",
-        help="images held out, to measure on what is lost: DATA:train or DATA:val (DATA alone means val), or .npy",
-    )
-    group.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help="default: ../data")
-    group.add_argument(
-        "--divergence",
-        metavar="NATS",
-        type=float,
-        help="how far what the network says may stray, looked at before the file is written; smaller: larger files "
-        f"(default: {DIVERGENCE:g})",
-    )
-    group.add_argument(
-        "--input-shape",
-        metavar="C,H,W",
-        type=shape_of_input,
-        help="shape of one input of an ONNX model that leaves it open (default: the first usual one it takes)",
-    )
-    group.add_argument("--target-size", metavar="SIZE", help="size of the file: 90000, 90KB, 1.5MB")
-    group.add_argument(
-        "--max-drop",
-        metavar="P",
-        type=float,
-        help="points of accuracy that may be lost, as measured on images that nothing is learned from",
-    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -161,12 +110,12 @@ def run(args: argparse.Namespace) -> int:
     check_normalisation(args.mean, args.std)
     args.target_size = parse_size(args.target_size)
     options, device = store_options(args), one_device(args)
-    if args.calibration is not None and options.scheme().fit != "learned":
+    if args.calibration is not None and not options.scheme().learned:
         raise OptionError("--calibration", "a version that looks at images (-v v4)", args.version)
     if args.validation is not None and args.calibration is None:
         raise OptionError("--validation", "--calibration beside it, images to learn from", "none")
     console = make_console(args, stderr=args.json)
-    files = weights_files(args.ckpt)
+    files = list(dict.fromkeys(named_files(args.ckpt, ENDINGS, "CKPT")))
     reports: list[SizeReport] = []
     failed = 0
     for path, output in outputs_of(files, args.output, options.tag):
@@ -195,8 +144,8 @@ def _store(
     args: argparse.Namespace, path: Path, output: Path, options: StoreOptions, device: torch.device, console: Console
 ) -> SizeReport:
     """Store one file."""
+    from mess.foreign.nested import told_of
     from mess.models import Architecture
-    from mess.nested_weights import told_of
     from mess.storing import Request, store
 
     check_output(output, overwrite=args.force, source=path)
@@ -205,7 +154,7 @@ def _store(
         console.print(escape(note), soft_wrap=True)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
-    if options.scheme().fit != "learned":
+    if not options.scheme().learned:
         console.print(f"[yellow]{escape(WARNING.format(options.version))}[/]", soft_wrap=True)
     described = about.get("architecture")
     with Stages(console, f"storing {path.name} as {options.tag}") as stages:
@@ -232,21 +181,6 @@ def _read(
 
     network, about, facts = read_network(path, args.key, args.arch)
     return network, about, facts | input_facts({"mean": args.mean, "std": args.std})
-
-
-def weights_files(named: Sequence[Path]) -> list[Path]:
-    """Return the files that are to be stored: those named, and those in folders that are named.
-
-    Raises:
-        OptionError: a folder without files of weights.
-    """
-    found: list[Path] = []
-    for path in named:
-        inside = files_in(path, ENDINGS)
-        if not inside:
-            raise OptionError("CKPT", f"a folder with files that end in {', '.join(ENDINGS)}", path)
-        found += inside
-    return list(dict.fromkeys(found))
 
 
 def outputs_of(files: Sequence[Path], output: Path | None, tag: str) -> list[tuple[Path, Path]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from mess import hub
+from mess.cli.flags import FORCE
 from mess.cli.output import make_console
 from mess.export import FORMATS, export
 from mess.files import check_output
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", type=Path, required=True, help=f"what it becomes: ends in {endings}"
     )
-    parser.add_argument("--force", action="store_true", help="overwrite an existing file")
+    FORCE.add_to(parser)
 
 
 def run(args: argparse.Namespace) -> int:

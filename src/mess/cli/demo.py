@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.rule import Rule
 from rich.table import Table
 
-from mess.cli.output import make_console
+from mess.cli.output import make_console, make_table
 from mess.durations import clock
 
 EXAMPLES = """Examples:
@@ -108,9 +108,7 @@ def warmup(epochs: int) -> float:
 
 def summary(float_bytes: int, float_top1: float, rows: list[Row]) -> Table:
     """Return the table that ends the demo; every size of a file is the file system's."""
-    table = Table(box=None, pad_edge=False)
-    for heading, justify in (("network", "left"), ("bytes", "right"), ("smaller", "right"), ("test top-1", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    table = make_table(("network", "left"), ("bytes", "right"), ("smaller", "right"), ("test top-1", "right"))
     table.add_row("float", f"{float_bytes:,}", "1.0×", f"{float_top1:.2f}%")
     for row in rows:
         size = row.path.stat().st_size

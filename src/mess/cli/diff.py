@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
-from rich.table import Table
 
 from mess import hub
-from mess.cli.output import make_console
+from mess.cli.output import make_table, make_wide_console
+from mess.codec.rows import FEW
 from mess.errors import first_few
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ EXAMPLES = """Examples:
   mess diff weights.pth weights_v4.mess
   mess diff a.mess b.mess --all
   mess diff model.onnx model.mess --json"""
-FEW = 24  # rows that are taken in at a glance
-PIPED_WIDTH = 120
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +40,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(_as_json(args, found), indent=1))
         return 0
-    console = make_console(args)
-    if not console.is_terminal:
-        console.width = max(console.width, PIPED_WIDTH)
+    console = make_wide_console(args)
     console.print(
         f"[bold]{escape(str(args.a))}[/] {found.bytes[0]:,} B, [bold]{escape(str(args.b))}[/] {found.bytes[1]:,} B: "
         f"[bold cyan]{found.bytes[0] / found.bytes[1]:.2f}×[/]",
@@ -52,10 +48,8 @@ def run(args: argparse.Namespace) -> int:
     )
     changed = [tensor for tensor in found.tensors if tensor.error]
     worst = changed if args.all else sorted(changed, key=lambda tensor: -tensor.error)[:FEW]
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("tensor")
-    for heading in ("shape", "error", "bytes of A", "of B"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    numbers = ("shape", "error", "bytes of A", "of B")
+    table = make_table(("tensor", "left"), *((heading, "right") for heading in numbers))
     for tensor in (t for t in changed if t in worst):
         table.add_row(
             escape(tensor.name), "×".join(map(str, tensor.shape)), f"{tensor.error:.2g}",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )  # fmt: skip
 
+from mess.cli.flags import DATAPATH, Flag, add_flags
 from mess.cli.output import make_console
 from mess.cli.stages import SILENCE_S
 from mess.errors import DownloadError, OptionError, one_of
@@ -37,32 +38,50 @@ EXAMPLES = """Examples:
   mess fetch weights --all -o pretrained"""
 WHAT = ("cifar10", "cifar100", "imagenet", "weights")
 WIDTH = 46  # of the flags that name a network, in characters
+OFFLINE = Flag("--offline", "ask no server; only check what is there")
+IMAGENET = (
+    Flag(
+        "--source", "the official archives, or the Hugging Face Hub (default: what is at hand)", choices=("tar", "hf")
+    ),
+    Flag("--archives", "folder with the official archives (default: PATH of --datapath)", "PATH", Path),
+    Flag("-j --workers", "threads that unpack (default: 4)", "N", int, 4),
+)
+WEIGHTS = (
+    Flag("-a --arch", "the network (default: mobilenet)", "ARCH", default="mobilenet"),
+    Flag("--layers", "depth of ResNet, ResNeXt, WideResNet", "N", int),
+    Flag("--width-mult", "width multiplier (default: 1.0)", "WM", float, 1.0),
+    Flag("--groups", "groups of ShuffleNet, cardinality of ResNeXt", "N", int),
+    Flag("--best", "the most accurate there are, in place of the usual ones"),
+    Flag("-o --output", "where they go", "FILE", Path),
+    Flag("--all", "all there are, into the folder of --output"),
+    Flag("--list", "say which there are"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess fetch`."""
     parser.add_argument("what", metavar="WHAT", help=" | ".join(WHAT))
     parser.add_argument("data", metavar="DATA", nargs="?", help="of weights: the dataset they were trained on")
-    _add_datapath(parser)
-    _add_offline(parser)
-    _add_imagenet_flags(parser.add_argument_group("imagenet"))
-    _add_weights_flags(parser)
+    DATAPATH.add_to(parser)
+    OFFLINE.add_to(parser)
+    add_flags(parser, "imagenet", IMAGENET)
+    add_flags(parser, "weights", WEIGHTS)
 
 
 def add_imagenet_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `down_imagenet.py`."""
     parser.set_defaults(what="imagenet", data=None)
-    _add_datapath(parser, "Where you want to save ImageNet? (default: ../data)")
-    _add_offline(parser)
-    _add_imagenet_flags(parser)
+    replace(DATAPATH, help="Where you want to save ImageNet? (default: ../data)").add_to(parser)
+    for flag in (OFFLINE, *IMAGENET):
+        flag.add_to(parser)
 
 
 def add_ckpt_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `down_ckpt.py`."""
     parser.set_defaults(what="weights", datapath=None)
     parser.add_argument("data", metavar="DATA", nargs="?", help="the dataset they were trained on")
-    _add_offline(parser)
-    _add_weights_flags(parser)
+    OFFLINE.add_to(parser)
+    add_flags(parser, "weights", WEIGHTS)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,8 +97,8 @@ def _cifar(args: argparse.Namespace, console: Console) -> None:
     from mess.data import open_dataset
     from mess.fetch import fetch_cifar
 
-    with _telling(console) as told:
-        where = fetch_cifar(args.what, args.datapath, progress=told, offline=args.offline)
+    with closing(_DownloadBar(console)) as bar:
+        where = fetch_cifar(args.what, args.datapath, progress=bar, offline=args.offline)
     shown = escape(str(where))
     sizes = [len(open_dataset(args.what, args.datapath, train=part)) for part in (True, False)]
     console.print(f"{args.what} is in [bold]{shown}[/]: {sizes[0]:,} training and {sizes[1]:,} test images")
@@ -98,13 +117,13 @@ def _imagenet(args: argparse.Namespace, console: Console) -> None:
         archives = next((folder for folder in folders if (folder / TRAIN).is_file()), folders[0])
         token = hub_token()
         source = args.source or ("tar" if (archives / TRAIN).is_file() else "hf" if token else None)
-        with _telling(console) as told:
+        with closing(_DownloadBar(console)) as bar:
             if args.offline:
                 count_imagenet(where)
             elif source == "tar":
-                prepare_imagenet(archives, where, workers=args.workers, progress=told)
+                prepare_imagenet(archives, where, workers=args.workers, progress=bar)
             elif source == "hf" and token:
-                fetch_imagenet_parquet(where, token, progress=told)
+                fetch_imagenet_parquet(where, token, progress=bar)
             else:
                 missing = "a token" if source == "hf" else f"the official archives in {archives}, or a token"
                 hint = "Set HF_TOKEN" if source == "hf" else "Say where they are with --archives, or set HF_TOKEN"
@@ -172,8 +191,8 @@ def _save(weights: Weights, output: Path, offline: bool, console: Console) -> No
 
     facts = {name: getattr(weights, name) for name in ("layers", "width_mult", "groups")}
     model = models.build(models.resolve(weights.arch, weights.dataset, **facts))
-    with _telling(console) as told:
-        load_pretrained(model, weights, progress=told, offline=offline)
+    with closing(_DownloadBar(console)) as bar:
+        load_pretrained(model, weights, progress=bar, offline=offline)
     save_weights(model, weights, output)
     accuracy = f", {weights.top1}% as its source says" if weights.top1 is not None else ""
     console.print(
@@ -189,57 +208,15 @@ def _flags_of(weights: Weights) -> str:
     return " ".join([f"-a {weights.arch}", *more, *width])
 
 
-def _add_datapath(parser: argparse.ArgumentParser, text: str = "where the datasets are (default: ../data)") -> None:
-    parser.add_argument("--datapath", metavar="PATH", type=Path, default=Path("../data"), help=text)
+class _DownloadBar:
+    """Shows what is fetched, its rate and the time that is left; where nobody watches, plain lines."""
 
-
-def _add_offline(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--offline", action="store_true", help="ask no server; only check what is there")
-
-
-def _add_imagenet_flags(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--source",
-        choices=("tar", "hf"),
-        help="the official archives, or the Hugging Face Hub (default: what is at hand)",
-    )
-    group.add_argument(
-        "--archives", metavar="PATH", type=Path, help="folder with the official archives (default: PATH of --datapath)"
-    )
-    group.add_argument("-j", "--workers", metavar="N", type=int, default=4, help="threads that unpack (default: 4)")
-
-
-def _add_weights_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("weights")
-    group.add_argument("-a", "--arch", metavar="ARCH", default="mobilenet", help="the network (default: mobilenet)")
-    group.add_argument("--layers", metavar="N", type=int, help="depth of ResNet, ResNeXt, WideResNet")
-    group.add_argument("--width-mult", metavar="WM", type=float, default=1.0, help="width multiplier (default: 1.0)")
-    group.add_argument("--groups", metavar="N", type=int, help="groups of ShuffleNet, cardinality of ResNeXt")
-    group.add_argument("--best", action="store_true", help="the most accurate there are, in place of the usual ones")
-    group.add_argument("-o", "--output", metavar="FILE", type=Path, help="where they go")
-    group.add_argument("--all", action="store_true", help="all there are, into the folder of --output")
-    group.add_argument("--list", action="store_true", help="say which there are")
-
-
-@contextmanager
-def _telling(console: Console) -> Iterator[_Told]:
-    """Show what is being fetched, its rate and the time that is left; plain lines where nobody watches."""
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )  # fmt: skip
-    told = _Told(Progress(*columns, console=console, transient=True))
-    try:
-        yield told
-    finally:
-        told.stop()
-
-
-class _Told:
-    """Shows what a download tells: one thing at a time, and nothing before there is something."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+            TimeRemainingColumn(),
+        )  # fmt: skip
+        self._bar = Progress(*columns, console=console, transient=True)
         self._task: tuple[str, TaskID] | None = None
         self._said = time.monotonic()
 
@@ -258,7 +235,7 @@ class _Told:
             text = f"{name}: {done / 1e6:,.0f}{whole} MB, {speed / 1e6:.1f} MB/s"
             self._bar.console.print(text, soft_wrap=True, markup=False)
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Leave the terminal as it was."""
         if self._bar.live.is_started:
             self._bar.stop()

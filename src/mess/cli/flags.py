@@ -27,6 +27,7 @@ class Flag:
         nargs: how many values.
         choices: the values there are.
         dest: name of the attribute, where the long name is not it.
+        action: what is done with the value, where it is not kept as it is.
     """
 
     names: str
@@ -37,6 +38,7 @@ class Flag:
     nargs: int | str | None = None
     choices: Sequence[str] | None = None
     dest: str | None = None
+    action: type[argparse.Action] | None = None
 
     def add_to(self, group: argparse._ActionsContainer) -> None:
         """Add it to a parser's group."""
@@ -44,13 +46,15 @@ class Flag:
         if self.metavar is None and self.choices is None:
             group.add_argument(*self.names.split(), action="store_true", help=self.help, **named)
             return
-        given = {"metavar": self.metavar, "nargs": self.nargs, "choices": self.choices}
+        given = {"metavar": self.metavar, "nargs": self.nargs, "choices": self.choices, "action": self.action}
         named |= {name: value for name, value in given.items() if value is not None}
         group.add_argument(*self.names.split(), type=self.kind, default=self.default, help=self.help, **named)
 
 
 KEY = Flag("--key", "where the weights are in a checkpoint that has several: state_dict, model.ema (default: averaged "
            "ones, where there are some)", "NAME")  # fmt: skip
+FORCE = Flag("--force", "overwrite an existing file")
+DATAPATH = Flag("--datapath", "where the datasets are (default: ../data)", "PATH", Path, Path("../data"))
 CUDA = Flag("-C --cuda", "use CUDA")
 GPU = Flag("-g --gpuid", "GPU id (default: 0)", "ID", int, dest="gpuid")
 NETWORK = (
@@ -72,7 +76,7 @@ RUN = (
     Flag("-T --retrain", "retrain: with -v a .mess file (a plain checkpoint is stored first), with -Q a plain "
          "checkpoint whose kernels are rounded"),
     Flag("-g --gpuids", "GPU ids, one process each (default: 0)", "GPUIDS", int, [0], nargs="+"),
-    Flag("--datapath", "where the datasets are (default: ../data)", "PATH", Path, Path("../data")),
+    DATAPATH,
 )  # fmt: skip
 TRAINING = (
     Flag("--epochs", "number of total epochs to run (default: 200)", "N", int, 200),
@@ -146,9 +150,9 @@ IMAGES = (
 )  # fmt: skip
 
 
-def add_flags(parser: argparse.ArgumentParser, title: str, flags: Sequence[Flag]) -> None:
-    """Add flags to a parser, under a title."""
-    group = parser.add_argument_group(title)
+def add_flags(parser: argparse.ArgumentParser, title: str, flags: Sequence[Flag], about: str | None = None) -> None:
+    """Add flags to a parser, under a title and what is said about all of them."""
+    group = parser.add_argument_group(title, about)
     for flag in flags:
         flag.add_to(group)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
+from mess.cli.flags import DATAPATH
 from mess.cli.output import make_console
 from mess.installation import installation
 
@@ -20,9 +20,7 @@ EXAMPLES = """Examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess info`."""
-    parser.add_argument(
-        "--datapath", metavar="PATH", type=Path, default=Path("../data"), help="where datasets are (default: ../data)"
-    )
+    DATAPATH.add_to(parser)
     parser.add_argument("--json", action="store_true", help="for programs: everything, on standard output")
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mess import hub
-from mess.cli.output import make_console
+from mess.cli.output import make_table, make_wide_console
 from mess.codec import FileInfo, bits_per_weight
 from mess.codec.native import reader_name
 from mess.codec.rows import (
@@ -32,10 +32,9 @@ EXAMPLES = """Examples:
   mess inspect net.mess
   mess inspect net.mess --all
   mess inspect net.mess --json"""
-WIDEST_BAR, NARROWEST_BAR = 30, 6  # characters; a narrower one says nothing
-MAX_NAME_BYTES = 40  # characters that bars leave to the name of a layer
+MAX_BAR, MIN_BAR = 30, 6  # characters; a narrower one says nothing
+MAX_NAME = 40  # characters that bars leave to the name of a layer
 GAP = 2  # characters between columns
-PIPED_WIDTH = 120  # where there is no terminal whose width could be asked
 EIGHTHS = " ▏▎▍▌▋▊▉"
 COLOURS = {
     "indices": "blue", "scales": "yellow", "offsets": "green", "references": "magenta", "expansions": "blue",
@@ -60,9 +59,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(args.file, info), indent=1))
         return 0
-    console = make_console(args)
-    if not console.is_terminal:
-        console.width = max(console.width, PIPED_WIDTH)
+    console = make_wide_console(args)
     for part in (
         headline(args.file, info),
         _sections(info, console.width),
@@ -78,21 +75,23 @@ def run(args: argparse.Namespace) -> int:
 
 def headline(path: Path, info: FileInfo) -> str:
     """Return what a person wants to know first: what network, which scheme, how large."""
-    kept = "; ".join(f"{name} {form}" for name, form in precision_of(info).items())
     seen = seen_of(info.scheme)
     return (
         f"[bold]{escape(str(path))}[/]  {escape(network_name(info))}, "
         f"scheme [bold]{escape(scheme_name(info.scheme))}[/]\n"
         f"[bold cyan]{info.bytes:,} B[/]  [bold]{info.ratio:.1f}×[/] smaller than {info.float_bytes:,} B of weights, "
         f"[bold]{info.bits_per_weight:.2f}[/] bits a weight\n"
-        f"[dim]{escape(kept)}; format {info.format[0]}.{info.format[1]}[/]" + (f"\n{escape(seen)}" if seen else "")
+        f"[dim]{escape(precision_of(info))}; format {info.format[0]}.{info.format[1]}[/]"
+        + (f"\n{escape(seen)}" if seen else "")
     )
 
 
 def _sections(info: FileInfo, width: int) -> Table:
-    table = _table(("section", "left"), ("bytes", "right"), ("share", "right"), ("bits/weight", "right"), ("", "left"))
+    table = make_table(
+        ("section", "left"), ("bytes", "right"), ("share", "right"), ("bits/weight", "right"), ("", "left")
+    )
     table.add_column("CRC-32", style="dim")
-    room = min(WIDEST_BAR, max(8, width - 64))
+    room = min(MAX_BAR, max(8, width - 64))
     largest = max(info.sections.values())
     for name, count in info.sections.items():
         table.add_row(
@@ -109,35 +108,28 @@ def _sections(info: FileInfo, width: int) -> Table:
 
 def _layers(rows: list[Row], width: int) -> Table:
     headings = ("layer", "stored as", "shape", "bytes", "bits/weight")
-    lines = [(row.name, row.what, _shape(row), f"{row.bytes:,}", _bits(row)) for row in rows]
+    bits = [f"{row.bits_per_weight:.2f}" if row.numbers else "" for row in rows]
+    lines = [(row.name, row.what, row.extent, f"{row.bytes:,}", b) for row, b in zip(rows, bits, strict=True)]
     widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    room = min(WIDEST_BAR, width - min(widths[0], MAX_NAME_BYTES) - sum(widths[1:]) - GAP * len(widths))
-    table = _table(*zip(headings, ("left", "left", "right", "right", "right"), strict=True))
+    room = min(MAX_BAR, width - min(widths[0], MAX_NAME) - sum(widths[1:]) - GAP * len(widths))
+    table = make_table(*zip(headings, ("left", "left", "right", "right", "right"), strict=True))
     table.columns[0].overflow = "fold"
     most = max((row.bytes for row in rows), default=1) or 1
     for row, (name, *others) in zip(rows, lines, strict=True):
-        bars = [stacked(row.parts, most, room)] if room >= NARROWEST_BAR else []
+        bars = [stacked(row.parts, most, room)] if room >= MIN_BAR else []
         table.add_row(*map(escape, (name, *others)), *bars)
     return table
-
-
-def _shape(row: Row) -> str:
-    return "×".join(map(str, row.shape)) or (f"{row.layers} layers" if row.layers > 1 else "")
-
-
-def _bits(row: Row) -> str:
-    return f"{row.bits_per_weight:.2f}" if row.numbers else ""
 
 
 def _by_themselves(info: FileInfo) -> Table | None:
     reasons = by_reason(info.tensors)
     if not reasons:
         return None
-    table = _table(
+    table = make_table(
         ("no references stand for", "left"), ("because it is", "left"), ("bytes", "right"), ("share", "right")
     )
     table.columns[0].overflow = "fold"
-    for reason, tensors in sorted(reasons.items(), key=lambda pair: -sum(t.bytes for t in pair[1])):
+    for reason, tensors in reasons.items():
         what = tensors[0].name if len(tensors) == 1 else f"{tensors[0].name} and {len(tensors) - 1} more"
         count = sum(tensor.bytes for tensor in tensors)
         table.add_row(escape(what), escape(reason), f"{count:,}", f"{count / info.bytes:.1%}")
@@ -161,10 +153,3 @@ def stacked(parts: dict[str, int], most: int, room: int) -> Text:
     if not drawn and done:
         text.append("▏", style=COLOURS.get(next(iter(parts)), ""))
     return text
-
-
-def _table(*columns: tuple[str, str]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading, justify in columns:
-        table.add_column(heading, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
-    return table

@@ -14,21 +14,19 @@ from mess.errors import OptionError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 LOG = logging.getLogger("mess")
+PIPED_WIDTH = 120  # of tables where there is no terminal whose width could be asked
 TIMED = "%(relativeCreated)7.0f ms  %(name)s: %(message)s"
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that every verb has."""
-    parser.add_argument(
-        "--quiet", action="store_true", help="say nothing but errors, and what --json and --csv ask for"
-    )
-    parser.add_argument(
-        "--verbose",
-        action="store_true",
-        help="say what is done, with times, on standard error; of an error, its origin",
-    )
+    about = "say nothing but errors, and what --json and --csv ask for"
+    parser.add_argument("--quiet", action="store_true", help=about)
+    about = "say what is done, with times, on standard error; of an error, its origin"
+    parser.add_argument("--verbose", action="store_true", help=about)
 
 
 def set_up(args: argparse.Namespace) -> None:
@@ -48,8 +46,26 @@ def set_up(args: argparse.Namespace) -> None:
     LOG.setLevel(logging.ERROR if args.quiet else logging.DEBUG if args.verbose else logging.WARNING)
 
 
+def make_table(*columns: tuple[str, str]) -> Table:
+    """Return a table without lines, with (heading, "left" or "right") for each column."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, no_wrap=justify == "right")  # type: ignore[arg-type]
+    return table
+
+
 def make_console(args: argparse.Namespace, **options: Any) -> Console:
     """Return the console of a verb, with rich's `options`; silent with --quiet."""
     from rich.console import Console
 
     return Console(highlight=False, quiet=args.quiet, **options)
+
+
+def make_wide_console(args: argparse.Namespace) -> Console:
+    """Return a console for tables, which are not narrow where no terminal says how wide it is."""
+    console = make_console(args)
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
+    return console

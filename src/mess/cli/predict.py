@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mess import hub
-from mess.cli.flags import add_normalisation_flags
+from mess.cli.flags import Flag, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.cli.shapes import shape_of_input
 from mess.errors import OptionError
@@ -24,25 +24,22 @@ EXAMPLES = """Examples:
   mess predict net.mess cat.jpg --classes names.txt"""
 
 
+FLAGS = (
+    Flag("file", "a network of the zoo, of a catalogue, or from ONNX", "FILE.mess", Path),
+    Flag("pictures", "pictures, and folders of them", "PICTURE", Path, nargs="+"),
+    Flag("--top", "classes a picture, the likeliest (default: 5)", "N", int, 5),
+    Flag("--classes", "names of the classes: a file, one a line, a folder of class folders, or imagenet (default: as "
+         "the file says, else its dataset; those of ImageNet need timm or torchvision)", "FILE", Path),
+    Flag("--csv", "for tables: picture, place, class, name, probability"),
+    Flag("--json", "for programs: the same"),
+    Flag("--input-shape", "shape of one input, where ONNX left it open", "C,H,W", shape_of_input),
+)  # fmt: skip
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess predict`."""
-    parser.add_argument(
-        "file", metavar="FILE.mess", type=Path, help="a network of the zoo, of a catalogue, or from ONNX"
-    )
-    parser.add_argument("pictures", metavar="PICTURE", type=Path, nargs="+", help="pictures, and folders of them")
-    parser.add_argument("--top", metavar="N", type=int, default=5, help="classes a picture, the likeliest (default: 5)")
-    parser.add_argument(
-        "--classes",
-        metavar="FILE",
-        type=Path,
-        help="names of the classes: a file, one a line, a folder of class folders, or imagenet (default: as the file "
-        "says, else its dataset; those of ImageNet need timm or torchvision)",
-    )
-    parser.add_argument("--csv", action="store_true", help="for tables: picture, place, class, name, probability")
-    parser.add_argument("--json", action="store_true", help="for programs: the same")
-    parser.add_argument(
-        "--input-shape", metavar="C,H,W", type=shape_of_input, help="shape of one input, where ONNX left it open"
-    )
+    for flag in FLAGS:
+        flag.add_to(parser)
     add_normalisation_flags(parser)
 
 

@@ -11,7 +11,7 @@ from mess.cli.card import add_card_flags, make_card
 from mess.cli.output import make_console
 from mess.errors import DataError, OptionError
 from mess.hub import client
-from mess.hub_upload import CARD, check_repository, upload
+from mess.hub.upload import CARD, check_repository, upload
 
 EXAMPLES = """Examples:
   mess push net.mess me/net --private

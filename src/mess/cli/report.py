@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
+from mess.cli.flags import Flag
 from mess.cli.output import make_console
 from mess.errors import DataError, OptionError, WeightsError
 from mess.files import atomic_write, check_output
@@ -26,31 +27,22 @@ EXAMPLES = """Examples:
 RESULTS = Path("docs/results")  # of a checkout
 
 
+FLAGS = (
+    Flag("what", "files, and folders of runs (checkpoint/ARCH/DATA)", "FILE.mess|RUN", Path, nargs="+"),
+    Flag("-o --output", "default: report.html", "PAGE", Path, Path("report.html")),
+    Flag("--original", "the weights that were stored (.pth, .th, .safetensors): shows what storing changed", "WEIGHTS",
+         Path, [], nargs="+"),
+    Flag("--results", "bytes and accuracy of methods to compare with (default: "
+         f"{RESULTS}/*.json, where there are some)", "JSON", Path, nargs="+"),
+    Flag("--figures", "also write every figure as PNG and SVG", "FOLDER", Path),
+    Flag("--title", "heading of the page", "TEXT"),
+)  # fmt: skip
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess report`."""
-    parser.add_argument(
-        "what", metavar="FILE.mess|RUN", type=Path, nargs="+", help="files, and folders of runs (checkpoint/ARCH/DATA)"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="PAGE", type=Path, default=Path("report.html"), help="default: report.html"
-    )
-    parser.add_argument(
-        "--original",
-        metavar="WEIGHTS",
-        type=Path,
-        nargs="+",
-        default=[],
-        help="the weights that were stored (.pth, .th, .safetensors): shows what storing changed",
-    )
-    parser.add_argument(
-        "--results",
-        metavar="JSON",
-        type=Path,
-        nargs="+",
-        help=f"bytes and accuracy of methods to compare with (default: {RESULTS}/*.json, where there are some)",
-    )
-    parser.add_argument("--figures", metavar="FOLDER", type=Path, help="also write every figure as PNG and SVG")
-    parser.add_argument("--title", metavar="TEXT", help="heading of the page")
+    for flag in FLAGS:
+        flag.add_to(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from mess.cli.output import make_table
+from mess.codec.rows import FEW
 from mess.errors import first_few
 
 if TYPE_CHECKING:
     from mess.storing import SizeReport
-
-FEW = 24  # layers that a table is read of
 
 
 def headline(report: SizeReport) -> str:
@@ -50,10 +49,7 @@ def show(console: Console, report: SizeReport, *, verified: bool) -> None:
     if verified:
         console.print("[green]read back in a fresh process: every tensor as it should be[/]")
     _layers(console, report)
-    reasons: dict[str, list[str]] = {}
-    for name, reason in report.as_is:
-        reasons.setdefault(reason, []).append(name)
-    for reason, names in reasons.items():
+    for reason, names in report.reasons.items():
         console.print(f"[dim]as it is ({escape(reason)}): {escape(first_few(names, 4))}[/]")
 
 
@@ -89,9 +85,7 @@ def as_json(report: SizeReport) -> dict[str, Any]:
 
 def _layers(console: Console, report: SizeReport) -> None:
     """List the layers that references stand for; of many those that lost most."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("stored by reference")
-    table.add_column("relative error", justify="right")
+    table = make_table(("stored by reference", "left"), ("relative error", "right"))
     worst = sorted(report.error, key=lambda name: -report.error[name])[:FEW]
     for name, error in report.error.items():
         if name in worst:

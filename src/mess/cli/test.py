@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import closing
 from dataclasses import asdict
 
 from rich.markup import escape
@@ -36,16 +37,13 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--ckpt", "what to test: a checkpoint or a .mess file", "none")
     told = getattr(args, "json", False)  # -E of `mess train` has no such flag
     console = make_console(args, stderr=told)
-    reporter = ConsoleReporter(console)
-    try:
+    with closing(ConsoleReporter(console)) as reporter:
         network = architecture(args)
         tested = score_network(
             data_choice(args), network, args.ckpt, batch_size=args.batch_size, precision=args.precision,
             devices=device_choice(args), folder=run_folder(args.checkpoints, network, args.name), reporter=reporter,
             key=args.key,
         )  # fmt: skip
-    finally:
-        reporter.close()
     scores = tested.scores
     if told:
         row = {"file": str(tested.path), "bytes": tested.path.stat().st_size, **asdict(scores)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -57,11 +58,8 @@ def run(args: argparse.Namespace) -> int:
         take_up_recipe(args)
     job = to_job(args)
     console = make_console(args)
-    reporter = ConsoleReporter(console)
-    try:
+    with closing(ConsoleReporter(console)) as reporter:
         result = run_job(job, reporter)
-    finally:
-        reporter.close()
     fit = result.fit
     if fit.exit_code:
         return fit.exit_code
@@ -102,7 +100,7 @@ def to_job(args: argparse.Namespace) -> Job:
     if args.version is None and args.new:
         raise OptionError("--new", "a version of the scheme beside it (-v)", "none")
     store = store_options(args) if args.version is not None else None
-    learned = store is not None and store.scheme().fit == "learned"
+    learned = store is not None and store.scheme().learned
     if args.lr is None:
         args.lr = RATE_LR if learned else RETRAIN_LR if args.retrain else 0.1
     in_use = args.new or args.retrain

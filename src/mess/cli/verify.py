@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from mess import hub
 from mess.cli.output import make_console
-from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
-from mess.files import files_in
+from mess.errors import EXIT_BAD_INPUT, MessError
+from mess.files import named_files
 
 EXAMPLES = """Examples:
   mess verify net.mess
@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     """Check each file and say so; 2 if one breaks the format."""
     console = make_console(args, stderr=args.json)
     rows = []
-    for path in mess_files(args.files):
+    for path in named_files(map(hub.local, args.files), (".mess",), "FILE"):
         row = checked(path)
         rows.append(row)
         if "error" in row:
@@ -42,21 +42,6 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(rows, indent=1))
     return EXIT_BAD_INPUT if any("error" in row for row in rows) else 0
-
-
-def mess_files(named: list[Path]) -> list[Path]:
-    """Return the files that are named, and all `.mess` files in folders that are named.
-
-    Raises:
-        OptionError: a folder without any.
-    """
-    found: list[Path] = []
-    for path in map(hub.local, named):
-        inside = files_in(path, (".mess",))
-        if not inside:
-            raise OptionError("FILE", "a folder with .mess files", path)
-        found += inside
-    return found
 
 
 def checked(path: Path) -> dict[str, object]:

@@ -18,7 +18,7 @@ MINOR = {(8, 2): 1, (9, 0): 1, (9, 1): 1}
 HEADER = struct.Struct("<8sBBHHQ32s")  # magic, major, minor, flags, sections, length, SHA-256
 ENTRY = struct.Struct("<BBHIQQ")  # type, coder, reserved, CRC-32, offset, length
 DIGEST = slice(HEADER.size - 32, HEADER.size)
-LARGEST_FILE = 1 << 40
+MAX_FILE_BYTES = 1 << 40
 MAX_SECTIONS = 64
 FOREIGN = {b"PK\x03\x04": "a zip archive (as torch.save writes)", b"\x80\x02": "a pickle", b"\x80\x04": "a pickle",
            b"\x80\x05": "a pickle", b"\x1f\x8b": "a gzip archive",
@@ -117,7 +117,7 @@ def checksums(content: bytes) -> dict[int, int]:
     return {kind: crc for kind, _, _, crc, _, _ in entries}
 
 
-def read_file(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
+def read_file(path: str | os.PathLike[str], largest: int = MAX_FILE_BYTES) -> bytes:
     """Return the content of a regular file, also behind links; never waits on a pipe.
 
     Raises:

@@ -37,7 +37,7 @@ from mess.errors import FormatError
 Named = list[tuple[str, tuple[int, ...], str]]
 MAX_TENSORS = 1 << 20
 NO_LAYOUT = "the layout of the network it names"  # what a reader without the zoo misses
-MAX_NAME_BYTES = 1024
+MAX_NAME = 1024  # characters
 KEPT = "kept"  # in a scheme: names of the weights that were asked to stay as they are
 LOOK = "look"  # in a scheme: how the stored network answered before it was written
 BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
@@ -151,15 +151,15 @@ def make_manifest(stored: StoredModel, named: Named | None) -> tuple[dict[str, A
     if eps:
         manifest["eps"] = eps
     if named is not None:
-        folded = {
-            joined(n, part): n
-            for n, e in stored.entries.items()
-            if isinstance(e, BatchNorm)
-            for part in BATCH_NORM_PARTS
-        }
+        norms = [name for name, entry in stored.entries.items() if isinstance(entry, BatchNorm)]
+        folded = {joined(name, part): name for name in norms for part in BATCH_NORM_PARTS}
         told = [_told(name, folded, kinds) for name, _, _ in named]
-        ties = [[i, _place(named, entry.to)] for i, (n, _, _) in enumerate(named)
-                if isinstance(entry := stored.entries.get(n), Tied)]  # fmt: skip
+        place_of = {name: place for place, (name, _, _) in enumerate(named)}
+        ties = [
+            [place, place_of[entry.to]]
+            for name, place in place_of.items()
+            if isinstance(entry := stored.entries.get(name), Tied)
+        ]
         manifest |= {"layout": layout_crc(named), "kinds": told}
         if ties:
             manifest["ties"] = ties
@@ -228,10 +228,6 @@ def _told(name: str, folded: dict[str, str], kinds: dict[str, str]) -> str:
     return kinds[folded[name]] if name == joined(folded[name], BATCH_NORM_PARTS[0]) else "-"
 
 
-def _place(named: Named, name: str) -> int:
-    return next(place for place, (n, _, _) in enumerate(named) if n == name)
-
-
 def _row(name: str, entry: object, kind: str) -> list[Any]:
     if isinstance(entry, Plain | Matched | Expanded):
         return [name, kind, list(entry.shape), PLAIN_DTYPES.index(entry.dtype)]
@@ -250,7 +246,9 @@ def _from_rows(manifest: dict[str, Any], eps: list[float], where: str) -> list[I
     for row in rows:
         if not isinstance(row, list) or not 3 <= len(row) <= 4 or not all(isinstance(x, str) for x in row[:2]):
             raise FormatError(where, "tensors as [name, kind, shape, dtype]", repr(row)[:60])
-        name, kind = _checked_name(row[0], where), row[1]
+        name, kind = row[:2]
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise FormatError(where, f"names of at most {MAX_NAME} printable characters", repr(name)[:60])
         if kind == "T":
             if len(row) != 3 or not isinstance(row[2], str):
                 raise FormatError(f"{where}: {name}", "the name of another tensor", repr(row[2:])[:60])
@@ -328,14 +326,8 @@ def _books(rows: object, items: list[Item], where: str) -> tuple[list[Codebook],
             raise FormatError(where, "codebooks as [source, unit, stride, by row, own numbers]", repr(row)[:60])
         source, unit, stride, by_row, numbers = row
         inside = -1 <= source < len(items) and (source < 0 or items[source].kind == "P")
-        if (
-            not inside
-            or unit < 1
-            or stride < 1
-            or by_row not in (0, 1)
-            or numbers < 0
-            or (source >= 0) == (numbers > 0)
-        ):
+        counts = unit >= 1 and stride >= 1 and by_row in (0, 1) and numbers >= 0
+        if not inside or not counts or (source >= 0) == (numbers > 0):
             raise FormatError(where, "a codebook cut from a tensor, or with numbers of its own", repr(row)[:60])
         if numbers % unit:
             raise FormatError(where, f"whole references of {unit} numbers", numbers)
@@ -358,9 +350,3 @@ def _check_links(contents: Contents, where: str) -> None:
             unit = contents.books[item.book].unit
             if not item.shape or math.prod(item.shape[1:]) % unit:
                 raise FormatError(f"{where}: {item.name}", f"rows of whole units of {unit} numbers", item.shape)
-
-
-def _checked_name(name: str, where: str) -> str:
-    if not 0 <= len(name) <= MAX_NAME_BYTES or not name.isprintable():
-        raise FormatError(where, f"names of at most {MAX_NAME_BYTES} printable characters", repr(name)[:60])
-    return name

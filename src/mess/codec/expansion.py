@@ -29,7 +29,7 @@ from mess.errors import FormatError, WeightsError
 from mess.step_exponents import NO_EXPONENTS, Exponents, are_steps_good
 
 ONE_STEP, EXPONENTS = 1, 2  # coders: one step a layer; exponents by row, column and term beside it
-LARGEST_INTEGER = (1 << 15) - 1
+MAX_INTEGER = (1 << 15) - 1
 TOGETHER = 1 << 17  # integers of a stage that are decoded at once, of layers of one size
 
 
@@ -44,7 +44,7 @@ class Integers:
 
 @dataclass(frozen=True)
 class ContextCluster:
-    """Contexts that share a table, from `first` up to the next span's first; symbols are q − low."""
+    """Contexts that share a table, from `first` up to the first of the next cluster; symbols are q − low."""
 
     first: int
     low: int
@@ -61,8 +61,8 @@ def write_expansions(layers: Sequence[Integers]) -> tuple[int, bytes]:
     groups, changes = [], []
     before: dict[int, list[int]] = {}
     for layer in layers:
-        if layer.values_RCT.size and int(np.abs(layer.values_RCT).max()) > LARGEST_INTEGER:
-            raise WeightsError("expanded layer", f"integers up to {LARGEST_INTEGER}", "larger ones", "a larger step")
+        if layer.values_RCT.size and int(np.abs(layer.values_RCT).max()) > MAX_INTEGER:
+            raise WeightsError("expanded layer", f"integers up to {MAX_INTEGER}", "larger ones", "a larger step")
         terms = layer.values_RCT.shape[2]
         levels = [term_level(np.abs(layer.values_RCT[:, :, t])) for t in range(terms)]
         changes += [x - base for x, base in zip(levels, before.get(terms, [LEVEL_OF_ONE] * terms), strict=True)]
@@ -182,7 +182,7 @@ def _decode(
         seen = ContextState(layers, rows_, columns)
         for term, rows in stages(rows_, terms):
             stage = seen.stage(term, rows, levels_LK[:, term], of_context)
-            # by span, as they were coded
+            # by cluster, as they were coded
             order_LN = stage.contexts().reshape(layers, -1).argsort(axis=1, kind="stable")
             order_LN += columns * (rows.start + rows_ * place_L1)
             counts_LS = stage.counts(len(clusters))
@@ -213,11 +213,11 @@ def _contexts(values_RCT: np.ndarray, levels: list[int]) -> Iterator[tuple[np.nd
 def _by_cluster(
     pairs: list[tuple[np.ndarray, np.ndarray]], clusters: list[ContextCluster]
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (symbols, span) in the order in which a layer is coded."""
+    """Yield (symbols, cluster) in the order in which a layer is coded."""
     for values_N, context_N in pairs:
-        span_N = _cluster_of(clusters, context_N)
-        for place in np.unique(span_N).tolist():
-            yield values_N[span_N == place] - clusters[place].low, place
+        cluster_N = _cluster_of(clusters, context_N)
+        for place in np.unique(cluster_N).tolist():
+            yield values_N[cluster_N == place] - clusters[place].low, place
 
 
 def _clusters(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[ContextCluster]:
@@ -251,12 +251,12 @@ def _fitted(first: int, values_N: np.ndarray) -> ContextCluster:
 def _read_cluster(reader: Reader, first: int) -> ContextCluster:
     low = unzigzag(reader.varint(1 << 17))
     table = read_table(reader)
-    if low < -LARGEST_INTEGER or low + len(table.frequency_A) - 1 > LARGEST_INTEGER:
-        raise FormatError(reader.where, f"integers up to ±{LARGEST_INTEGER}", "a table beyond")
+    if low < -MAX_INTEGER or low + len(table.frequency_A) - 1 > MAX_INTEGER:
+        raise FormatError(reader.where, f"integers up to ±{MAX_INTEGER}", "a table beyond")
     return ContextCluster(first, low, table, 0.0)
 
 
 def _cluster_of(clusters: list[ContextCluster], context: np.ndarray) -> np.ndarray:
-    """Return the span of each context: the last that starts at or below it, or the first."""
+    """Return the cluster of each context: the last that starts at or below it, or the first."""
     firsts = np.array([cluster.first for cluster in clusters], dtype=np.int64)
     return np.maximum(np.searchsorted(firsts, context, side="right") - 1, 0)

@@ -9,7 +9,7 @@ import numpy as np
 from mess.codec.bits import Reader
 from mess.codec.streams import PreviousTable, read_integers, write_integers
 from mess.errors import FormatError
-from mess.step_exponents import HIGHEST_EXPONENT, LOWEST_EXPONENT, Exponents
+from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents
 
 Size = tuple[int, int, int]  # rows, columns, terms
 
@@ -36,7 +36,7 @@ def read_exponents(reader: Reader, sizes: Sequence[Size]) -> list[Exponents]:
         if mask and not all(size):
             raise FormatError(reader.where, "no exponents of a tensor without integers", f"axes {mask}")
         counts += [count if mask >> axis & 1 else 0 for axis, count in enumerate(size)]
-    left = iter(np.split(_read(reader, sum(counts), (LOWEST_EXPONENT, HIGHEST_EXPONENT)), np.cumsum(counts)[:-1]))
+    left = iter(np.split(_read(reader, sum(counts), (MIN_EXPONENT, MAX_EXPONENT)), np.cumsum(counts)[:-1]))
     found = []
     for mask in axes.tolist():
         parts = [next(left) for _ in range(3)]

@@ -9,8 +9,8 @@ from typing import Any
 from mess.codec.frames import RAW, pack, unpack
 from mess.errors import FormatError, OptionError
 
-LARGEST = 1 << 26  # bytes of JSON
-DEEPEST = 16
+MAX_BYTES = 1 << 26  # bytes of JSON
+MAX_DEPTH = 16
 MAX_DIGITS = 30  # characters
 STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
@@ -37,14 +37,14 @@ def unpack_manifest(coder: int, content: bytes, where: str) -> dict[str, Any]:
         FormatError: too large on either side, not JSON, or JSON with duplicate keys, NaN, or nesting or numbers that do
             not end.
     """
-    text = unpack(coder, content, LARGEST, "manifest", where)
+    text = unpack(coder, content, MAX_BYTES, "manifest", where)
     bare = STRINGS.sub(b"", text)
     depth = deepest = 0
     for character in re.findall(rb"[\[\]{}]", bare):
         depth += 1 if character in b"[{" else -1
         deepest = max(deepest, depth)
-    if deepest > DEEPEST:
-        raise FormatError(where, f"JSON nested at most {DEEPEST} deep", f"{deepest} deep")
+    if deepest > MAX_DEPTH:
+        raise FormatError(where, f"JSON nested at most {MAX_DEPTH} deep", f"{deepest} deep")
     if re.search(rb"[0-9.eE+-]{%d}" % (MAX_DIGITS + 1), bare):
         raise FormatError(where, f"numbers of at most {MAX_DIGITS} characters", "a longer one")
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from mess.codec.bits import Reader
@@ -21,7 +22,6 @@ from mess.codec.manifest import pack_manifest, unpack_manifest
 from mess.codec.model import (
     BATCH_NORM_PARTS,
     BatchNorm,
-    Codebook,
     Entry,
     Expanded,
     Layout,
@@ -50,7 +50,7 @@ KNOWN = {
     GRAPH: (RAW, ZSTD),
 }
 LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
-LARGEST_GRAPH = 1 << 28  # bytes of an ONNX model without its tensors
+MAX_GRAPH_BYTES = 1 << 28  # bytes of an ONNX model without its tensors
 
 
 def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bool = False) -> bytes:
@@ -73,13 +73,14 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
     def add(section: int, numbers: NumberArray) -> None:
         streams.setdefault(section, []).append(write_stream(numbers, previous.setdefault(section, PreviousTable())))
 
+    sources = {book.source for book in stored.books}
     for book in stored.books:
         if book.numbers is not None:
             add(REFERENCES, book.numbers)
     for name in order:
         entry = stored.entries[name]
         if isinstance(entry, Plain):
-            add(REFERENCES if _is_source(stored, name) else TENSORS, entry.numbers)
+            add(REFERENCES if name in sources else TENSORS, entry.numbers)
         elif isinstance(entry, Matched):
             add(INDICES, NumberArray(entry.index_N, "int64"))
             for section, numbers in ((SCALES, entry.scale_N), (OFFSETS, entry.offset_N)):
@@ -94,8 +95,8 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
         layers = [Integers(entry.integers_RCK, entry.step, entry.exponents) for entry in expanded]
         sections.append(Section(EXPANSIONS, *write_expansions(layers)))
     if stored.graph is not None and not plain:
-        if len(stored.graph) > LARGEST_GRAPH:
-            raise WeightsError("graph", f"at most {LARGEST_GRAPH} bytes beside the tensors", len(stored.graph))
+        if len(stored.graph) > MAX_GRAPH_BYTES:
+            raise WeightsError("graph", f"at most {MAX_GRAPH_BYTES} bytes beside the tensors", len(stored.graph))
         sections.append(Section(GRAPH, *pack(stored.graph)))
     return pack_sections([Section(MANIFEST, coder, text), *sections])
 
@@ -106,6 +107,33 @@ def write_model(
     """Write a file in one step and return its size in bytes."""
     atomic_write(path, encode_model(stored, layout), overwrite=overwrite)
     return os.stat(path).st_size  # noqa: PTH116
+
+
+class SectionReaders:
+    """The sections of a file that have streams in them, each of which is read from front to back."""
+
+    def __init__(self, sections: dict[int, Section], where: str) -> None:
+        self._where, self._previous = where, {kind: PreviousTable() for kind in sections}
+        self._readers = {
+            kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}")
+            for kind, section in sections.items()
+            if kind != GRAPH
+        }
+
+    def of(self, kind: int) -> Reader:
+        """Return the reader of a section; raises FormatError where there is none."""
+        if kind not in self._readers:
+            raise FormatError(self._where, f"a section of {SECTION_NAMES[kind]}", "none")
+        return self._readers[kind]
+
+    def take(self, kind: int, count: int, skip: bool = False) -> Any:
+        """Return the next stream of a section; see `read_stream`."""
+        return read_stream(self.of(kind), count, self._previous[kind], skip=skip)
+
+    def finish(self) -> None:
+        """Refuse bytes that nothing has asked for."""
+        for reader in self._readers.values():
+            reader.finish()
 
 
 def read_model(
@@ -129,33 +157,20 @@ def read_model(
     check_size(contents, max_bytes, where)
     graph = sections.pop(GRAPH, None)
     wanted = contents.needed(names) if names is not None else None
-    readers = {kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}") for kind, section in sections.items()}
-    previous: dict[int, PreviousTable] = {}
-
-    def take(section: int, count: int, skip: bool) -> Any:
-        if section not in readers:
-            raise FormatError(where, f"a section of {SECTION_NAMES[section]}", "none")
-        return read_stream(readers[section], count, previous.setdefault(section, PreviousTable()), skip=skip)
-
-    books = []
-    for number, book in enumerate(contents.books):
-        if book.source is None:
-            book = Codebook(
-                None, book.unit, book.stride, book.by_row, take(REFERENCES, contents.own_numbers[number], False)
-            )
-        books.append(book)
+    readers = SectionReaders(sections, where)
+    books = [
+        book if book.source is not None else replace(book, numbers=readers.take(REFERENCES, count))
+        for book, count in zip(contents.books, contents.own_numbers, strict=True)
+    ]
     entries: dict[str, Entry] = {}
-    coder = sections[EXPANSIONS].coder if EXPANSIONS in sections else ONE_STEP
-    expansions = _read_expansions(contents, readers, coder, wanted, where)
+    expansions = _read_expansions(contents, readers, sections, wanted)
     for item in contents.items:
         skip = wanted is not None and item.name not in wanted
-        entry = expansions.get(item.name) if item.kind == "E" else _read_entry(item, contents, take, skip)
+        entry = expansions.get(item.name) if item.kind == "E" else _read_entry(item, contents, readers.take, skip)
         if entry is not None:
             entries[item.name] = entry
-    for reader in readers.values():
-        reader.finish()
-    unpacked = unpacked_graph(graph, where)
-    return StoredModel(contents.network, contents.scheme, books, entries, unpacked)
+    readers.finish()
+    return StoredModel(contents.network, contents.scheme, books, entries, unpacked_graph(graph, where))
 
 
 def open_model(
@@ -181,7 +196,7 @@ def check_size(contents: Contents, max_bytes: int, where: str) -> None:
 
 def unpacked_graph(section: Section | None, where: str) -> bytes | None:
     """Return what the section of a graph holds, None where there is none."""
-    return None if section is None else unpack(section.coder, section.content, LARGEST_GRAPH, "graph", where)
+    return None if section is None else unpack(section.coder, section.content, MAX_GRAPH_BYTES, "graph", where)
 
 
 def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry | None:
@@ -210,39 +225,28 @@ def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry 
 
 
 def _read_expansions(
-    contents: Contents, readers: dict[int, Reader], coder: int, wanted: set[str] | None, where: str
+    contents: Contents, readers: SectionReaders, sections: dict[int, Section], wanted: set[str] | None
 ) -> dict[str, Expanded]:
     """Decode the tensors that are sums of references and wanted."""
     items = [item for item in contents.items if item.kind == "E"]
     if not items:
         return {}
-    if EXPANSIONS not in readers:
-        raise FormatError(where, f"a section of {SECTION_NAMES[EXPANSIONS]}", "none")
+    reader, sizes = readers.of(EXPANSIONS), [contents.expansion(item) for item in items]
     places = [n for n, item in enumerate(items) if wanted is None or item.name in wanted]
-    layers = read_expansions(readers[EXPANSIONS], coder, [contents.expansion(item) for item in items], places)
-    found = {}
-    for n in places:
-        item, layer = items[n], layers[n]
-        found[item.name] = Expanded(
-            item.shape, item.dtype, item.book, layer.values_RCT, layer.step, exponents=layer.exponents
+    return {
+        items[n].name: Expanded(
+            items[n].shape, items[n].dtype, items[n].book, layer.values_RCT, layer.step, layer.exponents
         )
-    return found
+        for n, layer in read_expansions(reader, sections[EXPANSIONS].coder, sizes, places).items()
+    }
 
 
 def _has_these_dtypes(stored: StoredModel, named: list[tuple[str, tuple[int, ...], str]]) -> bool:
     dtypes = {name: dtype for name, _, dtype in named}
-    floats = all(
-        dtypes.get(joined(name, part), "float32") == "float32"
-        for name, entry in stored.entries.items()
-        if isinstance(entry, BatchNorm)
-        for part in BATCH_NORM_PARTS[:4]
-    )
-    return floats and all(
-        dtypes.get(name) == entry.dtype
-        for name, entry in stored.entries.items()
-        if isinstance(entry, Plain | Matched | Expanded)
-    )
-
-
-def _is_source(stored: StoredModel, name: str) -> bool:
-    return any(book.source == name for book in stored.books)
+    for name, entry in stored.entries.items():
+        if isinstance(entry, Plain | Matched | Expanded) and dtypes.get(name) != entry.dtype:
+            return False
+        floats = [joined(name, part) for part in BATCH_NORM_PARTS[:4]] if isinstance(entry, BatchNorm) else []
+        if any(dtypes.get(part, "float32") != "float32" for part in floats):
+            return False
+    return True

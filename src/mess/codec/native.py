@@ -32,7 +32,7 @@ FOLDER = Path(__file__).parents[1] / "decoder"
 COMPILERS = ("cc", "gcc", "clang")
 # -O3 alone: what is built here may be run on another machine that shares the home
 FLAGS = ("-std=c99", "-O3", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off")
-ENOUGH_BYTES = 1 << 20  # of tensors a thread, so that starting it is worth its while
+ENOUGH_BYTES = 1 << 20  # of tensors a thread, below which starting a thread costs more than it saves
 MEMORY = 11  # mess.h: MESS_MEMORY
 
 

@@ -35,7 +35,8 @@ def reconstruct(stored: StoredModel, *, names: Iterable[str] | None = None) -> d
     Raises:
         FormatError: numbers that are not finite.
     """
-    books = {n: references(stored, book) for n, book in enumerate(stored.books) if _is_there(stored, book)}
+    there = {None, *stored.entries}
+    books = {n: references(stored, book) for n, book in enumerate(stored.books) if book.source in there}
     found: dict[str, Tensor] = {}
     ties: dict[str, str] = {}
     for name, entry in stored.entries.items():
@@ -49,7 +50,7 @@ def reconstruct(stored: StoredModel, *, names: Iterable[str] | None = None) -> d
             found |= _batch_norm(name, entry)
         elif isinstance(entry, Tied):
             ties[name] = entry.to
-    found |= {name: (found[to][0].copy(), found[to][1]) for name, to in ties.items()}  # nobody shares memory
+    found |= {name: (found[to][0].copy(), found[to][1]) for name, to in ties.items()}  # tensors share no memory
     if names is None:
         return found
     return {name: found[name] for name in names}
@@ -113,10 +114,6 @@ def references(stored: StoredModel, book: Codebook) -> np.ndarray:
     rows_RL = source.numbers.floats().reshape(cut.rows, cut.row)
     windows = np.lib.stride_tricks.sliding_window_view(rows_RL, book.unit, axis=1)[:, :: book.stride]
     return np.ascontiguousarray(windows).reshape(-1, book.unit)
-
-
-def _is_there(stored: StoredModel, book: Codebook) -> bool:
-    return book.source is None or book.source in stored.entries
 
 
 def _batch_norm(prefix: str, entry: BatchNorm) -> dict[str, Tensor]:

@@ -1,14 +1,15 @@
-"""What a file holds in rows that a person reads, and in names for people."""
+"""What a file holds: as a record, in rows that a person reads, and in names for people."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from mess import notebook
 from mess.codec.contents import KEPT, LOOK
-from mess.codec.info import FileInfo, Share, TensorInfo
 from mess.codec.native import reader_name
 from mess.codec.streams import ROUNDED
 
@@ -20,6 +21,131 @@ NAME_OF_SECTION = {
     "batch norms": "BatchNorm", "graph": "graph",
 }  # fmt: skip
 FRAME = ("header", "manifest", "graph")  # what belongs to no layer
+
+
+def bits_per_weight(count: int, numbers: int) -> float:
+    """Return bits a number that `count` bytes are, 0 where there is no number."""
+    return 8 * count / numbers if numbers else 0.0
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a file.
+
+    Attributes:
+        numbers: how many numbers it has (of a BatchNorm: those it computes with; of a tied tensor none).
+        parts: its bytes by section.
+    """
+
+    numbers: int
+    parts: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the file that are its own."""
+        return sum(self.parts.values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits a number, 0 where there is none."""
+        return bits_per_weight(self.bytes, self.numbers)
+
+
+@dataclass(frozen=True)
+class TensorInfo(Share):
+    """One tensor, or one BatchNorm layer, in a file.
+
+    Attributes:
+        name: in the state dict; of a BatchNorm layer the module's.
+        stored: how, in words.
+        reason: why no reference stands for it; "" where one does.
+        shape: of the tensor; of a BatchNorm layer (channels,).
+        dtype: as ``"float32"``.
+        float_bytes: bytes of the tensors it gives, in their own dtypes; of a tied tensor none.
+        forms: how the numbers of each section are kept: "rounded to 8 bits" (multiples of one step), or a dtype.
+    """
+
+    name: str
+    stored: str
+    reason: str
+    shape: tuple[int, ...]
+    dtype: str
+    float_bytes: int
+    forms: dict[str, str]
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What a file holds. `sections` add up to `bytes`, and so do `header`, the manifest and all `tensors`.
+
+    Attributes:
+        bytes: size of the file.
+        format: major and minor version.
+        network: which network of the zoo it is, mean and std of its input; None: the file does not say.
+        scheme: version, options, and what was seen before it was written.
+        sections: bytes by section.
+        tensors: what it holds, in the order of the file.
+        sha256: of the file, which is what its header says.
+        crc32: of each section, as its entry says.
+        header: bytes of header and section table.
+        own_references: bytes of references that are no tensor's.
+    """
+
+    bytes: int
+    format: tuple[int, int]
+    sha256: str
+    network: dict[str, Any] | None
+    scheme: dict[str, Any]
+    header: int
+    sections: dict[str, int]
+    crc32: dict[str, int]
+    tensors: list[TensorInfo] = field(repr=False)
+    own_references: int = 0
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in all tensors."""
+        return sum(tensor.numbers for tensor in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits a number, everything counted."""
+        return bits_per_weight(self.bytes, self.numbers)
+
+    @property
+    def float_bytes(self) -> int:
+        """Bytes of all tensors in their own dtypes, tied ones once, without any container."""
+        return sum(tensor.float_bytes for tensor in self.tensors)
+
+    @property
+    def ratio(self) -> float:
+        """How many times smaller than that the file is."""
+        return self.float_bytes / self.bytes
+
+    def __str__(self) -> str:
+        widest = max(map(len, self.sections))
+        shares = [(name, count, count / self.bytes) for name, count in self.sections.items()]
+        lines = [f"  {name:{widest}} {count:>12,} B {share:>6.1%}" for name, count, share in shares]
+        return "\n".join([*self._told(), *lines])
+
+    def _repr_html_(self) -> str:
+        counts, rows = self.sections.values(), rows_of(self, NOTEBOOK_ROWS)
+        sections = [(NAME_OF_SECTION[name], f"{n:,}", f"{n / self.bytes:.1%}") for name, n in self.sections.items()]
+        layers = [(r.name, f"{r.bytes:,}", f"{r.bits_per_weight:.2f}" if r.numbers else "") for r in rows]
+        bars = [n / max(counts) for n in counts], [r.bytes / max(row.bytes for row in rows) for r in rows]
+        by_section = notebook.table(("section", "bytes", "share"), sections, bars[0])
+        by_layer = notebook.table(("layer", "bytes", "bits a weight"), layers, bars[1])
+        title, *lines = self._told()
+        return notebook.block(title, lines, [by_section, by_layer])
+
+    def _told(self) -> list[str]:
+        size = f"{self.bytes:,} B, {self.ratio:.1f} times smaller than {self.float_bytes:,} B of weights"
+        seen = seen_of(self.scheme)
+        return [
+            f"{network_name(self)}, scheme {scheme_name(self.scheme)}",
+            f"{size}, {self.bits_per_weight:.2f} bits a weight; format {self.format[0]}.{self.format[1]}",
+            *([seen] if seen else []),
+        ]
 
 
 @dataclass(frozen=True)
@@ -37,6 +163,11 @@ class Row(Share):
     what: str
     layers: int
     shape: tuple[int, ...]
+
+    @property
+    def extent(self) -> str:
+        """Its shape, or how many layers it is, for people; "" where neither says anything."""
+        return "×".join(map(str, self.shape)) or (f"{self.layers} layers" if self.layers > 1 else "")
 
 
 def rows_of(info: FileInfo, most: int | None = FEW) -> list[Row]:
@@ -94,8 +225,8 @@ def seen_of(scheme: Mapping[str, Any]) -> str:
     return f"as seen before it was written: {told}" if told else ""
 
 
-def precision_of(info: FileInfo) -> dict[str, str]:
-    """Return how numbers are kept, by what they are: {"scales α": "rounded to 8 bits", "other tensors": "float16"}."""
+def precision_of(info: FileInfo) -> str:
+    """Return how numbers are kept, by what they are: "scales α rounded to 8 bits; other tensors float16"."""
     found: dict[str, dict[str, None]] = {}
     for tensor in info.tensors:
         for section, form in tensor.forms.items():
@@ -104,16 +235,14 @@ def precision_of(info: FileInfo) -> dict[str, str]:
     for forms in found.values():
         if len(forms) > 1:
             forms.pop(ROUNDED, None)  # vectors of zeros, of which nothing says to how many bits
-    return {name: ", ".join(sorted(found[section])) for section, name in NAME_OF_SECTION.items() if section in found}
+    kept = ((name, sorted(found[section])) for section, name in NAME_OF_SECTION.items() if section in found)
+    return "; ".join(f"{name} {', '.join(forms)}" for name, forms in kept)
 
 
 def by_reason(tensors: Iterable[TensorInfo]) -> dict[str, list[TensorInfo]]:
-    """Return the tensors that no reference stands for, by why not."""
-    found: dict[str, list[TensorInfo]] = {}
-    for tensor in tensors:
-        if tensor.reason and tensor.stored != "tied":
-            found.setdefault(tensor.reason, []).append(tensor)
-    return found
+    """Return the tensors that no reference stands for, by why not; those that take most bytes first."""
+    found = _grouped((t for t in tensors if t.reason and t.stored != "tied"), lambda tensor: tensor.reason)
+    return dict(sorted(found.items(), key=lambda pair: -sum(tensor.bytes for tensor in pair[1])))
 
 
 def as_json(path: str | os.PathLike[str], info: FileInfo) -> dict[str, Any]:
@@ -157,7 +286,7 @@ def _folded(weights: list[TensorInfo], most: int | None) -> list[Row]:
     return []
 
 
-def _grouped(tensors: list[TensorInfo], key: Callable[[TensorInfo], str]) -> dict[str, list[TensorInfo]]:
+def _grouped(tensors: Iterable[TensorInfo], key: Callable[[TensorInfo], str]) -> dict[str, list[TensorInfo]]:
     groups: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
         groups.setdefault(key(tensor), []).append(tensor)
@@ -165,17 +294,16 @@ def _grouped(tensors: list[TensorInfo], key: Callable[[TensorInfo], str]) -> dic
 
 
 def _joined(name: str, tensors: list[TensorInfo], what: str) -> Row:
-    parts: dict[str, int] = {}
+    parts: Counter[str] = Counter()
     for tensor in tensors:
-        for section, count in tensor.parts.items():
-            parts[section] = parts.get(section, 0) + count
+        parts.update(tensor.parts)
     shape = tensors[0].shape if len(tensors) == 1 else ()
-    return Row(sum(t.numbers for t in tensors), parts, name, what, len(tensors), shape)
+    return Row(sum(t.numbers for t in tensors), dict(parts), name, what, len(tensors), shape)
 
 
 def _how(tensors: list[TensorInfo]) -> str:
     """Return how layers are stored, the most weights first."""
-    numbers: dict[str, int] = {}
+    numbers: Counter[str] = Counter()
     for tensor in tensors:
-        numbers[tensor.stored] = numbers.get(tensor.stored, 0) + tensor.numbers
-    return "; ".join(sorted(numbers, key=lambda stored: -numbers[stored]))
+        numbers[tensor.stored] += tensor.numbers
+    return "; ".join(stored for stored, _ in numbers.most_common())

@@ -21,7 +21,7 @@ import numpy as np
 from mess.codec import ans
 from mess.codec.bits import Reader, pack, packed_size, unpack, unzigzag, varint, zigzag
 from mess.codec.numbers import NumberArray
-from mess.codec.tables import LARGEST_ALPHABET, Table, best_table, read_table
+from mess.codec.tables import MAX_ALPHABET, Table, best_table, read_table
 from mess.errors import FormatError
 
 # forms of a stream
@@ -94,17 +94,12 @@ def read_stream(reader: Reader, count: int, previous: PreviousTable, *, skip: bo
     dtype = PLAIN_DTYPES[kind]
     if (form == PLANES) != (dtype in ITEM):
         raise FormatError(reader.where, "floats in planes, integers not", head)
-    if form == INTEGERS:
-        return _read_plain_integers(reader, count, previous, dtype, skip)
-    return _read_planes(reader, count, dtype, skip)
-
-
-def _read_plain_integers(
-    reader: Reader, count: int, previous: PreviousTable, dtype: str, skip: bool
-) -> NumberArray | None:
-    kind = _stored(dtype)
-    values = read_integers(reader, count, previous, BOOL if dtype == "bool" else _range(kind), skip=skip)
-    return None if values is None else NumberArray(values.astype(kind, copy=False), dtype, None)
+    if form == PLANES:
+        return _read_planes(reader, count, dtype, skip)
+    stored = _stored(dtype)
+    within = BOOL if dtype == "bool" else (int(np.iinfo(stored).min), int(np.iinfo(stored).max))
+    values = read_integers(reader, count, previous, within, skip=skip)
+    return None if values is None else NumberArray(values.astype(stored, copy=False), dtype, None)
 
 
 def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> NumberArray | None:
@@ -127,33 +122,21 @@ def _stored(dtype: str) -> np.dtype:
     return STORED.get(dtype) or np.dtype(dtype)
 
 
-def _range(kind: np.dtype) -> Range:
-    """Return the lowest and the highest integer of a NumPy dtype."""
-    limits = np.iinfo(kind)
-    return int(limits.min), int(limits.max)
-
-
 def write_integers(values_N: np.ndarray, previous: PreviousTable) -> bytes:
     """Return integers as: coding, lowest value, and, where they differ, low bits, table and words."""
     low = int(values_N.min()) if len(values_N) else 0
     if not len(values_N) or int(values_N.max()) == low:
         return bytes([CONSTANT]) + varint(zigzag(low))
     above_N = (values_N - low).astype(np.uint64)
-    best: tuple[float, int, Table, bool] | None = None
+    ways: list[tuple[float, int, Table, bool]] = []
     for width in _widths(int(above_N.max())):
         counts_A = np.bincount((above_N >> np.uint64(width)).astype(np.int64))
-        own = best_table(counts_A)
-        options = [(own, False, 8 * len(own.content))]
-        if previous.table is not None:
-            options.append((previous.table, True, 0))
-        for table, shared, side in options:
-            favour = FAST if len(table.frequency_A) == 1 else 1.0
-            cost = favour * (table.cost(counts_A) + side + width * len(values_N))
-            if best is None or cost < best[0]:
-                best = (cost, width, table, shared)
-    if best is None:  # pragma: no cover - `_widths` always offers one
-        raise ValueError("no way to code")
-    _, width, table, shared = best
+        for table, shared in ((best_table(counts_A), False), (previous.table, True)):
+            if table is not None:
+                favour = FAST if len(table.frequency_A) == 1 else 1.0
+                side = 0 if shared else 8 * len(table.content)
+                ways.append((favour * (table.cost(counts_A) + side + width * len(values_N)), width, table, shared))
+    _, width, table, shared = min(ways, key=lambda way: way[0])
     symbols_N = (above_N >> np.uint64(width)).astype(np.int64)
     lanes = ans.encode(symbols_N, table.frequency_A)
     out = [bytes([CODED_SHARED if shared else CODED]), varint(zigzag(low)), bytes([width])]
@@ -213,7 +196,7 @@ def read_integers(
 
 def _widths(largest: int) -> Sequence[int]:
     """Return how many low bits to try leaving uncoded: none of a small alphabet, about what noise is, all."""
-    need = max(0, largest.bit_length() - (LARGEST_ALPHABET.bit_length() - 1))
+    need = max(0, largest.bit_length() - (MAX_ALPHABET.bit_length() - 1))
     wide = max(0, largest.bit_length() - 8)
     widths = (0, wide - 4, wide, wide + 3, largest.bit_length())
     return sorted({min(MAX_LOW_BITS, max(need, width)) for width in widths})

@@ -16,10 +16,10 @@ from mess.codec.ans import TOTAL
 from mess.codec.bits import Reader, pack, packed_size, unpack, varint
 from mess.errors import FormatError
 
-LARGEST_ALPHABET = 1 << 16
+MAX_ALPHABET = 1 << 16
 EVEN, BELL, LISTED = range(3)
 RATIO = 16  # bits behind the point of a bell's ratios
-WIDEST_CODE = 9  # bits of a code of a list
+MAX_CODE_BITS = 9  # bits of a code of a list
 PEAK = 1 << 32  # a bell's weight at its centre
 
 
@@ -52,7 +52,7 @@ def read_table(reader: Reader) -> Table:
         FormatError: an alphabet that is too large, an unknown kind, or parameters that no writer uses.
     """
     start = reader.at
-    size = reader.varint(LARGEST_ALPHABET + 1)
+    size = reader.varint(MAX_ALPHABET + 1)
     if not size:
         raise FormatError(reader.where, "an alphabet of at least one symbol", 0)
     kind = reader.byte()
@@ -64,7 +64,7 @@ def read_table(reader: Reader) -> Table:
         frequency_A = frequencies(bell(size, centre, ratio, fall))
     elif kind == LISTED:
         mantissa, width = divmod(reader.byte(), 16)
-        if not (1 <= mantissa <= 8 and 1 <= width <= WIDEST_CODE):
+        if not (1 <= mantissa <= 8 and 1 <= width <= MAX_CODE_BITS):
             raise FormatError(reader.where, "1 to 8 bits of mantissa, codes of 1 to 9 bits", (mantissa, width))
         codes = unpack(reader.take(packed_size(size, width)), size, width)
         frequency_A = frequencies(_from_codes(codes, mantissa, reader.where))
@@ -115,13 +115,12 @@ def _even(size: int) -> Table:
 
 
 def _fitted_bell(counts_A: np.ndarray) -> Table:
-    """Search the two parameters on a grid that is refined around the best; the centre is the most frequent symbol."""
+    """Search the two parameters on a grid from a geometric to a normal distribution; the centre is the mean."""
     size, n = len(counts_A), max(1, int(counts_A.sum()))
     mean = float((counts_A * np.arange(size)).sum()) / n
     centre = min(size - 1, max(0, round(mean)))
     spread = max(0.05, float((counts_A * np.abs(np.arange(size) - centre)).sum()) / n)
-    best: Table | None = None
-    best_cost = float("inf")
+    tables = []
     geometric = spread / (1 + spread)
     for fall_share in (0.0, 0.25, 0.5, 0.75, 1.0):
         for stretch in (0.8, 0.9, 1.0, 1.1, 1.25):
@@ -131,11 +130,8 @@ def _fitted_bell(counts_A: np.ndarray) -> Table:
             ratio = (1 - fall_share) * geometric ** (1 / stretch) + fall_share * np.exp(-per_step / 2)
             r, f = (min((1 << RATIO) - 1, max(0, round(x * (1 << RATIO)))) for x in (ratio, fall))
             content = varint(size) + bytes([BELL]) + varint(centre) + r.to_bytes(2, "little") + f.to_bytes(2, "little")
-            table = Table(frequencies(bell(size, centre, r, f)), content)
-            cost = table.cost(counts_A)
-            if cost < best_cost:
-                best, best_cost = table, cost
-    return best or _even(size)
+            tables.append(Table(frequencies(bell(size, centre, r, f)), content))
+    return min(tables, key=lambda table: table.cost(counts_A))
 
 
 def _listed(counts_A: np.ndarray, mantissa: int) -> Table:
@@ -144,7 +140,7 @@ def _listed(counts_A: np.ndarray, mantissa: int) -> Table:
     excess = max(0, int(counts_A.max(initial=0)).bit_length() - (32 - mantissa))
     codes = _to_codes(np.where(counts_A > 0, np.maximum(counts_A >> excess, 1), 0), mantissa)
     width = max(1, int(codes.max(initial=0)).bit_length())
-    if width > WIDEST_CODE:
+    if width > MAX_CODE_BITS:
         return _even(len(counts_A))
     content = varint(len(counts_A)) + bytes([LISTED, mantissa * 16 + width]) + pack(codes, width)
     return Table(frequencies(_from_codes(codes, mantissa, "table")), content)
@@ -175,5 +171,5 @@ def _from_codes(codes_A: np.ndarray, mantissa: int, where: str) -> np.ndarray:
 def _listed_weights(mantissa: int) -> np.ndarray:
     """Return the weight of each code of up to 9 bits (FORMAT.md 7.4); 0 where it would be 2^33 or more."""
     one = 1 << mantissa
-    weights = [0] + [(one + code % one) << code // one for code in range((1 << WIDEST_CODE) - 1)]
+    weights = [0] + [(one + code % one) << code // one for code in range((1 << MAX_CODE_BITS) - 1)]
     return np.array([weight if weight < 1 << 33 else 0 for weight in weights])

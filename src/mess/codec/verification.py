@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,16 +20,21 @@ READER = "import sys; sys.path[:] = filter(None, sys.path); from mess.codec.veri
 
 
 def write_verified(
-    path: Path, stored: codec.StoredModel, *, layout: codec.Layout | None = None, overwrite: bool = True
-) -> int:
-    """Write a file as `codec.write_model` does, but only once a fresh process has read the same tensors from it.
+    path: Path,
+    stored: codec.StoredModel,
+    tensors: Mapping[str, codec.Tensor],
+    *,
+    layout: codec.Layout | None = None,
+    overwrite: bool = True,
+) -> None:
+    """Write a file as `codec.write_model` does, but only once a fresh process has read `tensors` from it.
 
     Raises:
         FormatError: what was read back differs; what was at `path` is untouched.
     """
     content = codec.encode_model(stored, layout)
     named = layout(stored.network) if layout is not None and stored.network is not None else None
-    expected = tensor_hashes(stored)
+    expected = tensor_hashes(tensors)
     with atomic_writer(path, overwrite=overwrite) as file:
         file.write(content)
         file.flush()
@@ -36,14 +42,13 @@ def write_verified(
         if found != expected:
             wrong = sorted(name for name in {**expected, **found} if expected.get(name) != found.get(name))
             raise FormatError(path, "the tensors that were written", f"others when read back: {', '.join(wrong[:3])}")
-    return path.stat().st_size
 
 
-def tensor_hashes(stored: codec.StoredModel) -> dict[str, str]:
+def tensor_hashes(tensors: Mapping[str, codec.Tensor]) -> dict[str, str]:
     """Return the SHA-256 of each tensor's dtype, shape and bytes."""
     return {
         name: hashlib.sha256(f"{dtype}{list(array.shape)}".encode() + array.tobytes()).hexdigest()
-        for name, (array, dtype) in codec.reconstruct(stored).items()
+        for name, (array, dtype) in tensors.items()
     }
 
 
@@ -78,7 +83,7 @@ def _read_back(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) 
 
 def _hashes_of_file(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) -> dict[str, str]:
     layout = None if named is None else lambda _network: [(n, tuple(shape), dtype) for n, shape, dtype in named]
-    return tensor_hashes(codec.read_model(path, layout=layout, max_bytes=1 << 45))
+    return tensor_hashes(codec.reconstruct(codec.read_model(path, layout=layout, max_bytes=1 << 45)))
 
 
 def main() -> None:

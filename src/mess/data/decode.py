@@ -21,7 +21,7 @@ try:
 except ImportError:  # a platform it has no wheel for: Pillow decodes the same pixels
     simplejpeg = None
 
-ORIENTATION = 0x0112  # EXIF tag; how the image lies, 1 to 8 (CIPA DC-008, 4.6.5.1)
+ORIENTATION = 0x0112  # EXIF tag, 1 to 8 (CIPA DC-008, 4.6.5.1)
 BITS_PER_SAMPLE, SAMPLE_FORMAT, UNSIGNED = 258, 339, 1  # TIFF tags, and unsigned integers (TIFF 6.0, section 19)
 JPEG = ("JPEG", "MPO")  # MPO: several JPEGs in a file, as telephones write them; the first is the image
 PLAIN = ("RGB", "L")  # modes of the JPEGs that need no more than decoding
@@ -36,18 +36,18 @@ FAULTS = (
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a cut-off image is reported, never filled with grey
 
 
-class CorruptPictureError(Exception):
+class CorruptImageError(Exception):
     """An image that cannot be decoded; carries its path and the reason."""
 
 
-class Picture:
+class EncodedImage:
     """An open image.
 
     Attributes:
         size: (width, height) of the upright image.
 
     Raises:
-        CorruptPictureError: here and in `pixels`, it cannot be decoded.
+        CorruptImageError: here and in `pixels`, it cannot be decoded.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,12 +58,12 @@ class Picture:
                 warnings.simplefilter("ignore")  # of damaged EXIF, which ImageNet has some of: it is then left alone
                 self._image = Image.open(io.BytesIO(self._content))
                 if self._image.format not in JPEG:
-                    self._image.load()  # only then do some formats say how they lie
+                    self._image.load()  # only then do some formats say their orientation
                 self._orientation = _orientation(self._image)
         except UnidentifiedImageError as error:
-            raise CorruptPictureError(f"{path} (no image of a known kind)") from error
+            raise CorruptImageError(f"{path} (no image of a known kind)") from error
         except FAULTS as error:
-            raise CorruptPictureError(f"{path} ({error})") from error
+            raise CorruptImageError(f"{path} ({error})") from error
         width, height = self._image.size
         self.size = (height, width) if self._orientation >= 5 else (width, height)
 
@@ -79,7 +79,7 @@ class Picture:
         try:
             return _upright(self._decoded(factor), self._orientation)
         except FAULTS as error:
-            raise CorruptPictureError(f"{self.path} ({error})") from error
+            raise CorruptImageError(f"{self.path} ({error})") from error
 
     def _decoded(self, factor: int) -> np.ndarray:
         image = self._image
@@ -95,7 +95,7 @@ class Picture:
 
 
 def pixels_of(image: Image.Image) -> np.ndarray:
-    """Return an open image, upright, as `Picture.pixels` does: (height, width, 3) uint8."""
+    """Return an open image, upright, as `EncodedImage.pixels` does: (height, width, 3) uint8."""
     return _upright(np.array(_as_rgb(image), dtype=np.uint8), _orientation(image))
 
 
@@ -106,13 +106,13 @@ def _orientation(image: Image.Image) -> int:
     return found if found in range(1, 9) else 1
 
 
-def _upright(pixels_HWC: np.ndarray, lie: int) -> np.ndarray:
+def _upright(pixels_HWC: np.ndarray, orientation: int) -> np.ndarray:
     """Turn and mirror as EXIF says; a view."""
-    if lie >= 5:
+    if orientation >= 5:
         pixels_HWC = pixels_HWC.swapaxes(0, 1)
-    if lie in (2, 3, 6, 7):
+    if orientation in (2, 3, 6, 7):
         pixels_HWC = pixels_HWC[:, ::-1]
-    return pixels_HWC[::-1] if lie in (3, 4, 7, 8) else pixels_HWC
+    return pixels_HWC[::-1] if orientation in (3, 4, 7, 8) else pixels_HWC
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Folders of class folders: ImageNet, and anybody's own images. Paths and labels here; `pictures` decodes."""
+"""Folders of class folders: ImageNet, and users' own images. Paths and labels here; `views` decodes."""
 
 from __future__ import annotations
 
@@ -107,21 +107,21 @@ def open_folder(
     if not names:
         raise DataError(split, "a folder for each class", "none")
     folders = same_spelling(folders_in(split), names)
-    listed = {name: list_pictures(split / folder) for folder, name in folders.items()}
-    for name, pictures in listed.items():
-        if name not in names and pictures.paths:
+    listed = {name: list_images(split / folder) for folder, name in folders.items()}
+    for name, files in listed.items():
+        if name not in names and files.paths:
             raise DataError(
                 split / name, f"one of the {len(names)} classes trained on: {first_few(names, 5)}", "another"
             )
-        if train and known is None and not pictures.paths:
+        if train and known is None and not files.paths:
             raise DataError(split / name, "images", f"none that end in {', '.join(sorted(ENDINGS))}")
     if train and known is None and (lost := [name for name in names if name not in listed]):
         raise DataError(split, f"the {len(names)} classes that the network is trained on", f"no {first_few(lost, 5)}")
     paths: list[str] = []
     counts = []
     for name in names:
-        pictures = listed.get(name, Listed())
-        chosen = [p for p in pictures.paths if own or _is_test(Path(p).relative_to(split)) != train]
+        files = listed.get(name, Listed())
+        chosen = [p for p in files.paths if own or _is_test(Path(p).relative_to(split)) != train]
         paths += chosen
         counts.append(len(chosen))
     if not paths:
@@ -158,7 +158,7 @@ class Listed:
     others: Counter[str] = field(default_factory=Counter)
 
 
-def list_pictures(folder: Path) -> Listed:
+def list_images(folder: Path) -> Listed:
     """List a class folder, at any depth; hidden files are other programs' notes.
 
     Folders that are links are followed, each folder once, so that no circle of links is gone round.
@@ -186,7 +186,7 @@ def list_pictures(folder: Path) -> Listed:
 def _notes(split: Path, listed: Mapping[str, Listed], empty: list[str], classes: int) -> tuple[str, ...]:
     """Return what a person should know of a split: what is left out of it, and classes it does not have."""
     notes = []
-    others = sum((pictures.others for pictures in listed.values()), Counter[str]())
+    others = sum((files.others for files in listed.values()), Counter[str]())
     if others:
         kinds = ", ".join(f"{ending} ({count:,})" for ending, count in sorted(others.items()))
         notes.append(f"{split}: left out {others.total():,} files that do not end as images do: {kinds}")

@@ -15,7 +15,7 @@ from torch import Tensor
 from mess.data import stateless
 from mess.data.folder import ImageFolder
 from mess.data.info import ImageSet
-from mess.data.workers import Pictures
+from mess.data.workers import ImageDecoder
 from mess.errors import DataError, OptionError
 
 NEEDED = 2  # images that a process trains on at once: BatchNorm cannot do with one
@@ -79,7 +79,7 @@ class Batches:
             self._images_NCHW = torch.nn.functional.pad(dataset.images_NCHW.to(self.device), (padding,) * 4)
             self._labels_N = dataset.labels_N.to(self.device)
         else:
-            self._pictures = Pictures(
+            self._decoder = ImageDecoder(
                 dataset,
                 seed=seed,
                 workers=workers,
@@ -119,7 +119,7 @@ class Batches:
         if isinstance(self.dataset, ImageSet):
             yield from self._from_memory(parts, epoch)
             return
-        for images_NCHW, labels_N in self._pictures.decoded(parts, epoch):
+        for images_NCHW, labels_N in self._decoder.decoded(parts, epoch):
             images_NCHW, labels_N = (x.to(self.device, non_blocking=True) for x in (images_NCHW, labels_N))
             yield self._normalised(images_NCHW), labels_N
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mess.data.decode import CorruptPictureError
+from mess.data.decode import CorruptImageError
 from mess.data.folder import ImageFolder
-from mess.data.pictures import load_picture
+from mess.data.views import load_image
 from mess.errors import DataError
 
 CORRUPT_CAP = 20  # an epoch; more than these mean that the copy of the dataset is bad
@@ -36,16 +36,16 @@ class _Parts(Dataset[Decoded]):
         count, good, corrupt = 0, [], []
         for place, index in enumerate([*own_N, *more_N]):
             try:
-                images_NCHW[count] = load_picture(self.folder, int(index), seed=self.seed, epoch=epoch)
+                images_NCHW[count] = load_image(self.folder, int(index), seed=self.seed, epoch=epoch)
                 count += 1
                 if place < len(own_N):
                     good.append(index)
-            except CorruptPictureError as error:
+            except CorruptImageError as error:
                 corrupt.append(str(error))
         return images_NCHW[:count], torch.from_numpy(self.folder.labels_N[np.array(good, dtype=np.int64)]), corrupt
 
 
-class Pictures:
+class ImageDecoder:
     """Batches of decoded images; the workers that decode them live as long as this object.
 
     Args:

@@ -9,7 +9,7 @@ from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN
 from mess.models.described import architecture_of
 from mess.version import __version__
 
-PICTURE_SIDE = 224  # of what a network for pictures in folders sees
+IMAGE_SIDE = 224  # of what a network for pictures in folders sees
 
 
 def facts_of(network: Mapping[str, Any] | None, scheme: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def facts_of(network: Mapping[str, Any] | None, scheme: Mapping[str, Any]) -> di
         return facts
     architecture = architecture_of(network)
     known = KNOWN.get(architecture.dataset)
-    side = known.image_size if known else PICTURE_SIDE
+    side = known.image_size if known else IMAGE_SIDE
     facts |= {
         "network": architecture.slug,
         "dataset": known.name if known else "pictures in folders",

@@ -14,6 +14,7 @@ import numpy as np
 
 from mess.codec import BatchNorm, Expanded, Matched, NumberArray, Plain, StoredModel
 from mess.codec.bits import Reader
+from mess.codec.contents import BYTES
 from mess.codec.expansion import tables_of
 from mess.codec.info import streams_of
 from mess.codec.model import Cut
@@ -140,6 +141,5 @@ def _output(entry: object) -> int:
     if isinstance(entry, BatchNorm):
         return 8 * len(entry.scale)
     if isinstance(entry, Plain | Matched | Expanded):
-        size = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
-        return int(np.prod(entry.shape, dtype=np.int64)) * size.get(entry.dtype, 1)
+        return int(np.prod(entry.shape, dtype=np.int64)) * BYTES.get(entry.dtype, 1)
     return 0

@@ -10,7 +10,6 @@ import json
 import os
 import tempfile
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,16 @@ from torch import nn
 
 import mess.storing
 from mess import codec
-from mess.errors import OptionError, WeightsError
+from mess.errors import WeightsError
 from mess.export.about import facts_of
 from mess.export.onnx_graph import write_graph
 from mess.files import atomic_write
+from mess.graphs.model_files import check_installed
 from mess.models.described import layout_of
 
 OPSET = 17  # of ONNX 1.12 (2022), which onnxruntime reads from 1.12 on
 TOLERANCE = 1e-4  # largest difference, as a share of the largest output
 BATCHES = (1, 3)  # what is compared: the number of pictures may be any
-PACKAGES = ("onnx", "onnxruntime")
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 
 
@@ -40,9 +39,7 @@ def write(path: str | os.PathLike[str], output: Path) -> tuple[str, ...]:
         OptionError: onnx or onnxruntime is not installed.
         WeightsError: not a network of the zoo, or onnxruntime's outputs are not PyTorch's.
     """
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        found = f"no {' or '.join(missing)}"
-        raise OptionError(output, "the packages onnx and onnxruntime", found, "pip install 'mess-cnn[onnx]'")
+    check_installed(output)
     stored = codec.read_model(path, layout=layout_of, names=[])
     if stored.graph is not None:
         return write_graph(path, codec.read_model(path, layout=layout_of), output)

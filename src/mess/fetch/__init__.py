@@ -4,22 +4,14 @@
 `cifar`, `imagenet` and `weights` know what there is and where.
 """
 
-from mess.fetch.cifar import fetch_cifar
-from mess.fetch.download import Remote, fetch
-from mess.fetch.imagenet import prepare_imagenet
-from mess.fetch.parquet import fetch_imagenet_parquet
-from mess.fetch.weights import Weights, fetch_weights, find_weights, input_facts, load_pretrained, public_weights
-
-__all__ = [
-    "Remote",
-    "Weights",
-    "fetch",
-    "fetch_cifar",
-    "fetch_imagenet_parquet",
-    "fetch_weights",
-    "find_weights",
-    "input_facts",
-    "load_pretrained",
-    "prepare_imagenet",
-    "public_weights",
-]
+from mess.fetch.cifar import fetch_cifar as fetch_cifar
+from mess.fetch.download import Remote as Remote
+from mess.fetch.download import fetch as fetch
+from mess.fetch.imagenet import prepare_imagenet as prepare_imagenet
+from mess.fetch.parquet import fetch_imagenet_parquet as fetch_imagenet_parquet
+from mess.fetch.weights import Weights as Weights
+from mess.fetch.weights import fetch_weights as fetch_weights
+from mess.fetch.weights import find_weights as find_weights
+from mess.fetch.weights import input_facts as input_facts
+from mess.fetch.weights import load_pretrained as load_pretrained
+from mess.fetch.weights import public_weights as public_weights

@@ -12,10 +12,9 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
 
 import requests
 from filelock import FileLock
@@ -32,6 +31,10 @@ TRIES = 5  # of each mirror, not counting those that brought much
 MUCH = 1 << 20  # bytes: a line that breaks every so often gets there all the same
 MAX_WAIT = 60.0  # seconds that a server may ask us to wait
 TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two pieces
+
+
+def no_progress(what: str, done: int, total: int | None) -> None:
+    """Be a `DownloadProgress` that does nothing."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +64,6 @@ class _Passing(Exception):  # noqa: N818 - no error yet: the next try may work
 
 class _Final(Exception):  # noqa: N818 - no error yet: the next mirror may have it
     """A mirror that has not got it."""
-
-
-@dataclass
-class _Part:
-    """What has arrived so far, and its hash."""
-
-    path: Path
-    algorithm: str
-    digest: Any = field(init=False)
-    size: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        self.digest = hashlib.new(self.algorithm, usedforsecurity=False)
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                for piece in iter(lambda: file.read(CHUNK), b""):
-                    self.digest.update(piece)
-                    self.size += len(piece)
-
-    def drop(self) -> None:
-        self.path.unlink(missing_ok=True)
-        self.__post_init__()
-        self.size = 0
 
 
 def fetch(
@@ -119,7 +99,7 @@ def fetch(
     # one of the same name.
     with FileLock(real.with_name(f".{real.name}.lock")):
         if not _is_whole(real, remote):  # another process may have fetched it meanwhile
-            _from_mirrors(remote, real, dict(headers or {}), progress, pause, timeout)
+            _Download(remote, real, dict(headers or {}), progress or no_progress, pause, timeout).run()
     return target
 
 
@@ -127,32 +107,7 @@ def _is_whole(target: Path, remote: Remote) -> bool:
     return target.exists() and (not remote.hash or matches(target, remote.hash))
 
 
-def _from_mirrors(
-    remote: Remote,
-    target: Path,
-    headers: dict[str, str],
-    progress: DownloadProgress | None,
-    pause: float,
-    timeout: tuple[float, float],
-) -> None:
-    algorithm, _, wanted = remote.hash.partition(":")
-    part = _Part(target.with_name(f".{target.name}.part"), algorithm or "sha256")
-    failures = []
-    for url in remote.urls:
-        try:
-            _from_mirror(url, part, wanted, headers, remote.name, progress, pause, timeout)
-        except _Final as reason:
-            failures.append(f"{url}: {reason}")
-            continue
-        with part.path.open("rb") as file:
-            os.fsync(file.fileno())
-        part.path.replace(target)
-        sync_folder(target.parent)
-        return
-    raise DownloadError(remote.name, "one of its mirrors to give it", "; ".join(failures), remote.about)
-
-
-def matches(path: Path, expected: str, progress: DownloadProgress | None = None) -> bool:
+def matches(path: Path, expected: str, progress: DownloadProgress = no_progress) -> bool:
     """Return whether a file has this hash (``algorithm:hex``, or the beginning of it)."""
     algorithm, _, wanted = expected.partition(":")
     done, size = 0, path.stat().st_size
@@ -161,99 +116,128 @@ def matches(path: Path, expected: str, progress: DownloadProgress | None = None)
         for piece in iter(lambda: file.read(CHUNK), b""):
             digest.update(piece)
             done += len(piece)
-            if progress is not None:
-                progress(f"checking {path.name}", done, size)
+            progress(f"checking {path.name}", done, size)
     return digest.hexdigest().startswith(wanted)
 
 
-def _from_mirror(
-    url: str,
-    part: _Part,
-    wanted: str,
-    headers: dict[str, str],
-    name: str,
-    progress: DownloadProgress | None,
-    pause: float,
-    timeout: tuple[float, float],
-) -> None:
-    """Complete `part` from one mirror, or say why not."""
-    reason, failed, wrong = "", 0, 0
-    while failed < TRIES and wrong < 2:  # a second whole copy that is wrong is what this mirror has
-        before = part.size
-        try:
-            _one_try(url, part, headers, name, progress, timeout)
-        except _Passing as passing:
-            reason = str(passing)
-            failed = 0 if part.size - before >= MUCH else failed + 1
-            if failed < TRIES:
-                wait = min(MAX_WAIT, passing.wait if passing.wait is not None else pause * 2 ** max(0, failed - 1))
-                if progress is not None:
-                    progress(f"{name}: {reason}, again in {wait:.0f} s", part.size, None)
-                time.sleep(wait)
-            continue
-        found = part.digest.hexdigest()
-        if found.startswith(wanted):
+class _Download:
+    """What is asked of one download, what has arrived so far, and the hash of that."""
+
+    def __init__(
+        self,
+        remote: Remote,
+        target: Path,
+        headers: dict[str, str],
+        progress: DownloadProgress,
+        pause: float,
+        timeout: tuple[float, float],
+    ) -> None:
+        self.remote, self.target, self.headers, self.progress = remote, target, headers, progress
+        self.pause, self.timeout = pause, timeout
+        self.algorithm, _, self.wanted = remote.hash.partition(":")
+        self.part = target.with_name(f".{target.name}.part")
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Go on from what earlier tries have left."""
+        self.size, self.digest = 0, hashlib.new(self.algorithm or "sha256", usedforsecurity=False)
+        if self.part.exists():
+            with self.part.open("rb") as file:
+                for piece in iter(lambda: file.read(CHUNK), b""):
+                    self._note(piece)
+
+    def _note(self, piece: bytes) -> None:
+        self.digest.update(piece)
+        self.size += len(piece)
+
+    def _drop(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self._take_up()
+
+    def run(self) -> None:
+        """Complete the file from the first mirror that has it."""
+        failures = []
+        for url in self.remote.urls:
+            try:
+                self._from_mirror(url)
+            except _Final as reason:
+                failures.append(f"{url}: {reason}")
+                continue
+            with self.part.open("rb") as file:
+                os.fsync(file.fileno())
+            self.part.replace(self.target)
+            sync_folder(self.target.parent)
             return
-        part.drop()
-        wrong += 1
-        reason = f"hash {found[: len(wanted)]} in place of {wanted}"
-    raise _Final(reason)
+        raise DownloadError(self.remote.name, "one of its mirrors to give it", "; ".join(failures), self.remote.about)
 
+    def _from_mirror(self, url: str) -> None:
+        """Complete the part from one mirror, or say why not."""
+        reason, failed, wrong = "", 0, 0
+        while failed < TRIES and wrong < 2:  # a second whole copy that is wrong is what this mirror has
+            before = self.size
+            try:
+                self._try(url)
+            except _Passing as passing:
+                reason = str(passing)
+                failed = 0 if self.size - before >= MUCH else failed + 1
+                if failed < TRIES:
+                    usual = self.pause * 2 ** max(0, failed - 1)
+                    wait = min(MAX_WAIT, usual if passing.wait is None else passing.wait)
+                    self.progress(f"{self.remote.name}: {reason}, again in {wait:.0f} s", self.size, None)
+                    time.sleep(wait)
+                continue
+            found = self.digest.hexdigest()
+            if found.startswith(self.wanted):
+                return
+            self._drop()
+            wrong += 1
+            reason = f"hash {found[: len(self.wanted)]} in place of {self.wanted}"
+        raise _Final(reason)
 
-def _one_try(
-    url: str,
-    part: _Part,
-    headers: dict[str, str],
-    name: str,
-    progress: DownloadProgress | None,
-    timeout: tuple[float, float],
-) -> None:
-    wanted = {**headers, "Accept-Encoding": "identity"}  # ranges are of the file's bytes, not of a compressed stream
-    if part.size:
-        wanted["Range"] = f"bytes={part.size}-"
-    with _transient(), requests.get(url, headers=wanted, stream=True, timeout=timeout) as answer:
-        total = _checked(answer, part)
-        if 0 < part.size == total:  # it was all there; the answer is an error page
-            return
-        with part.path.open("ab") as file:
-            for piece in answer.iter_content(PIECE):
-                file.write(piece)
-                part.digest.update(piece)
-                part.size += len(piece)
-                if progress is not None:
-                    progress(name, part.size, total)
-        if total is not None and part.size < total:
-            raise _Passing(f"cut off after {part.size:,} of {total:,} bytes", 0.0)
-        if total is not None and part.size > total:
-            part.drop()
-            raise _Passing("more bytes than it said")
+    def _try(self, url: str) -> None:
+        # ranges are of the file's bytes, not of a compressed stream
+        headers = {**self.headers, "Accept-Encoding": "identity"}
+        if self.size:
+            headers["Range"] = f"bytes={self.size}-"
+        with _transient(), requests.get(url, headers=headers, stream=True, timeout=self.timeout) as answer:
+            total = self._total(answer)
+            if 0 < self.size == total:  # it was all there; the answer is an error page
+                return
+            with self.part.open("ab") as file:
+                for piece in answer.iter_content(PIECE):
+                    file.write(piece)
+                    self._note(piece)
+                    self.progress(self.remote.name, self.size, total)
+            if total is not None and self.size < total:
+                raise _Passing(f"cut off after {self.size:,} of {total:,} bytes", 0.0)
+            if total is not None and self.size > total:
+                self._drop()
+                raise _Passing("more bytes than it said")
 
-
-def _checked(answer: requests.Response, part: _Part) -> int | None:
-    """Return the size of the whole file if it is known; start over where the server does not go on."""
-    status = answer.status_code
-    if status == 416:  # what we have is as long as the file, or longer than it
-        _, _, whole = answer.headers.get("Content-Range", "").partition("/")
-        if whole.isdigit() and int(whole) == part.size:
-            return part.size
-        part.drop()
-        raise _Passing("a range that does not exist", 0.0)
-    if status == 429 or status >= 500:
-        raise _Passing(f"status {status}", _retry_after(answer.headers.get("Retry-After", "")))
-    if status in (401, 403):
-        raise _Final(f"status {status}: no access")
-    if status not in (200, 206):
-        raise _Final(f"status {status}")
-    length = answer.headers.get("Content-Length", "")
-    if status == 206:
-        start, _, whole = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-        if start.partition("-")[0] == str(part.size):
-            return int(whole) if whole.isdigit() else None
-        part.drop()
-        raise _Passing("another range than was asked for", 0.0)
-    if part.size:  # the server sends all of it
-        part.drop()
-    return int(length) if length.isdigit() else None
+    def _total(self, answer: requests.Response) -> int | None:
+        """Return the size of the whole file if it is known; start over where the server does not go on."""
+        status = answer.status_code
+        ranged, _, whole = answer.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        if status == 416:  # what we have is as long as the file, or longer than it
+            if whole.isdigit() and int(whole) == self.size:
+                return self.size
+            self._drop()
+            raise _Passing("a range that does not exist", 0.0)
+        if status == 429 or status >= 500:
+            raise _Passing(f"status {status}", _retry_after(answer.headers.get("Retry-After", "")))
+        if status in (401, 403):
+            raise _Final(f"status {status}: no access")
+        if status not in (200, 206):
+            raise _Final(f"status {status}")
+        if status == 206:
+            if ranged.partition("-")[0] == str(self.size):
+                return int(whole) if whole.isdigit() else None
+            self._drop()
+            raise _Passing("another range than was asked for", 0.0)
+        if self.size:  # the server sends all of it
+            self._drop()
+        length = answer.headers.get("Content-Length", "")
+        return int(length) if length.isdigit() else None
 
 
 def _retry_after(value: str) -> float | None:
@@ -275,8 +259,7 @@ def _transient() -> Iterator[None]:
     except requests.exceptions.Timeout as error:
         raise _Passing("no answer in time") from error
     except requests.exceptions.RequestException as error:
-        if isinstance(
-            error.args[0] if error.args else None, ReadTimeoutError
-        ):  # within the body: no Timeout of requests
+        cause = error.args[0] if error.args else None
+        if isinstance(cause, ReadTimeoutError):  # within the body: no Timeout of requests
             raise _Passing("no answer in time") from error
         raise _Passing(f"connection lost ({type(error).__name__})") from error

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mess.errors import DownloadError
 from mess.fetch.archives import DAMAGE, checked_name, open_tar
-from mess.fetch.download import DownloadProgress, matches
+from mess.fetch.download import DownloadProgress, matches, no_progress
 from mess.files import atomic_write
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
@@ -62,7 +62,7 @@ def prepare_imagenet(
     *,
     official: Official = OFFICIAL,
     workers: int = 4,
-    progress: DownloadProgress | None = None,
+    progress: DownloadProgress = no_progress,
 ) -> None:
     """Unpack the archives in `archives` into `root`/train and `root`/val, and count what is there.
 
@@ -113,7 +113,7 @@ def _check_space(archives: Path, root: Path) -> None:
         raise DownloadError(root, f"{wanted / 1e9:.1f} GB of room", found, "Make room, or give another --datapath")
 
 
-def _check_hash(path: Path, expected: str, root: Path, progress: DownloadProgress | None) -> None:
+def _check_hash(path: Path, expected: str, root: Path, progress: DownloadProgress) -> None:
     """Hash an archive once; a note in `root` says that this very file was right."""
     note = root / ".archives.json"
     known = json.loads(note.read_text()) if note.exists() else {}
@@ -126,7 +126,7 @@ def _check_hash(path: Path, expected: str, root: Path, progress: DownloadProgres
     atomic_write(note, json.dumps({**known, path.name: mark}).encode())
 
 
-def _unpack_train(archive: Path, target: Path, workers: int, progress: DownloadProgress | None) -> None:
+def _unpack_train(archive: Path, target: Path, workers: int, progress: DownloadProgress) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with open_tar(archive) as outer:
         members = [m for m in outer if m.isfile() and m.name.endswith(".tar")]
@@ -134,8 +134,7 @@ def _unpack_train(archive: Path, target: Path, workers: int, progress: DownloadP
     with ThreadPoolExecutor(max(1, workers)) as pool:
         for taken in pool.map(lambda m: _unpack_class(archive, m, target), members):
             done += taken
-            if progress is not None:
-                progress("unpacking train", done, size)
+            progress("unpacking train", done, size)
 
 
 def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> int:
@@ -151,17 +150,15 @@ def _unpack_class(archive: Path, member: tarfile.TarInfo, target: Path) -> int:
         inner = BytesIO(file.read(member.size))
     try:
         with tarfile.open(fileobj=inner) as packed:
-            for name, picture in _pictures(packed, archive):
-                (scratch / name).write_bytes(_content(packed, picture))
+            for name, image in _images(packed, archive):
+                (scratch / name).write_bytes(_content(packed, image))
     except DAMAGE as error:
         raise DownloadError(f"{archive}: {member.name}", "a tar of images", f"a damaged one ({error})") from error
     scratch.replace(folder)
     return member.size
 
 
-def _unpack_val(
-    archive: Path, devkit: Path, target: Path, official: Official, progress: DownloadProgress | None
-) -> None:
+def _unpack_val(archive: Path, devkit: Path, target: Path, official: Official, progress: DownloadProgress) -> None:
     if target.is_dir():
         return
     wnids = _ground_truth(devkit, official)
@@ -170,16 +167,15 @@ def _unpack_val(
         (scratch / wnid).mkdir(parents=True, exist_ok=True)
     count, done, size = 0, 0, archive.stat().st_size
     with open_tar(archive) as packed:
-        for name, picture in _pictures(packed, archive):
+        for name, image in _images(packed, archive):
             number = name.removesuffix(".JPEG").rpartition("_")[2]
             if not number.isdigit() or not 1 <= int(number) <= len(wnids):
                 raise DownloadError(archive, f"images ILSVRC2012_val_… 1 to {len(wnids)}", name)
             path = scratch / wnids[int(number) - 1] / name
-            if not (path.exists() and path.stat().st_size == picture.size):
-                path.write_bytes(_content(packed, picture))
-            count, done = count + 1, done + picture.size
-            if progress is not None:
-                progress("unpacking val", done, size)
+            if not (path.exists() and path.stat().st_size == image.size):
+                path.write_bytes(_content(packed, image))
+            count, done = count + 1, done + image.size
+            progress("unpacking val", done, size)
     if count != len(wnids):
         raise DownloadError(archive, f"{len(wnids):,} images", f"{count:,}")
     scratch.replace(target)
@@ -207,7 +203,7 @@ def _ground_truth(devkit: Path, official: Official) -> list[str]:
     return [wnid_of[number] for number in numbers]
 
 
-def _pictures(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
+def _images(packed: tarfile.TarFile, archive: Path) -> Iterator[tuple[str, tarfile.TarInfo]]:
     """Yield (file name, member) of each image; refuse anything else."""
     for member in packed:
         if member.isdir():

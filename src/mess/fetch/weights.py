@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from mess.errors import DownloadError, WeightsError
 from mess.fetch.download import DownloadProgress, Remote, fetch, matches
 from mess.files import atomic_write, cache_home
-from mess.nested_weights import unwrapped
+from mess.foreign.nested import unwrapped
 from mess.weights_file import load_weights
 
 # how a source's names become ours. "names": they are ours. "order": tensors correspond one by one, in the order of the
 # layers; kind (weight, bias, running mean …) and shape of each have to agree
 SOURCES = {"torchvision": "names", "akamaster": "names", "chenyaofo": "names", "imgclsmob": "order"}
+NAMED_BY = ("arch", "layers", "width_mult", "groups")  # beside the dataset
 HEADS = ("linear", "fc", "classifier", "output")
 
 
@@ -188,13 +189,8 @@ def cache_folder() -> Path:
 
 def _is(weights: Weights, architecture: Any) -> bool:
     dataset = architecture.dataset if architecture.cifar_form else "imagenet"  # which own images start from
-    return (
-        weights.arch == architecture.arch
-        and weights.dataset == dataset
-        and weights.layers == architecture.layers
-        and weights.width_mult == architecture.width_mult
-        and weights.groups == architecture.groups
-    )
+    same = (getattr(weights, name) == getattr(architecture, name) for name in NAMED_BY)
+    return weights.dataset == dataset and all(same)
 
 
 def _unzipped(path: Path, expected: str) -> Path:

@@ -18,7 +18,7 @@ CANNOT_RUN = (
 )  # fmt: skip
 NEAR = 1e-3  # of the largest number: answers to several inputs at once and to each alone
 APART = 10.0  # times the scale of others that parts of an answer have, to be looked at by themselves
-MOST_CHANNELS, MOST_PARTS = 128, 8
+MAX_CHANNELS, MAX_PARTS = 128, 8
 
 
 @dataclass(frozen=True)
@@ -110,13 +110,13 @@ def _cut(answers: Tensor) -> tuple[int, tuple[int, ...]] | None:
     best: tuple[float, int, list[int]] = (APART, 0, [])
     for axis in (1, 2):
         size = answers.shape[axis]
-        if not 2 <= size <= MOST_CHANNELS:
+        if not 2 <= size <= MAX_CHANNELS:
             continue
         spread = answers.movedim(axis, 0).flatten(1).square().mean(1).sqrt()
         spread = spread.clamp_min(1e-6 * float(spread.max()) or 1.0)
         ratio = float(spread.max() / spread.min())
         parts = _alike(spread.tolist())
-        if ratio > best[0] and 1 < len(parts) <= MOST_PARTS:
+        if ratio > best[0] and 1 < len(parts) <= MAX_PARTS:
             best = (ratio, axis, parts)
     return (best[1], tuple(best[2])) if best[2] else None
 

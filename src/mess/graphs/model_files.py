@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mess.errors import CheckpointError, OptionError, WeightsError
-from mess.foreign_files import is_onnx
-from mess.graphs.tensors import LARGEST, Taken, take_out
+from mess.foreign.files import is_onnx
+from mess.graphs.tensors import MAX_BYTES, Taken, take_out
 
 if TYPE_CHECKING:
     import onnx
@@ -77,6 +77,6 @@ def serialised(model: onnx.ModelProto, where: object) -> bytes:
         content = model.SerializeToString(deterministic=True)
     except ValueError as error:
         raise WeightsError(where, "at most 2 GiB of ONNX model", "more") from error
-    if len(content) > LARGEST:
+    if len(content) > MAX_BYTES:
         raise WeightsError(where, "at most 2 GiB of ONNX model", f"{len(content):,} bytes")
     return content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -116,13 +116,9 @@ def _plan(graph: onnx.GraphProto, opset: int, where: str, kept: Iterable[str]) -
         needed |= used
     inputs = tuple(_input(i) for i in graph.input if i.name not in known)
     return Plan(
-        tuple(_ending(step, names) for step, names in zip(steps, reversed(ended), strict=True)),
+        tuple(replace(step, ended=names) for step, names in zip(steps, reversed(ended), strict=True)),
         inputs, tuple(o.name for o in graph.output), constants, stored,
     )  # fmt: skip
-
-
-def _ending(step: Step, names: tuple[str, ...]) -> Step:
-    return Step(step.operator, step.inputs, step.outputs, step.attributes, step.layer, step.within, names)
 
 
 def _outer(step: Step) -> set[str]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Uses = dict[str, list[tuple[str, int, onnx.NodeProto | None]]]  # value → (operator, place among its inputs, node)
 
 SMALL = 32  # numbers, up to which a tensor costs less in the graph
-LARGEST = (1 << 31) - 1  # bytes of a protobuf
+MAX_BYTES = (1 << 31) - 1  # bytes of a protobuf
 # Operators whose float inputs are no weights: they must come back bit for bit.
 EXACT = frozenset({
     "Clip", "ConstantOfShape", "DequantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul",

@@ -16,7 +16,7 @@ from mess.names import FAMILIES
 CIFAR_FORM = {"cifar10": 10, "cifar100": 100, "digits": 10}  # 32x32 images: small stem, no early pooling
 IMAGENET_CLASSES = 1000
 SPECIFIED_LAYERS = 16  # the specification's default of --layers
-LARGEST_WIDTH_MULT = 64
+MAX_WIDTH_MULT = 64
 SPECIFIED_GROUPS = 2  # and of --groups
 
 SHUFFLENET_GROUPS = (1, 2, 3, 4, 8)
@@ -83,16 +83,9 @@ class Architecture:
                 raise OptionError(
                     f"architecture: {field.name}", expected, "nothing" if value is ... else repr(value)[:60]
                 )
-        if not 0 < values["width_mult"] <= LARGEST_WIDTH_MULT:  # before float(): JSON may hold 10^400
-            raise OptionError("architecture: width_mult", f"above 0, at most {LARGEST_WIDTH_MULT}", "another number")
-        return resolve(
-            values["arch"],
-            values["dataset"],
-            num_classes=values["num_classes"],
-            layers=values["layers"],
-            width_mult=float(values["width_mult"]),
-            groups=values["groups"],
-        )
+        if not 0 < values["width_mult"] <= MAX_WIDTH_MULT:  # before float(): JSON may hold 10^400
+            raise OptionError("architecture: width_mult", f"above 0, at most {MAX_WIDTH_MULT}", "another number")
+        return resolve(**{name: values[name] for name in kinds} | {"width_mult": float(values["width_mult"])})
 
 
 def networks(dataset: str) -> list[Architecture]:
@@ -133,17 +126,11 @@ def resolve(
         num_classes = _classes_of_folder(dataset)
     if not 1 <= num_classes <= 10**6:
         raise OptionError("number of classes", "1 to 1,000,000", num_classes)
-    if not (math.isfinite(width_mult) and 0 < width_mult <= LARGEST_WIDTH_MULT):
+    if not (math.isfinite(width_mult) and 0 < width_mult <= MAX_WIDTH_MULT):
         raise OptionError("--width-mult", "a factor above 0, at most 64", width_mult)
     cifar = dataset in CIFAR_FORM
-    return Architecture(
-        arch,
-        dataset,
-        num_classes,
-        _layers(arch, layers, cifar),
-        _width(arch, width_mult),
-        _groups(arch, groups, cifar),
-    )
+    layers, groups = _layers(arch, layers, cifar), _groups(arch, groups, cifar)
+    return Architecture(arch, dataset, num_classes, layers, _width(arch, width_mult), groups)
 
 
 def _family(name: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,27 @@ from torch import Tensor, nn
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """Return a convolution without bias that keeps the size at stride 1 (BatchNorm follows, which has the bias)."""
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+
+
+def conv_bn_relu(
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    stride: int = 1,
+    groups: int = 1,
+    activation: type[nn.ReLU | nn.ReLU6] = nn.ReLU,
+) -> nn.Sequential:
+    """Return a convolution, its BatchNorm and its activation."""
+    convolution = conv(in_channels, out_channels, kernel, stride, groups)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), activation(inplace=True))
+
+
+def stack(
+    block: Callable[[int, int, int], nn.Module], in_channels: int, out_channels: int, stride: int, repeats: int
+) -> nn.Sequential:
+    """Return a stage: blocks of (in channels, out channels, stride), of which only the first changes either."""
+    first = block(in_channels, out_channels, stride)
+    return nn.Sequential(first, *(block(out_channels, out_channels, 1) for _ in range(repeats - 1)))
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:

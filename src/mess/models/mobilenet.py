@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mess.models.architecture import Architecture
-from mess.models.layers import conv, init_kaiming, scaled
+from mess.models.layers import conv_bn_relu, init_kaiming, scaled
 
 # (width, stride) of the 13 pairs at ImageNet's 224x224, table 1 of the paper
 PAIRS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -18,14 +18,11 @@ class MobileNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         width = scaled(32, architecture.width_mult)
-        layers: list[nn.Module] = [
-            nn.Sequential(
-                conv(3, width, 3, 1 if architecture.cifar_form else 2), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-            )
-        ]
+        layers = [conv_bn_relu(3, width, 3, 1 if architecture.cifar_form else 2)]
         for base, stride in PAIRS:
             out = scaled(base, architecture.width_mult)
-            layers.append(_pair(width, out, stride))
+            depthwise, pointwise = conv_bn_relu(width, width, 3, stride, groups=width), conv_bn_relu(width, out, 1)
+            layers.append(nn.Sequential(*depthwise, *pointwise))
             width = out
         self.features = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(1)
@@ -35,14 +32,3 @@ class MobileNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
         return self.classifier(self.pool(self.features(images)).flatten(1))
-
-
-def _pair(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv(in_channels, in_channels, 3, stride, groups=in_channels),
-        nn.BatchNorm2d(in_channels),
-        nn.ReLU(inplace=True),
-        conv(in_channels, out_channels, 1),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )

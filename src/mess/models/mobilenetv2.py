@@ -6,15 +6,18 @@ customary: 32, 16, 8, 4.
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from mess.models.architecture import Architecture
-from mess.models.layers import conv, init_kaiming, make_divisible
+from mess.models.layers import conv, conv_bn_relu, init_kaiming, make_divisible
 
 # expansion, width, repeats, stride of the first: table 2 of the paper
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 LAST = 1280
 DROPOUT = 0.2
+_conv_bn_relu = partial(conv_bn_relu, activation=nn.ReLU6)
 
 
 class InvertedResidual(nn.Module):
@@ -62,9 +65,3 @@ class MobileNetV2(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits."""
         return self.classifier(self.pool(self.features(images)).flatten(1))
-
-
-def _conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        conv(in_channels, out_channels, kernel, stride, groups), nn.BatchNorm2d(out_channels), nn.ReLU6(inplace=True)
-    )

@@ -11,6 +11,7 @@ from mess.models.architecture import CIFAR_FORM, SHUFFLENET_GROUPS, Architecture
 from mess.models.zoo import layout
 
 Shapes = Mapping[str, tuple[int, ...]]
+HEADS = ("linear.weight", "fc.weight", "classifier.weight", "classifier.1.weight")
 STEMS = ("conv1.weight", "conv1.0.weight", "features.0.0.weight")
 
 
@@ -20,14 +21,7 @@ def recognise(shapes: Shapes) -> Architecture | None:
     Counters of batches may be missing, as old checkpoints have none. Ten classes read as CIFAR-10, a hundred as
     CIFAR-100: what images a network was trained on is nothing its shapes tell.
     """
-    head = next(
-        (
-            shapes[name]
-            for name in ("linear.weight", "fc.weight", "classifier.weight", "classifier.1.weight")
-            if name in shapes
-        ),
-        (),
-    )
+    head = next((shapes[name] for name in HEADS if name in shapes), ())
     if len(head) != 2 or not any(name in shapes for name in STEMS):
         return None
     wanted = _significant(shapes.items())

@@ -5,11 +5,14 @@ The ImageNet form also carries ResNeXt and WideResNet, which only widen or group
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mess.models.architecture import Architecture
-from mess.models.layers import conv, init_kaiming, scaled
+from mess.models.layers import conv, init_kaiming, scaled, stack
 
 IMAGENET_BLOCKS = {
     18: (2, 2, 2, 2),
@@ -48,26 +51,17 @@ class CifarBlock(nn.Module):
 class CifarResNet(nn.Module):
     """6n+2 layers for 32x32 images (section 4.2 of the paper): widths 16, 32, 64; (N, 3, H, W) → (N, classes)."""
 
-    layer1: nn.Module
-    layer2: nn.Module
-    layer3: nn.Module
-
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
         repeats = ((architecture.layers or 0) - 2) // 6
-        width = scaled(16, architecture.width_mult)
-        self.conv1 = conv(3, width, 3)
-        self.bn1 = nn.BatchNorm2d(width)
-        for stage, base in enumerate((16, 32, 64), start=1):
-            out = scaled(base, architecture.width_mult)
-            blocks = [
-                CifarBlock(width, out, 1 if stage == 1 else 2),
-                *(CifarBlock(out, out, 1) for _ in range(repeats - 1)),
-            ]
-            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-            width = out
-        self.linear = nn.Linear(width, architecture.num_classes)
+        first, second, third = (scaled(width, architecture.width_mult) for width in (16, 32, 64))
+        self.conv1 = conv(3, first, 3)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = stack(CifarBlock, first, first, 1, repeats)
+        self.layer2 = stack(CifarBlock, first, second, 2, repeats)
+        self.layer3 = stack(CifarBlock, second, third, 2, repeats)
+        self.linear = nn.Linear(third, architecture.num_classes)
         init_kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -80,9 +74,8 @@ class CifarResNet(nn.Module):
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a projection where the shape changes (option B)."""
 
-    def __init__(self, in_channels: int, width: int, out_channels: int, stride: int, groups: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        del width, groups  # the bottleneck's
         self.conv1 = conv(in_channels, out_channels, 3, stride)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = conv(out_channels, out_channels, 3)
@@ -99,7 +92,7 @@ class BasicBlock(nn.Module):
 class Bottleneck(nn.Module):
     """1x1, 3x3 with the stride (as torchvision, "v1.5"), 1x1."""
 
-    def __init__(self, in_channels: int, width: int, out_channels: int, stride: int, groups: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, *, width: int, groups: int) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, width, 1)
         self.bn1 = nn.BatchNorm2d(width)
@@ -138,17 +131,16 @@ class ImageNetResNet(nn.Module):
         super().__init__()
         self.architecture = architecture
         layers = architecture.layers or 0
-        block, expansion = (BasicBlock, 1) if layers < 50 else (Bottleneck, EXPANSION)
         channels = scaled(64, width_mult)
         self.conv1 = conv(3, channels, 7, 2)
         self.bn1 = nn.BatchNorm2d(channels)
         for stage, repeats in enumerate(IMAGENET_BLOCKS[layers]):
-            width, out = scaled(middle * 2**stage, width_mult), scaled(64 * 2**stage, width_mult) * expansion
-            blocks = []
-            for repeat in range(repeats):
-                blocks.append(block(channels, width, out, 2 if stage and repeat == 0 else 1, groups))
-                channels = out
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            width, out = scaled(middle * 2**stage, width_mult), scaled(64 * 2**stage, width_mult)
+            block: Any = BasicBlock
+            if layers >= 50:
+                block, out = partial(Bottleneck, width=width, groups=groups), out * EXPANSION
+            self.add_module(f"layer{stage + 1}", stack(block, channels, out, 2 if stage else 1, repeats))
+            channels = out
         self.fc = nn.Linear(channels, architecture.num_classes)
         init_kaiming(self)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mess.models.architecture import Architecture
-from mess.models.layers import conv, init_kaiming, scaled
+from mess.models.layers import conv, init_kaiming, scaled, stack
 from mess.models.resnet import EXPANSION, Bottleneck, ImageNetResNet
 
 CIFAR_GROUP_WIDTH = {8: 64, 32: 4}  # cardinality -> width a group in the first stage: 8x64d, 32x4d
@@ -31,11 +33,9 @@ class CifarResNeXt(nn.Module):
         for stage in range(3):
             width = groups * scaled(CIFAR_GROUP_WIDTH[groups] * 2**stage, architecture.width_mult)
             out = scaled(64 * 2**stage, architecture.width_mult) * EXPANSION
-            blocks = []
-            for repeat in range(repeats):
-                blocks.append(Bottleneck(channels, width, out, 2 if stage and repeat == 0 else 1, groups))
-                channels = out
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+            block = partial(Bottleneck, width=width, groups=groups)
+            self.add_module(f"layer{stage + 1}", stack(block, channels, out, 2 if stage else 1, repeats))
+            channels = out
         self.fc = nn.Linear(channels, architecture.num_classes)
         init_kaiming(self)
 

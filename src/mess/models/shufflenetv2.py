@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mess.models.architecture import Architecture
-from mess.models.layers import channel_shuffle, conv
+from mess.models.layers import channel_shuffle, conv, conv_bn_relu, stack
 
 # widths of stages 2 to 4 and of the last convolution, table 5 of the paper
 WIDTHS = {
@@ -33,19 +33,13 @@ class ShuffleV2Unit(nn.Module):
         self.branch1 = nn.Sequential() if stride == 1 else nn.Sequential(
             conv(in_channels, in_channels, 3, stride, groups=in_channels),
             nn.BatchNorm2d(in_channels),
-            conv(in_channels, half, 1),
-            nn.BatchNorm2d(half),
-            nn.ReLU(inplace=True),
+            *conv_bn_relu(in_channels, half, 1),
         )  # fmt: skip
         self.branch2 = nn.Sequential(
-            conv(in_channels if stride == 2 else half, half, 1),
-            nn.BatchNorm2d(half),
-            nn.ReLU(inplace=True),
+            *conv_bn_relu(in_channels if stride == 2 else half, half, 1),
             conv(half, half, 3, stride, groups=half),
             nn.BatchNorm2d(half),
-            conv(half, half, 1),
-            nn.BatchNorm2d(half),
-            nn.ReLU(inplace=True),
+            *conv_bn_relu(half, half, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,13 +62,12 @@ class ShuffleNetV2(nn.Module):
         self.architecture = architecture
         self.cifar_form = architecture.cifar_form
         *widths, last = WIDTHS[architecture.width_mult]
-        self.conv1 = _conv_bn_relu(3, STEM, 3, 1 if self.cifar_form else 2)
+        self.conv1 = conv_bn_relu(3, STEM, 3, 1 if self.cifar_form else 2)
         width = STEM
         for stage, (out, repeats) in enumerate(zip(widths, REPEATS, strict=True), start=2):
-            units = [ShuffleV2Unit(width, out, 2), *(ShuffleV2Unit(out, out, 1) for _ in range(repeats - 1))]
-            self.add_module(f"stage{stage}", nn.Sequential(*units))
+            self.add_module(f"stage{stage}", stack(ShuffleV2Unit, width, out, 2, repeats))
             width = out
-        self.conv5 = _conv_bn_relu(width, last, 1)
+        self.conv5 = conv_bn_relu(width, last, 1)
         self.fc = nn.Linear(last, architecture.num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -84,9 +77,3 @@ class ShuffleNetV2(nn.Module):
             x = F.max_pool2d(x, 3, 2, padding=1)
         x = self.conv5(self.stage4(self.stage3(self.stage2(x))))
         return self.fc(x.mean([2, 3]))
-
-
-def _conv_bn_relu(in_channels: int, out_channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        conv(in_channels, out_channels, kernel, stride), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
-    )

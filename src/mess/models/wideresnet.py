@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mess.models.architecture import Architecture
-from mess.models.layers import conv, init_kaiming, scaled
+from mess.models.layers import conv, init_kaiming, scaled, stack
 from mess.models.resnet import ImageNetResNet
 
 
@@ -34,26 +34,17 @@ class WideBlock(nn.Module):
 class CifarWideResNet(nn.Module):
     """6n+4 layers for 32x32 images, widths 16k, 32k, 64k; (N, 3, H, W) → (N, classes)."""
 
-    layer1: nn.Module
-    layer2: nn.Module
-    layer3: nn.Module
-
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
         repeats = ((architecture.layers or 0) - 4) // 6
-        width = 16
-        self.conv1 = conv(3, width, 3)
-        for stage, base in enumerate((16, 32, 64), start=1):
-            out = scaled(base, architecture.width_mult)
-            blocks = [
-                WideBlock(width, out, 1 if stage == 1 else 2),
-                *(WideBlock(out, out, 1) for _ in range(repeats - 1)),
-            ]
-            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-            width = out
-        self.bn = nn.BatchNorm2d(width)
-        self.fc = nn.Linear(width, architecture.num_classes)
+        first, second, third = (scaled(width, architecture.width_mult) for width in (16, 32, 64))
+        self.conv1 = conv(3, 16, 3)
+        self.layer1 = stack(WideBlock, 16, first, 1, repeats)
+        self.layer2 = stack(WideBlock, first, second, 2, repeats)
+        self.layer3 = stack(WideBlock, second, third, 2, repeats)
+        self.bn = nn.BatchNorm2d(third)
+        self.fc = nn.Linear(third, architecture.num_classes)
         init_kaiming(self)
 
     def forward(self, images: Tensor) -> Tensor:

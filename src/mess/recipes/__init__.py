@@ -4,24 +4,17 @@
 the scheme (-N), retraining (-T) and rounded kernels (-Q) differ only in `hooks`; `teacher` is what version 4 follows.
 """
 
-from mess.recipes.job import DataChoice, DeviceChoice, Job, RateChoice, SchemeChoice, run_folder
-from mess.recipes.resuming import recipe_to_resume
-from mess.recipes.run import RunResult, Tested, run_job, score_network, score_stored
-from mess.recipes.sources import calibration_batches, calibration_inputs
-
-__all__ = [
-    "DataChoice",
-    "DeviceChoice",
-    "Job",
-    "RateChoice",
-    "RunResult",
-    "SchemeChoice",
-    "Tested",
-    "calibration_batches",
-    "calibration_inputs",
-    "recipe_to_resume",
-    "run_folder",
-    "run_job",
-    "score_network",
-    "score_stored",
-]
+from mess.recipes.job import DataChoice as DataChoice
+from mess.recipes.job import DeviceChoice as DeviceChoice
+from mess.recipes.job import Job as Job
+from mess.recipes.job import RateChoice as RateChoice
+from mess.recipes.job import SchemeChoice as SchemeChoice
+from mess.recipes.job import run_folder as run_folder
+from mess.recipes.resuming import recipe_to_resume as recipe_to_resume
+from mess.recipes.run import RunResult as RunResult
+from mess.recipes.run import Tested as Tested
+from mess.recipes.run import run_job as run_job
+from mess.recipes.run import score_network as score_network
+from mess.recipes.run import score_stored as score_stored
+from mess.recipes.sources import calibration_batches as calibration_batches
+from mess.recipes.sources import calibration_inputs as calibration_inputs

@@ -63,7 +63,7 @@ class SchemeChoice:
     def __post_init__(self) -> None:
         if self.rounding_bits and not 2 <= self.rounding_bits <= 16:
             raise OptionError("--qb", "2…16 bits", self.rounding_bits)
-        learned = self.store is not None and self.store.scheme().fit == "learned"
+        learned = self.store is not None and self.store.scheme().learned
         if learned != (self.rate is not None):
             raise OptionError(
                 "SchemeChoice", "a rate for versions that learn references, and for these alone", self.rate
@@ -129,7 +129,7 @@ class Job:
         ckpt: a path or a name in the run's folder: what to resume, to retrain, or to start from.
         mode: "train", "resume" or "retrain".
         checkpoints: folder that holds ARCH/DATA/ckpt_….
-        key: where in a checkpoint of others the weights are; None: see `mess.nested_weights`.
+        key: where in a checkpoint of others the weights are; None: see `mess.foreign.nested`.
         name: of the run's folder, in place of ARCH: two sizes of one family do not share one.
         pretrained: start from public weights.
         recipe: plain flags that say how it is trained and on what images; kept in checkpoints, where a resume that is

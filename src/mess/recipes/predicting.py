@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mess import codec, picture_inputs, storing
+from mess import codec, image_inputs, storing
 from mess.catalogues import BUILT_BY
 from mess.class_folders import as_told, class_names, digest
 from mess.data.folder import ENDINGS
@@ -19,8 +19,8 @@ from mess.data.names import IMAGENET_CLASSES, NAMES, imagenet_names
 from mess.errors import DataError, FormatError, OptionError, WeightsError, first_few
 from mess.files import files_in
 from mess.graphs.network import GraphNetwork
+from mess.image_inputs import MARGIN
 from mess.models.described import layout_of
-from mess.picture_inputs import MARGIN
 from mess.storing.calibration import side_of, taken_by
 
 SIDE = 224  # of pictures that no file says anything of
@@ -29,7 +29,7 @@ EPSILON = 1e-3  # by which probabilities may miss 1
 
 
 @dataclass(frozen=True)
-class View(picture_inputs.View):
+class View(image_inputs.View):
     """How a network takes pictures, and what it calls what it sees.
 
     Attributes:

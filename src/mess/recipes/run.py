@@ -11,9 +11,9 @@ from torch import Tensor, inference_mode, nn
 from mess.class_folders import compact
 from mess.devices import Devices, open_devices
 from mess.errors import OptionError, WeightsError
+from mess.foreign.nested import told_of
 from mess.models import Architecture
 from mess.names import DATASETS
-from mess.nested_weights import told_of
 from mess.recipes.hooks import scheme_hooks, store_first
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.resuming import (
@@ -91,7 +91,7 @@ def score_network(
 
     Args:
         ckpt: a path, or a name in `folder`.
-        key: where in it the weights are, if it has several; see `mess.nested_weights`.
+        key: where in it the weights are, if it has several; see `mess.foreign.nested`.
     """
     choice = devices or DeviceChoice()
     path = find(ckpt, folder)

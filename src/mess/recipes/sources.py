@@ -17,8 +17,8 @@ from mess.data import Batches, ImageFolder, ImageSet, open_dataset
 from mess.data.loader import NEEDED
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
+from mess.foreign.nested import common_prefix, told_of
 from mess.models import Architecture
-from mess.nested_weights import common_prefix, told_of
 from mess.recipes.job import DataChoice, Job
 from mess.storing.sources import is_stored, read_weights
 from mess.training import Reporter
@@ -114,7 +114,9 @@ def open_network(
         found = Architecture.from_dict(described)
         if classes_from_file and about.get("classes") is not None:
             wanted = replace(wanted, num_classes=found.num_classes)
-        _check_same(path, found, wanted)
+        if replace(found, dataset=wanted.dataset) != wanted:  # other images do not matter, other classes do
+            named = (f"{a.slug} for {a.dataset} ({a.num_classes} classes)" for a in (wanted, found))
+            raise CheckpointError(path, *named)
     return _filled(path, weights, wanted), about
 
 
@@ -198,13 +200,3 @@ def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
     if wanted is not None and found != wanted:
         raise OptionError("--version", f"{found}, the version of {path}", wanted)
     return int(about.get("scheme", {}).get("rounds", 0))
-
-
-def _check_same(path: Path, found: Architecture, wanted: Architecture) -> None:
-    # What images a network was trained on is not part of it, as long as the classes are as many.
-    if replace(found, dataset=wanted.dataset) != wanted:
-        raise CheckpointError(path, _named(wanted), _named(found))
-
-
-def _named(architecture: Architecture) -> str:
-    return f"{architecture.slug} for {architecture.dataset} ({architecture.num_classes} classes)"

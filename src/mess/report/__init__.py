@@ -7,26 +7,17 @@
     benchmark results ────── results ─┘            └ inline, file_section, page ─► one HTML page
 """
 
-from mess.report.drawn import save
-from mess.report.facts import FileFacts, read_facts
-from mess.report.kernel_figures import draw_references
-from mess.report.page import Report, distinct, figures_of, make_report, page
-from mess.report.results import Measured, read_results
-from mess.report.runs import RunFacts, best_files, stored_by_epoch
-
-__all__ = [
-    "FileFacts",
-    "Measured",
-    "Report",
-    "RunFacts",
-    "best_files",
-    "distinct",
-    "draw_references",
-    "figures_of",
-    "make_report",
-    "page",
-    "read_facts",
-    "read_results",
-    "save",
-    "stored_by_epoch",
-]
+from mess.report.drawn import save as save
+from mess.report.facts import FileFacts as FileFacts
+from mess.report.facts import read_facts as read_facts
+from mess.report.kernel_figures import draw_references as draw_references
+from mess.report.page import Report as Report
+from mess.report.page import distinct as distinct
+from mess.report.page import figures_of as figures_of
+from mess.report.page import make_report as make_report
+from mess.report.page import page as page
+from mess.report.results import Measured as Measured
+from mess.report.results import read_results as read_results
+from mess.report.runs import RunFacts as RunFacts
+from mess.report.runs import best_files as best_files
+from mess.report.runs import stored_by_epoch as stored_by_epoch

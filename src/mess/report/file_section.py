@@ -23,7 +23,7 @@ from mess.report.colours import OF_SECTION
 from mess.report.drawn import of_file
 from mess.report.facts import Book, FileFacts, Loss
 from mess.report.figures import TAIL
-from mess.report.html import Html, joined, tag
+from mess.report.html import Html, joined, table, tag
 from mess.report.inline import inline_figure
 from mess.report.kernel_figures import magnitude_names
 from mess.report.pictures import kernel_picture
@@ -39,9 +39,8 @@ def file_section(facts: FileFacts, anchor: str, name: str) -> Html:
     charts = [
         tag("div", inline_figure(one.draw(), f"{anchor}-{one.name}", one.says)) for one in of_file(facts) if one.on_page
     ]
-    kept = "; ".join(f"{name} {form}" for name, form in precision_of(info).items())
     seen = seen_of(info.scheme)
-    about = f"{network_name(info)}, scheme {scheme_name(info.scheme)}; {kept}{'; ' if seen else ''}{seen}"
+    about = f"{network_name(info)}, scheme {scheme_name(info.scheme)}; {precision_of(info)}{'; ' if seen else ''}{seen}"
     return tag(
         "section",
         tag("h2", name),
@@ -112,37 +111,36 @@ def _sections(facts: FileFacts) -> Html:
     return joined(
         tag("h3", "Bytes by section"),
         tag("div", strip, class_="strip", role="img", aria_label="shares of the sections"),
-        tag("div", _table(("section", "bytes", "share", "bits a weight"), [*rows, total], "narrow"), class_="scroll"),
+        tag("div", table(("section", "bytes", "share", "bits a weight"), [*rows, total], "narrow"), class_="scroll"),
     )
 
 
 def _layers(facts: FileFacts) -> Html:
     """Return each layer of weights with its bytes, and all else in a few rows."""
     rows = rows_of(facts.info, None)
-    table = _layer_table(rows, facts.loss)
+    whole = _layer_table(rows, facts.loss)
     heading = tag("h3", "Bytes by layer")
     if len(rows) <= MANY_ROWS:
-        return joined(heading, table)
+        return joined(heading, whole)
     return joined(
         heading,
         _layer_table(rows_of(facts.info), None),
-        tag("details", tag("summary", f"each of {sum(map(is_weight, facts.info.tensors))} layers"), table),
+        tag("details", tag("summary", f"each of {sum(map(is_weight, facts.info.tensors))} layers"), whole),
     )
 
 
 def _layer_table(rows: list[Row], loss: Loss | None) -> Html:
     most = max(row.bytes for row in rows)
     headings = ["layer", "stored as", "bytes", "bits a weight", *(["error"] if loss else []), ""]
-    return _table(headings, [_layer(row, most, loss) for row in rows], "folding")
+    return table(headings, [_layer(row, most, loss) for row in rows], "folding")
 
 
 def _layer(row: Row, most: int, loss: Loss | None) -> Html:
-    shape = "×".join(map(str, row.shape)) or (f"{row.layers} layers" if row.layers > 1 else "")
     error = loss.by_layer.get(row.name) if loss else None
     return tag(
         "tr",
         tag("td", tag("span", row.name, class_="name" if len(row.shape) > 1 else None), class_="first"),
-        tag("td", ", ".join(x for x in (row.what, shape) if x), class_="muted sub"),
+        tag("td", ", ".join(x for x in (row.what, row.extent) if x), class_="muted sub"),
         tag("td", f"{row.bytes:,}", class_="r", data_layer=row.name, data_bytes=row.bytes),
         tag("td", f"{row.bits_per_weight:.2f} b" if row.numbers else "", class_="r"),
         tag("td", "" if error is None else percent(error), class_="r err") if loss else None,
@@ -155,7 +153,7 @@ def _by_themselves(facts: FileFacts) -> Html | None:
     if not reasons:
         return None
     rows = []
-    for reason, tensors in sorted(reasons.items(), key=lambda pair: -sum(t.bytes for t in pair[1])):
+    for reason, tensors in reasons.items():
         names = first_few([tensor.name for tensor in tensors], 2)
         count = sum(tensor.bytes for tensor in tensors)
         rows.append(
@@ -168,7 +166,7 @@ def _by_themselves(facts: FileFacts) -> Html | None:
             )
         )
     return joined(
-        tag("h3", "Stored by itself, and why"), _table(("because it is", "what", "bytes", "share"), rows, "folding")
+        tag("h3", "Stored by itself, and why"), table(("because it is", "what", "bytes", "share"), rows, "folding")
     )
 
 
@@ -263,11 +261,3 @@ def _worst(loss: Loss) -> Html | None:
             "kernel before.", class_="note"),
         tag("div", cards, class_="worst"),
     )  # fmt: skip
-
-
-def _table(headings: tuple[str, ...] | list[str], rows: list[Html], class_: str) -> Html:
-    cells = [
-        tag("th", heading, class_="r" if heading in ("bytes", "share", "bits a weight", "error") else None)
-        for heading in headings
-    ]
-    return tag("table", tag("thead", tag("tr", cells)), tag("tbody", rows), class_=class_)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from html import escape
 
 VOID = {"br", "meta", "hr"}
+NUMBERS = ("bytes", "smaller", "share", "bits a weight", "error", "top-1 %")  # headings of columns
 
 
 class Html(str):
@@ -29,6 +31,12 @@ def tag(name: str, /, *children: object, **attributes: object) -> Html:
     if name in VOID:
         return Html(f"<{name}{told}>")
     return Html(f"<{name}{told}>{joined(*children)}</{name}>")
+
+
+def table(headings: Iterable[str], rows: list[Html], class_: str | None = None) -> Html:
+    """Return a table, its columns of numbers to the right."""
+    cells = [tag("th", heading, class_="r" if heading in NUMBERS else None) for heading in headings]
+    return tag("table", tag("thead", tag("tr", cells)), tag("tbody", rows), class_=class_)
 
 
 def joined(*children: object) -> Html:

@@ -12,7 +12,7 @@ from mess.report import drawn
 from mess.report.facts import FileFacts
 from mess.report.figures import REACH, within_reach
 from mess.report.file_section import file_section, percent, stats
-from mess.report.html import Html, tag
+from mess.report.html import Html, table, tag
 from mess.report.inline import inline_figure
 from mess.report.results import Measured, of_networks
 from mess.report.runs import RunFacts
@@ -129,10 +129,9 @@ def _compared(report: Report, anchors: Sequence[str]) -> Html:
                 tag("td", bar, class_="bar"),
             )
         )
-    headings = ("file", "network and scheme", "bytes", "smaller", "bits a weight", *(["error"] if lost else []))
-    cells = [tag("th", heading, class_="r" if place > 1 else None) for place, heading in enumerate(headings)]
-    table = tag("table", tag("thead", tag("tr", cells, tag("th"))), tag("tbody", rows), class_="folding compared")
-    return tag("section", tag("h2", "The files compared"), table, id="compared")
+    headings = ("file", "network and scheme", "bytes", "smaller", "bits a weight", *(["error"] if lost else []), "")
+    compared = table(headings, rows, "folding compared")
+    return tag("section", tag("h2", "The files compared"), compared, id="compared")
 
 
 def _runs(runs: Sequence[RunFacts]) -> Html:
@@ -174,17 +173,16 @@ def _measured(report: Report, network: str, rows: Sequence[Measured]) -> Html:
         )
         for row in rows
     ]
-    headings = tag("tr", tag("th", "method"), tag("th", "bytes", class_="r"), tag("th", "top-1 %", class_="r"))
-    table = tag("table", tag("thead", headings), tag("tbody", lines))
+    listed = table(("method", "bytes", "top-1 %"), lines)
     if len(rows) > FEW_ROWS:
-        table = tag("details", tag("summary", f"all {len(rows)} rows"), table)
+        listed = tag("details", tag("summary", f"all {len(rows)} rows"), listed)
     return tag(
         "section",
         tag("h2", f"{network}: size against accuracy"),
         tag("p", "Benchmark results; a dotted line marks a file of this report, whose accuracy is not measured here."
             + note,
             class_="note"),
-        tag("div", tag("div", inline_figure(one.draw(), one.name, one.says)), tag("div", table), class_="beside"),
+        tag("div", tag("div", inline_figure(one.draw(), one.name, one.says)), tag("div", listed), class_="beside"),
         id=f"results-{drawn.slug(network)}",
     )  # fmt: skip
 

@@ -4,50 +4,30 @@
 learns them over all layers; in each, `training` trains through what is stored. `ties` says which tensors are one.
 """
 
-from mess.scheme.matched.geometry import Geometry
-from mess.scheme.matched.matching import (
-    Matches,
-    fit_for_index,
-    match,
-    match_tensor,
-    rebuild,
-    rebuild_tensor,
-    refit_offset,
-)
-from mess.scheme.matched.penalties import nuclear_penalty, pearson_penalty, reference_penalty
-from mess.scheme.matched.plan import Group, Plan, plan
-from mess.scheme.matched.training import ReferenceTraining, project_
-from mess.scheme.parametrized import Parametrized, plain_state_dict
-from mess.scheme.rounding import RoundedTraining, round_to_bits
-from mess.scheme.ties import check_weights, find_ties
-from mess.scheme.versions import REFERENCE_VERSIONS, SCHEMES, Scheme, file_tag, get_scheme
-
-__all__ = [
-    "REFERENCE_VERSIONS",
-    "SCHEMES",
-    "Geometry",
-    "Group",
-    "Matches",
-    "Parametrized",
-    "Plan",
-    "ReferenceTraining",
-    "RoundedTraining",
-    "Scheme",
-    "check_weights",
-    "file_tag",
-    "find_ties",
-    "fit_for_index",
-    "get_scheme",
-    "match",
-    "match_tensor",
-    "nuclear_penalty",
-    "pearson_penalty",
-    "plain_state_dict",
-    "plan",
-    "project_",
-    "rebuild",
-    "rebuild_tensor",
-    "reference_penalty",
-    "refit_offset",
-    "round_to_bits",
-]
+from mess.scheme.matched.geometry import Geometry as Geometry
+from mess.scheme.matched.matching import Matches as Matches
+from mess.scheme.matched.matching import fit_for_index as fit_for_index
+from mess.scheme.matched.matching import match as match
+from mess.scheme.matched.matching import match_tensor as match_tensor
+from mess.scheme.matched.matching import rebuild as rebuild
+from mess.scheme.matched.matching import rebuild_tensor as rebuild_tensor
+from mess.scheme.matched.matching import refit_offset as refit_offset
+from mess.scheme.matched.penalties import nuclear_penalty as nuclear_penalty
+from mess.scheme.matched.penalties import pearson_penalty as pearson_penalty
+from mess.scheme.matched.penalties import reference_penalty as reference_penalty
+from mess.scheme.matched.plan import Group as Group
+from mess.scheme.matched.plan import Plan as Plan
+from mess.scheme.matched.plan import plan as plan
+from mess.scheme.matched.training import ReferenceTraining as ReferenceTraining
+from mess.scheme.matched.training import project_ as project_
+from mess.scheme.parametrized import Parametrized as Parametrized
+from mess.scheme.parametrized import plain_state_dict as plain_state_dict
+from mess.scheme.rounding import RoundedTraining as RoundedTraining
+from mess.scheme.rounding import round_to_bits as round_to_bits
+from mess.scheme.ties import check_weights as check_weights
+from mess.scheme.ties import find_ties as find_ties
+from mess.scheme.versions import REFERENCE_VERSIONS as REFERENCE_VERSIONS
+from mess.scheme.versions import SCHEMES as SCHEMES
+from mess.scheme.versions import Scheme as Scheme
+from mess.scheme.versions import file_tag as file_tag
+from mess.scheme.versions import get_scheme as get_scheme

@@ -15,7 +15,6 @@ from torch.nn.utils import parametrize
 
 from mess.errors import CheckpointError
 
-LATENT = "parametrizations.weight.original"
 OWN = ".parametrizations.weight."
 
 

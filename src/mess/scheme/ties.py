@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from mess.errors import WeightsError
-from mess.foreign_files import PACKED, QUANTISED
+from mess.foreign.files import PACKED, QUANTISED
 
 STORABLE = (
     torch.float32, torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int32, torch.int16, torch.int8,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mess.errors import OptionError, one_of
 
-LARGEST_BIND = 4096  # kernels a unit
+MAX_BIND = 4096  # kernels a unit
 QUANT_BITS = range(2, 17)
 
 
@@ -30,6 +30,11 @@ class Scheme:
     bind: int = 1
     quant_bits: int | None = None
 
+    @property
+    def learned(self) -> bool:
+        """Whether references are learned, and no kernels of the network."""
+        return self.fit == "learned"
+
 
 SCHEMES: dict[str, Scheme] = {
     "v1": Scheme("v1", "copy", reference_layer=1),
@@ -41,7 +46,7 @@ SCHEMES: dict[str, Scheme] = {
     "v4": Scheme("v4", "learned", reference_layer=-1),
 }
 # whose references are kernels of the network itself
-REFERENCE_VERSIONS = tuple(name for name, scheme in SCHEMES.items() if scheme.fit != "learned")
+REFERENCE_VERSIONS = tuple(name for name, scheme in SCHEMES.items() if not scheme.learned)
 
 
 def get_scheme(version: str, *, bind: int = 2, quant_bits: int = 8, quant: bool = False) -> Scheme:
@@ -57,10 +62,10 @@ def get_scheme(version: str, *, bind: int = 2, quant_bits: int = 8, quant: bool 
         raise OptionError("--version", one_of(SCHEMES, version), version)
     scheme = SCHEMES[version]
     if scheme.bind > 1:
-        if not 1 <= bind <= LARGEST_BIND:
-            raise OptionError("--bind-size", f"1 to {LARGEST_BIND} kernels a unit", bind)
+        if not 1 <= bind <= MAX_BIND:
+            raise OptionError("--bind-size", f"1 to {MAX_BIND} kernels a unit", bind)
         scheme = replace(scheme, bind=bind)
-    if quant and scheme.fit == "learned":
+    if quant and scheme.learned:
         raise OptionError("--quant", "a version with references of the network (v1 … v3a)", version)
     if quant or scheme.quant_bits is not None:
         if quant_bits not in QUANT_BITS:

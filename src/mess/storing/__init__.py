@@ -4,38 +4,21 @@ Read `compress.py` first: it is the whole way. `network` says what is to be stor
 (v4, with `rate` to find how coarsely) code the weights, `entries` adds what is left, `load` reads everything back.
 """
 
-from mess.storing.compress import SizeReport, compress, dumps, store, to_stored
-from mess.storing.entries import complete
-from mess.storing.learned import coded, decoded
-from mess.storing.load import (
-    load,
-    load_into,
-    load_state_dict,
-    loads,
-    read_references,
-    read_with_description,
-    to_tensors,
-)
-from mess.storing.network import identify
-from mess.storing.options import Request, StoreOptions
-
-__all__ = [
-    "Request",
-    "SizeReport",
-    "StoreOptions",
-    "coded",
-    "complete",
-    "compress",
-    "decoded",
-    "dumps",
-    "identify",
-    "load",
-    "load_into",
-    "load_state_dict",
-    "loads",
-    "read_references",
-    "read_with_description",
-    "store",
-    "to_stored",
-    "to_tensors",
-]
+from mess.storing.compress import SizeReport as SizeReport
+from mess.storing.compress import compress as compress
+from mess.storing.compress import dumps as dumps
+from mess.storing.compress import store as store
+from mess.storing.compress import to_stored as to_stored
+from mess.storing.entries import complete as complete
+from mess.storing.learned import coded as coded
+from mess.storing.learned import decoded as decoded
+from mess.storing.load import load as load
+from mess.storing.load import load_into as load_into
+from mess.storing.load import load_state_dict as load_state_dict
+from mess.storing.load import loads as loads
+from mess.storing.load import read_references as read_references
+from mess.storing.load import read_with_description as read_with_description
+from mess.storing.load import to_tensors as to_tensors
+from mess.storing.network import identify as identify
+from mess.storing.options import Request as Request
+from mess.storing.options import StoreOptions as StoreOptions

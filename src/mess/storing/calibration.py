@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 
 from mess.errors import DataError
 from mess.graphs.network import GraphNetwork
+from mess.image_inputs import are_images, view_of
 from mess.models import Architecture
-from mess.picture_inputs import are_pictures, view_of
 from mess.storing.graph_inputs import possible_shapes, shaped
 from mess.storing.network import identify
 from mess.storing.samples import Cut, batches_of, samples_of
@@ -59,14 +59,10 @@ def as_inputs(given: Any, cut: Callable[[], Cut] | None = None) -> Iterable[Any]
     """
     if isinstance(given, str | os.PathLike) and not Path(given).is_dir():
         return read_arrays(given)
-    if isinstance(given, np.ndarray) and not are_pictures(given):
+    if isinstance(given, np.ndarray) and not are_images(given):
         return torch.from_numpy(np.ascontiguousarray(_numbers(given, "calibration"), dtype=np.float32))
     samples = samples_of(given)
-    return given if samples is None else batches_of(samples, cut or _unknown)
-
-
-def _unknown() -> Cut:
-    return view_of({}, None).of
+    return given if samples is None else batches_of(samples, cut or (lambda: view_of({}, None).of))
 
 
 def cut_for(

@@ -2,8 +2,10 @@
 
 ::
 
-    weights ─ identify ─► Network ─ code ─► Coded ─ complete ─► StoredModel ─ write_model ─► X.mess
+    weights ─ identify ─► Network ─ code ─► Coded ─ complete ─► StoredModel ─ write_verified ─► X.mess
                                    (matched | learned)
+
+`compress` and `dumps` read what they are given and make a `Request` of it; `store` builds and writes.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ from mess.scheme.learned import StageProgress, no_progress
 from mess.sizes import parse_size
 from mess.storing import learned, matched
 from mess.storing.calibration import Calibration, as_inputs, cut_for
+from mess.storing.differences import relative_error
 from mess.storing.entries import Coded, complete
-from mess.storing.graph import answers_of, prepared
+from mess.storing.graph import answers_of, prepare
 from mess.storing.layers import LayerRule, asked_of
-from mess.storing.load import to_tensors
+from mess.storing.load import as_tensor
 from mess.storing.network import Network, identify
 from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
 from mess.storing.size_report import SizeReport
@@ -153,6 +156,73 @@ def compress(
         return store(network, path, request)
 
 
+def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
+    """Store a network as `compress` does, with all that is asked for as one record."""
+    if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
+    path = Path(path)
+    check_output(path, overwrite=True)
+    found, coded, stored, request = _build(network, request)
+    tensors = codec.reconstruct(stored)  # once: they are compared, read back and reported
+    answers = answers_of(found, stored, tensors, request, path)
+    request.progress("writing", 0, 0)
+    if request.verify:
+        write_verified(path, stored, tensors, layout=request.options.layout, overwrite=request.overwrite)
+    else:
+        codec.write_model(path, stored, layout=request.options.layout, overwrite=request.overwrite)
+    info = codec.inspect_file(path, layout=layout_of)
+    log.info("%s: %d bytes written%s", path, info.bytes, " and read back" if request.verify else "")
+    return SizeReport(
+        path,
+        info.bytes,
+        info.float_bytes,
+        as_is=tuple((t.name, t.reason) for t in info.tensors if t.reason and t.stored != "tied"),
+        error=_errors(found, stored, tensors),
+        look=coded.look,
+        unseen=coded.unseen,
+        answers=answers,
+        compared=None if stored.graph is None else answers is not None,
+    )
+
+
+def _build(
+    network: nn.Module | Mapping[str, Tensor], request: Request
+) -> tuple[Network, Coded, codec.StoredModel, Request]:
+    """Return what was to be stored, what the scheme made of it, all of the file, and the request with its inputs."""
+    found = identify(network, request.architecture)
+    found = replace(found, asked=asked_of(request.options.layers, found.weights, found.tied))
+    found, request = prepare(found, request)
+    named = found.architecture.slug if found.architecture else "another network"
+    log.info("%d tensors of %s", len(found.weights), named)
+    coded = code(found, request)
+    log.info("coded; %s", coded.look or "not looked at")
+    return found, coded, assemble(found, coded, request), request
+
+
+def code(network: Network, request: Request) -> Coded:
+    """Let the scheme stand for what it can."""
+    with usual_torch(request.device):
+        if request.options.scheme().learned:
+            return learned.code(network, request, lambda coded: assemble(network, coded, request))
+        return matched.code(network, request)
+
+
+def assemble(network: Network, coded: Coded, request: Request) -> codec.StoredModel:
+    """Add all that the scheme does not stand for."""
+    return complete(network, coded, request.options.rest, request.about)
+
+
+def _errors(network: Network, stored: codec.StoredModel, tensors: Mapping[str, codec.Tensor]) -> dict[str, float]:
+    """Return the relative error of every tensor that references stand for."""
+    names = [name for name, e in stored.entries.items() if isinstance(e, codec.Matched | codec.Expanded)]
+    return {name: relative_error(network.weights[name].cpu(), as_tensor(*tensors[name])) for name in names}
+
+
+def to_stored(network: Network, request: Request) -> codec.StoredModel:
+    """Return what a file says; everything that is lost is lost in here."""
+    return assemble(network, code(network, request), request)
+
+
 def dumps(
     model_or_state_dict: Source,
     scheme: str = DEFAULT_VERSION,
@@ -166,13 +236,13 @@ def dumps(
     """Return the bytes of the file that `compress` would write: the same arguments give the same bytes.
 
     Args:
-        model_or_state_dict: as for `compress`.
-        scheme: as for `compress`.
-        calibration: as for `compress`.
+        model_or_state_dict: as in `compress`.
+        scheme: as in `compress`.
+        calibration: as in `compress`.
         options: all else that is said in keywords there, in place of `scheme`: ``StoreOptions(target_size=20_000)``.
-        about: as for `compress`.
-        device: as for `compress`.
-        progress: as for `compress`.
+        about: as in `compress`.
+        device: as in `compress`.
+        progress: as in `compress`.
 
     Raises:
         OptionError, WeightsError, DeviceError: as `compress`.
@@ -184,82 +254,4 @@ def dumps(
             options or StoreOptions(scheme), inputs, None, architecture, facts,
             device=find_device(device), progress=progress,
         )  # fmt: skip
-        return codec.encode_model(_made(network, request)[2], request.options.layout)
-
-
-def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
-    """Store a network as `compress` does, with all that is asked for as one record."""
-    if not request.overwrite and os.path.lexists(path):  # before minutes of work, and once more at their end
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
-    check_output(Path(path), overwrite=True)
-    found, coded, stored, request = _made(network, request)
-    answers = answers_of(found, stored, request, path)
-    compared = None if stored.graph is None else answers is not None
-    request.progress("writing", 0, 0)
-    write = write_verified if request.verify else codec.write_model
-    write(Path(path), stored, layout=request.options.layout, overwrite=request.overwrite)
-    info = codec.inspect_file(path, layout=layout_of)
-    log.info("%s: %d bytes written%s", path, info.bytes, " and read back" if request.verify else "")
-    as_is = tuple((tensor.name, tensor.reason) for tensor in info.tensors if tensor.reason and tensor.stored != "tied")
-    return SizeReport(
-        Path(path),
-        info.bytes,
-        info.float_bytes,
-        as_is,
-        _errors(found, stored),
-        coded.look,
-        coded.unseen,
-        answers,
-        compared,
-    )
-
-
-def _made(
-    network: nn.Module | Mapping[str, Tensor], request: Request
-) -> tuple[Network, Coded, codec.StoredModel, Request]:
-    """Return what was to be stored, what the scheme made of it, all of the file, and the request with its inputs."""
-    found, request = prepared(with_asked(identify(network, request.architecture), request.options), request)
-    log.info(
-        "%d tensors of %s", len(found.weights), found.architecture.slug if found.architecture else "another network"
-    )
-    coded = code(found, request)
-    log.info("coded; %s", coded.look or "not looked at")
-    return found, coded, whole(found, coded, request), request
-
-
-def with_asked(network: Network, options: StoreOptions) -> Network:
-    """Return the network with what the options ask of its single layers.
-
-    Raises:
-        OptionError: a pattern that matches nothing.
-    """
-    return replace(network, asked=asked_of(options.layers, network.weights, network.tied))
-
-
-def to_stored(network: Network, request: Request) -> codec.StoredModel:
-    """Return what a file says; everything that is lost is lost in here."""
-    return whole(network, code(network, request), request)
-
-
-def code(network: Network, request: Request) -> Coded:
-    """Let the scheme stand for what it can."""
-    with usual_torch(request.device):
-        if request.options.scheme().fit == "learned":
-            return learned.code(network, request, lambda coded: whole(network, coded, request))
-        return matched.code(network, request)
-
-
-def whole(network: Network, coded: Coded, request: Request) -> codec.StoredModel:
-    """Add all that the scheme does not stand for."""
-    return complete(network, coded, request.options.rest, request.about)
-
-
-def _errors(network: Network, stored: codec.StoredModel) -> dict[str, float]:
-    """Return the relative error of every tensor that references stand for."""
-    names = [name for name, e in stored.entries.items() if isinstance(e, codec.Matched | codec.Expanded)]
-    errors = {}
-    for name, decoded in to_tensors(stored, names).items():
-        weight = network.weights[name].detach().cpu().double()
-        lost = (weight - decoded.double()).square().sum()
-        errors[name] = float(lost / weight.square().sum().clamp_min(torch.finfo(torch.float64).tiny))
-    return errors
+        return codec.encode_model(_build(network, request)[2], request.options.layout)

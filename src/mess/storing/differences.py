@@ -75,7 +75,8 @@ def differences(first: str | os.PathLike[str], second: str | os.PathLike[str]) -
         if a[name].shape != b[name].shape:
             raise WeightsError(f"{second}: {name}", f"shape {tuple(a[name].shape)}", tuple(b[name].shape))
         sizes = (one.bytes.get(name, 0), other.bytes.get(name, 0))
-        tensors.append(TensorDifference(name, tuple(a[name].shape), _error(a[name], b[name]), sizes))
+        error = relative_error(a[name], b[name])
+        tensors.append(TensorDifference(name, tuple(a[name].shape), error if error > ALIKE else 0.0, sizes))
     return Differences((Path(first).stat().st_size, Path(second).stat().st_size), tuple(tensors), only)
 
 
@@ -119,8 +120,7 @@ def _folded(weights: Mapping[str, Tensor], eps: Mapping[str, float]) -> dict[str
     return found
 
 
-def _error(a: Tensor, b: Tensor) -> float:
+def relative_error(a: Tensor, b: Tensor) -> float:
+    """Return ‖a − b‖² / ‖a‖²."""
     a, b = a.detach().double(), b.detach().double()
-    lost = float((a - b).square().sum())
-    error = lost / float(a.square().sum().clamp_min(torch.finfo(torch.float64).tiny))
-    return error if error > ALIKE else 0.0
+    return float((a - b).square().sum() / a.square().sum().clamp_min(torch.finfo(torch.float64).tiny))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 
-from mess.codec import StoredModel, reconstruct
+from mess.codec import StoredModel, Tensor
 from mess.errors import OptionError
 from mess.graphs.answers import ModelAnswers, compare
 from mess.graphs.looking import make_fit
@@ -16,7 +17,7 @@ from mess.graphs.network import GraphNetwork
 from mess.graphs.tensors import put_back
 from mess.scheme.learned import gather_inputs
 from mess.storing.entries import DTYPES
-from mess.storing.graph_inputs import feeds_of, made_up
+from mess.storing.graph_inputs import feeds_of, make_inputs
 from mess.storing.network import Network
 from mess.storing.options import Request
 
@@ -38,8 +39,8 @@ def read_graph_network(path: str) -> GraphNetwork:
     return GraphNetwork(taken.graph, tensors, path).eval()
 
 
-def prepared(network: Network, request: Request) -> tuple[Network, Request]:
-    """Return a network that comes as ONNX fit to be looked at, and inputs to look at it with; any other as it is.
+def prepare(network: Network, request: Request) -> tuple[Network, Request]:
+    """Make a network that comes as ONNX fit to be looked at, and inputs to look at it with; any other stays as it is.
 
     Where it cannot be run, `unseen` of the network says why, and its weights are rounded by themselves.
 
@@ -49,7 +50,7 @@ def prepared(network: Network, request: Request) -> tuple[Network, Request]:
     module = network.module
     if not isinstance(module, GraphNetwork):
         return network, request
-    if request.options.scheme().fit != "learned":
+    if not request.options.scheme().learned:
         raise OptionError("--version", "v4 for an ONNX model", request.options.version)
     inputs, reason = None, ""
     if unknown := module.unknown():
@@ -61,7 +62,7 @@ def prepared(network: Network, request: Request) -> tuple[Network, Request]:
         inputs = given
         request = replace(request, calibration=given if labels is None else [(given, labels)])
     else:
-        inputs = made_up(module, request.input_shape, request.device, progress=request.progress)
+        inputs = make_inputs(module, request.input_shape, request.device, progress=request.progress)
         reason = "" if inputs is not None else "a shape of inputs that is not known; --input-shape says it"
     if inputs is not None:
         two = inputs[:2] if len(inputs) > 1 else inputs[:1].repeat(2, *[1] * (inputs.dim() - 1))
@@ -70,7 +71,9 @@ def prepared(network: Network, request: Request) -> tuple[Network, Request]:
     return replace(network, unseen=reason), replace(request, calibration=None) if reason else request
 
 
-def answers_of(network: Network, stored: StoredModel, request: Request, where: object) -> ModelAnswers | None:
+def answers_of(
+    network: Network, stored: StoredModel, tensors: Mapping[str, Tensor], request: Request, where: object
+) -> ModelAnswers | None:
     """Return what onnxruntime answers on the model that was given and on the one in the file; None: no ONNX model.
 
     Raises:
@@ -82,14 +85,9 @@ def answers_of(network: Network, stored: StoredModel, request: Request, where: o
     inputs = None if request.calibration is None else gather_inputs(request.calibration)[0]
     feeds = feeds_of(module, inputs, COMPARED)
     own = {name: _as_numpy(tensor) for name, tensor in network.weights.items()}
-    before = serialised(put_back(stored.graph, own, str(where)), where)
-    return compare(before, model_of(stored, where), feeds, where)
-
-
-def model_of(stored: StoredModel, where: object) -> bytes:
-    """Return the ONNX model of a file whose graph is in it."""
-    arrays = {name: array for name, (array, _) in reconstruct(stored).items()}
-    return serialised(put_back(stored.graph or b"", arrays, str(where)), where)
+    arrays = {name: array for name, (array, _) in tensors.items()}
+    before, after = (serialised(put_back(stored.graph, part, str(where)), where) for part in (own, arrays))
+    return compare(before, after, feeds, where)
 
 
 def _as_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -18,10 +18,10 @@ from mess.scheme.learned.inputs import natural_noise
 
 CHANNELS = (1, 3, 4)
 SIDES = ((224, 224), (320, 320), (48, 320), (640, 640), (64, 64), (32, 32))  # tried in turn, height and width
-LARGEST_SIDE = 4096
+MAX_SIDE = 4096
 COUNT = 16
-DIM = 0.2  # of the biases of a first layer is what images of variance 1 make it answer, if it wants levels of 0…255
-LEVELS = 64.0  # standard deviation of such
+DIM = 0.2  # answer to images of variance 1 over the bias, below which a first layer expects levels of 0…255
+LEVELS = 64.0  # standard deviation of images with such levels
 KINDS = {2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # of ONNX
 
 
@@ -37,7 +37,7 @@ class Shaped(nn.Module):
         return self.network(shaped(images, self.shape))
 
 
-def made_up(
+def make_inputs(
     network: GraphNetwork, shape: tuple[int, ...] | None, device: torch.device, *, progress: StageProgress
 ) -> Tensor | None:
     """Return inputs that look like images, as far as anything in the network says what these look like.
@@ -50,7 +50,7 @@ def made_up(
     for size in [shape] if shape is not None else possible_shapes(first):
         if not _runs(network, size):
             continue
-        if not _is_picture(size):
+        if not _is_image(size):
             return torch.randn(COUNT, *size, generator=torch.Generator().manual_seed(0))
         side = max(size)
         count = max(2, min(COUNT, 16 * 224**2 * 3 // math.prod(size)))
@@ -64,8 +64,8 @@ def made_up(
 def levels_of(network: GraphNetwork) -> float:
     """Return 64 where the first convolution is made for levels of 0…255, else 1.
 
-    A trained layer's biases are about as large as what its inputs make of it. Of images of variance 1 one that takes
-    0…255 makes a few hundredths of that; all others make more than their biases.
+    The biases of a trained layer are about as large as its answers. To images of variance 1 a layer that expects 0…255
+    answers with a few hundredths of its biases, any other with more than these.
     """
     step = next((s for s in network.plan.steps if s.operator == "Conv"), None)
     values = [network.value(name) for name in step.inputs[1:]] if step is not None else []
@@ -107,27 +107,19 @@ def shaped(images: Tensor, shape: tuple[int, ...]) -> Tensor:
 def feeds_of(network: GraphNetwork, inputs: Tensor | None, most: int) -> list[dict[str, np.ndarray]]:
     """Return what onnxruntime is given, one input at a time; other inputs of a graph are zeros."""
     first, *others = network.plan.inputs
-    fixed = {other.name: _zeros(other) for other in others}
-    if inputs is None:
-        return [{first.name: _noise(first), **fixed}]
-    return [{first.name: _as_kind(x.numpy(), first), **fixed} for x in inputs[:most].split(1)]
-
-
-def _zeros(given: GraphInput) -> np.ndarray:
-    return _as_kind(np.zeros([size or 1 for size in given.shape]), given)
-
-
-def _noise(given: GraphInput) -> np.ndarray:
-    shape = [size or (1 if place == 0 else 64) for place, size in enumerate(given.shape)]
-    return _as_kind(np.random.default_rng(0).normal(size=shape), given)
+    fixed = {other.name: _as_kind(np.zeros([size or 1 for size in other.shape]), other) for other in others}
+    if inputs is not None:
+        return [{first.name: _as_kind(x.numpy(), first), **fixed} for x in inputs[:most].split(1)]
+    shape = [size or (1 if place == 0 else 64) for place, size in enumerate(first.shape)]
+    return [{first.name: _as_kind(np.random.default_rng(0).normal(size=shape), first), **fixed}]
 
 
 def _as_kind(array: np.ndarray, given: GraphInput) -> np.ndarray:
     return array.astype(KINDS.get(given.kind, "float32"))
 
 
-def _is_picture(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and max(shape) <= LARGEST_SIDE
+def _is_image(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and max(shape) <= MAX_SIDE
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -23,8 +24,8 @@ LayerRule: TypeAlias = Literal["keep"] | Mapping[str, float]
 """What is asked of a layer: ``"keep"``, or some of ``finer``, ``scale_bits``, ``offset_bits`` and ``rest_bits``."""
 KEEP = "keep"
 OF_LEARNED, OF_MATCHED, OF_COPIED = ("finer", "rest_bits"), ("scale_bits", "offset_bits", "rest_bits"), ("rest_bits",)
-FINEST = 1024.0  # times finer or coarser than the rest
-NEAREST = 3  # names that are told where a pattern matches nothing
+MAX_FACTOR = 1024.0  # times finer or coarser than the rest
+MAX_SUGGESTED = 3  # names that are told where a pattern matches nothing
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def check_rules(layers: Mapping[str, LayerRule], scheme: Scheme) -> None:
     """
     if not isinstance(layers, Mapping):
         raise OptionError("layers", "a mapping of patterns to rules", type(layers).__name__)
-    options = OF_LEARNED if scheme.fit == "learned" else OF_COPIED if scheme.fit == "copy" else OF_MATCHED
+    options = OF_LEARNED if scheme.learned else OF_COPIED if scheme.fit == "copy" else OF_MATCHED
     for pattern, rule in layers.items():
         where = f"layers {pattern!r}"
         if rule == KEEP:
@@ -63,8 +64,8 @@ def check_rules(layers: Mapping[str, LayerRule], scheme: Scheme) -> None:
             if name not in options:
                 raise OptionError(where, f"some of {', '.join(options)} with {scheme.version}", name)
             if name == "finer":
-                good = type(value) in (int, float) and 1 / FINEST <= value <= FINEST
-                expected = f"a factor from {1 / FINEST:.2g} to {FINEST:g}"
+                good = type(value) in (int, float) and 1 / MAX_FACTOR <= value <= MAX_FACTOR
+                expected = f"a factor from {1 / MAX_FACTOR:.2g} to {MAX_FACTOR:g}"
             else:
                 good, expected = type(value) is int and value in BITS, "2…12, 16 or 32"
             if not good:
@@ -89,7 +90,7 @@ def asked_of(
         matched = [name for name in weights if matches(pattern, name)]
         if not matched:
             known = list(dict.fromkeys(part for name in weights for part in parts_of(name)))
-            near = difflib.get_close_matches(pattern, known, n=NEAREST, cutoff=0.4) or known[:NEAREST]
+            near = difflib.get_close_matches(pattern, known, n=MAX_SUGGESTED, cutoff=0.4) or known[:MAX_SUGGESTED]
             raise OptionError(
                 "layers", f"the name of a tensor or module, or a pattern of such names, as {', '.join(near)}", pattern
             )
@@ -105,23 +106,12 @@ def matches(pattern: str, name: str) -> bool:
 
 def parts_of(name: str) -> Iterator[str]:
     """Yield the modules that a tensor is in, from the outermost on, and its own name."""
-    at = name.find(".")
-    while at >= 0:
-        yield name[:at]
-        at = name.find(".", at + 1)
+    yield from (name[: dot.start()] for dot in re.finditer(r"\.", name))
     yield name
 
 
 def require_effect(layers: Mapping[str, LayerRule], option: str, names: set[str], what: str) -> None:
-    """Refuse a rule whose `option` says something of none of the tensors it matches.
-
-    Args:
-        names: the tensors that the option says something of.
-        what: these are, in words.
-
-    Raises:
-        OptionError: such a rule.
-    """
+    """Refuse a rule whose `option` says nothing of the tensors it matches: it does of `names`, `what` in words."""
     for pattern, rule in layers.items():
         if isinstance(rule, Mapping) and option in rule and not any(matches(pattern, name) for name in names):
             raise OptionError(f"layers {pattern!r}, {option}", f"a pattern that matches {what}", "only others")

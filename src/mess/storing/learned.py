@@ -37,12 +37,10 @@ from mess.storing.entries import Coded
 from mess.storing.layers import require_effect
 from mess.storing.network import Network
 from mess.storing.options import Request
-from mess.storing.rate import HeldOut, Search, held_apart
+from mess.storing.rate import HeldOut, Search, hold_out
 from mess.storing.runnable import check_runs, copy_to_run, runs
 
-IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "digits": 32}
-IMAGENET_SIZE = 224
-USUAL_SIZES = (224, 32)  # of images that a network of nobody's zoo may take
+USUAL_SIZES = (224, 32)  # of images: of ImageNet's networks, and of those for CIFAR
 HALF = 60000.0  # below the largest number of half precision
 HALF_ERROR = 1e-3  # relative, twice what its rounding comes to
 FACTS = {"version": "v4"}
@@ -85,11 +83,7 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
 def _looked_at(
     network: Network, module: nn.Module, request: Request, write: Callable[[Coded], codec.StoredModel]
 ) -> Coded | None:
-    """Round a network that is run on the inputs given, or on images made up for it; None where it takes none of these.
-
-    Raises:
-        RangeError: numbers within it leave float32.
-    """
+    """Round a network that is run on the inputs given, or on images made up for it; None: it takes none of these."""
     module, options = copy_to_run(module).to(request.device), request.options
     inputs, held_out = _inputs(network, module, request)
     if inputs is None or held_out is None:
@@ -110,7 +104,7 @@ def _looked_at(
 def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tensor | None, HeldOut | None]:
     """Return what to learn from and what to measure on; None where the network cannot be run on anything."""
     if request.calibration is None:
-        images = _made_up(network, module, request)
+        images = _make_images(network, module, request)
         return images, HeldOut(images, None) if images is not None else None
     inputs, labels = gather_inputs(request.calibration, progress=request.progress)
     check_runs(module, inputs)
@@ -118,7 +112,7 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
         return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation, progress=request.progress))
     if request.options.max_drop is None:
         return inputs[:MAX_INPUTS], HeldOut(inputs, labels)
-    return held_apart(inputs, labels)
+    return hold_out(inputs, labels)
 
 
 def _blind(network: Network) -> Coded:
@@ -198,10 +192,10 @@ def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:
     return books, number_of
 
 
-def _made_up(network: Network, module: nn.Module, request: Request) -> Tensor | None:
+def _make_images(network: Network, module: nn.Module, request: Request) -> Tensor | None:
     """Return images from what BatchNorm layers remember; None where the network takes none of the usual sizes."""
     known = network.architecture
-    sizes = USUAL_SIZES if known is None else (IMAGE_SIZES.get(known.dataset, IMAGENET_SIZE),)
+    sizes = USUAL_SIZES if known is None else (USUAL_SIZES[known.cifar_form],)
     for size in sizes:
         if runs(module, torch.zeros(2, 3, size, size)):
             images = synthetic_inputs(module, size, progress=request.progress)

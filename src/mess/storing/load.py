@@ -97,13 +97,13 @@ def loads(
     dtype: torch.dtype | None = None,
     max_bytes: int = 2**31,
 ) -> nn.Module:
-    """Read a network from the bytes of a file, as `dumps` returns them and `load` does from a path.
+    """Read a network from the bytes of a file, as `dumps` returns them.
 
     Args:
         content: the bytes.
-        device: where its tensors are to be.
-        dtype: of its floats; None: as they were stored.
-        max_bytes: of its tensors in memory; a file that says more is refused.
+        device: as in `load`.
+        dtype: as in `load`.
+        max_bytes: as in `load`.
 
     Raises:
         FormatError, WeightsError: as `load`.
@@ -122,11 +122,11 @@ def load_state_dict(
     """Read the weights of a `.mess` file as ordinary tensors, by name.
 
     Args:
-        path: a file, its bytes, or one that is open for reading.
+        path: as in `load`.
         names: only these, in this order; nothing else is decoded.
-        device: where they are to be.
-        dtype: of floats; None: as they were stored.
-        max_bytes: of all tensors in memory; a file that says more is refused.
+        device: as in `load`.
+        dtype: as in `load`.
+        max_bytes: as in `load`.
 
     Raises:
         FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
@@ -148,8 +148,8 @@ def load_into(model: Module, path: Source, *, max_bytes: int = 2**31) -> Module:
 
     Args:
         model: stays in the mode (training or eval) that it is in.
-        path: a file, its bytes, or one that is open for reading.
-        max_bytes: of all tensors in memory; a file that says more is refused.
+        path: as in `load`.
+        max_bytes: as in `load`.
 
     Raises:
         FormatError: as `load_state_dict`.
@@ -192,21 +192,18 @@ def read_references(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarra
     return refs_KU, uses_K
 
 
-def to_tensors(stored: codec.StoredModel, names: list[str] | None = None) -> dict[str, Tensor]:
-    """Return a stored network's weights as torch tensors of their own dtypes.
-
-    They come in the order of `names`, else in that of the zoo's network, else in the natural order of names.
-    """
-    found = codec.reconstruct(stored, names=names)
-    return _as_tensors(found, ordered=names is not None or stored.network is not None)
+def to_tensors(stored: codec.StoredModel) -> dict[str, Tensor]:
+    """Return a stored network's weights as torch tensors of their own dtypes, in the zoo's or else in natural order."""
+    return _as_tensors(codec.reconstruct(stored), ordered=stored.network is not None)
 
 
 def _as_tensors(found: dict[str, tuple[np.ndarray, str]], *, ordered: bool = True) -> dict[str, Tensor]:
     names = found if ordered else in_natural_order(found)
-    return {name: _as_tensor(*found[name]) for name in names}
+    return {name: as_tensor(*found[name]) for name in names}
 
 
-def _as_tensor(array: np.ndarray, dtype: str) -> Tensor:
+def as_tensor(array: np.ndarray, dtype: str) -> Tensor:
+    """Return a decoded tensor as torch's."""
     tensor = torch.from_numpy(array)
     return tensor.view(DTYPES[dtype]) if dtype in ("bfloat16", "bool") else tensor  # NumPy has these as integers
 

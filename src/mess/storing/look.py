@@ -19,7 +19,7 @@ NOISE = 90.0  # percent of agreement, below which a network is to be warned of
 
 @dataclass(frozen=True)
 class Look:
-    """How a stored network answers on inputs and on mixtures of two of them, which no network knows by heart.
+    """How a stored network answers on inputs and on mixtures of two of them, which it cannot have memorised.
 
     Attributes:
         inputs: looked at, mixtures not counted.

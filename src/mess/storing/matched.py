@@ -6,7 +6,6 @@ is rounded, β is fitted once more to the rounded α.
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +16,6 @@ from mess import codec
 from mess.names import REST_BITS
 from mess.scheme import (
     Geometry,
-    Group,
     Matches,
     Scheme,
     match_tensor,
@@ -41,7 +39,8 @@ def code(network: Network, request: Request) -> Coded:
     options = request.options
     scheme = options.scheme()
     planned = plan(network.module or network.weights, scheme, pointwise=options.pointwise, linear=options.linear)
-    groups = [g for group in planned.groups if (g := _without(group, network.kept)).targets]
+    wanted = [tuple(target for target in group.targets if target.name not in network.kept) for group in planned.groups]
+    groups = [replace(group, targets=own) for group, own in zip(planned.groups, wanted, strict=True) if own]
     targets = {target.name for group in groups for target in group.targets}
     for option in ("scale_bits", "offset_bits"):
         require_effect(options.layers, option, targets, "a tensor that references stand for")
@@ -66,10 +65,6 @@ def code(network: Network, request: Request) -> Coded:
             if entry is not None:
                 entries[target.name] = entry
     return Coded(books, entries, _facts(scheme))
-
-
-def _without(group: Group, kept: Set[str]) -> Group:
-    return replace(group, targets=tuple(target for target in group.targets if target.name not in kept))
 
 
 def _with_own(options: StoreOptions, asked: Asked | None) -> StoreOptions:

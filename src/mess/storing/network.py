@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mess import models
 from mess.codec.model import joined
 from mess.errors import WeightsError
+from mess.foreign.nested import MAX_DEPTH, common_prefix, without_compile_marks
 from mess.models import Architecture
-from mess.nested_weights import DEEPEST, common_prefix, without_compile_marks
 from mess.scheme import check_weights, find_ties
 from mess.scheme.order import in_natural_order
 from mess.storing.layers import Asked
@@ -64,7 +64,7 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
     """
     module: nn.Module | None = None
     if isinstance(network, torch.jit.ScriptModule):
-        network = network.state_dict()  # of programs nobody sees of what kind the layers are
+        network = network.state_dict()  # a script does not say of what kind its layers are
     if isinstance(network, nn.Module):
         module = plain_module(network)
         weights = dict(module.state_dict())
@@ -98,7 +98,7 @@ def _recognised(
 ) -> tuple[dict[str, Tensor], Architecture | None]:
     """Return weights and what network of the zoo they are; if one, without a first part of all names (``model.``)."""
     plain = weights
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         if architecture is not None and models.layout(architecture)[0][0] in plain:
             return plain, architecture
         found = models.recognise({name: tuple(t.shape) for name, t in plain.items()}) if architecture is None else None

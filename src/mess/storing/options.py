@@ -25,26 +25,11 @@ OF_LEARNING = ("divergence", "steps", "target_size", "max_drop")  # and to refer
 
 @dataclass(frozen=True)
 class StoreOptions:
-    """How weights are stored; validates itself.
+    """How weights are stored: the keywords of `mess.compress`, where each is described; validates itself.
 
     Attributes:
-        version: row of the table of schemes, ``v1`` … ``v4``.
-        bind: kernels a unit (d) in v3 and v3a.
-        quant_bits: bits that kernels are rounded to before they are matched, in v2q and with `quant`.
-        quant: round kernels in versions without rounding of their own, too.
-        pointwise: elements per unit (D) of 1x1 convolutions; None stores these as they are.
-        linear: with `pointwise`, cut linear layers up in the same way.
-        scale_bits, offset_bits: bits of α and β: 32 (as they are), 16 (half precision) or 2…12 (one step a layer).
-        rest_bits: the same for references and everything that no reference stands for; None: 32, in v4 what
-            each vector is worth.
-        self_contained: keep names and shapes in the file even where the network's name says them.
-        divergence: v4: nats by which predictions may stray (of other outputs: squared error over the variance), as
-            looked at before anything is written; None: the default, unless there is a target.
-        steps: v4: of distilling; None: the default.
-        target_size: v4: bytes of the file; it comes out at 99 to 100 % of them, or smaller where less is needed.
-        max_drop: v4: points of accuracy that may be lost.
-        seed: v4: of sampled predictions and of the order of inputs.
-        layers: what is asked of single layers, by patterns of names; see `mess.storing.layers`.
+        version: row of the table of schemes, ``v1`` … ``v4``; `compress` calls it ``scheme``.
+        target_size: bytes.
     """
 
     version: str = DEFAULT_VERSION
@@ -70,9 +55,9 @@ class StoreOptions:
             bits = getattr(self, name)
             if bits is not None and bits not in BITS:
                 raise OptionError(_flag(name), "2…12, 16 or 32", bits)
-        for name in OF_REFERENCES if scheme.fit == "learned" else OF_LEARNING:
+        for name in OF_REFERENCES if scheme.learned else OF_LEARNING:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                others = [v for v, s in SCHEMES.items() if (s.fit == "learned") != (scheme.fit == "learned")]
+                others = [v for v, s in SCHEMES.items() if s.learned != scheme.learned]
                 raise OptionError(_flag(name), f"{', '.join(others)} beside it", self.version)
         if self.pointwise is not None and self.pointwise < 2:
             raise OptionError("--pointwise", "at least 2 numbers a slice", self.pointwise)
@@ -92,7 +77,7 @@ class StoreOptions:
     @property
     def rest(self) -> int | None:
         """Bits of all that no reference stands for; None: what each vector is worth, as v4 finds it out."""
-        return REST_BITS if self.rest_bits is None and self.scheme().fit != "learned" else self.rest_bits
+        return REST_BITS if self.rest_bits is None and not self.scheme().learned else self.rest_bits
 
     @property
     def tag(self) -> str:
@@ -115,20 +100,12 @@ class Request:
     """What is asked of `store`, beside the weights and where they go.
 
     Attributes:
-        options: how weights are stored.
-        calibration: inputs as the network takes them, a tensor or batches; v4 only.
-        validation: other inputs, with labels or without, to measure on what is lost; v4 only.
-        architecture: which network of the zoo a bare state dict belongs to; found out where possible if None.
-        about: small facts to keep in the file (JSON values): rounds of retraining, mean and std of the input.
+        calibration, validation: inputs as the network takes them, a tensor or batches, with labels or without.
         projected: kernels are α·R + β already, as training through the decoder leaves them: the rounding that comes
             before the fit lies behind them.
-        overwrite: replace an existing file, as everything in Python that saves does.
-        verify: read the file back in a fresh process and compare every tensor before it takes its name: about 0.3 s,
-            and up to 1 s for each million bytes of file.
         device: where the network runs and references are matched; `mess.devices.find_device` gives it.
-        input_shape: of one input of an ONNX model that leaves it open.
-        progress: told how far storing has come: (what is being done, done so far, in all; 0 where that is not known).
-            Searches name the round.
+
+    All else is as in `mess.compress`.
     """
 
     options: StoreOptions = field(default_factory=StoreOptions)

@@ -40,11 +40,11 @@ FULL_RUNS = 4  # at most for a drop, once a rate is found
 SIZE_RUNS = 20  # at most for a size: few are needed but for networks of some thousand weights, whose sizes scatter
 SCATTER = 0.06  # in the logarithm: points as near to the target as this differ by chance as well
 SEVERAL = 3  # of them tell together where the target is
-SMALLEST, LARGEST = 1e-6, 10.0  # nats
+MIN_DIVERGENCE, MAX_DIVERGENCE = 1e-6, 10.0  # nats
 USUAL_POWER = 2.5  # by which the divergence changes with the size, until two points say
 # Loss of accuracy is about proportional to the divergence; ResNets and a WideResNet lost two thirds of what drafts did.
 DRAFT_LOSS = 1.2  # of the drop allowed is what a draft should lose, for rounding with all inputs to lose `AIM` of it
-LEAST_LOST = 1 / 16  # of the drop that is looked for: less than that is noise
+MIN_LOST = 1 / 16  # of the drop that is looked for: less than that is noise
 NEAR_DROP = (0.75, 1.25)  # of the drop looked for: near enough for a draft
 ENOUGH = 0.6  # of the drop allowed: a file that loses as much need not lose more
 AIM = 0.8  # of the drop allowed
@@ -55,7 +55,7 @@ NEARLY = 0.6  # of the divergence asked for: a file that strays less is 10% larg
 TELLING = 128  # inputs: what fewer say of a file that was learned from them makes none coarser
 MAX_COARSER = 4.0  # times as coarse as the first round
 BEYOND = 1.1  # times a rate, for the next one to be a different one
-FINEST_STEP = 1 / 30  # from one rate to the next
+MIN_RATE_RATIO = 1 / 30  # from one rate to the next
 Point = tuple[float, int]  # divergence in nats, bytes of the file
 
 
@@ -75,7 +75,7 @@ class HeldOut:
         return HeldOut(self.inputs[:count], self.labels[:count] if self.labels is not None else None)
 
 
-def held_apart(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, HeldOut]:
+def hold_out(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, HeldOut]:
     """Part what to learn from, the first `MAX_INPUTS` or three quarters, from what to measure on: the rest."""
     count = MAX_INPUTS if len(inputs) >= MAX_INPUTS + MAX_INPUTS // 4 else len(inputs) - len(inputs) // 4
     return inputs[:count], HeldOut(inputs[count:], labels[count:] if labels is not None else None)
@@ -146,7 +146,7 @@ class Search:
                 return good
             best = min(best, found.divergence)
             factor = divergence / max(found.divergence, divergence / MAX_COARSER)
-            rate = min(max(rate * max(factor, FINEST_STEP), SMALLEST), LARGEST)
+            rate = min(max(rate * max(factor, MIN_RATE_RATIO), MIN_DIVERGENCE), MAX_DIVERGENCE)
         raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
 
     def look(self, coded: Coded) -> Look:
@@ -181,7 +181,7 @@ class Search:
             draft = self.draft(divergence, f"draft {len(points) + 1} of up to {DRAFTS}", DRAFT_INPUTS)
             points.append((divergence, self.size(draft)))
             stuck = len(points) > 1 and points[-1][1] == points[-2][1]
-            if points[-1][1] > target and (stuck or divergence == LARGEST):
+            if points[-1][1] > target and (stuck or divergence == MAX_DIVERGENCE):
                 raise _unreachable(points[-1][1], target)
             divergence = _next_divergence(points, target)
             if stuck or abs(math.log(points[-1][1] / target)) < NEAR or divergence == points[-1][0]:
@@ -223,7 +223,7 @@ class Search:
             else:
                 coarse = divergence
             done = ENOUGH * drop <= lost <= drop or (best is not None and run >= FULL_RUNS - 1)
-            if done or coarse / CLOSE < fine or not SMALLEST < divergence < LARGEST:
+            if done or coarse / CLOSE < fine or not MIN_DIVERGENCE < divergence < MAX_DIVERGENCE:
                 break
             if fine > 0 and coarse < math.inf:
                 divergence = math.sqrt(fine * coarse)
@@ -251,7 +251,7 @@ class Search:
         for number in range(1, DRAFTS + 1):
             draft = self.draft(divergence, f"draft {number} of up to {DRAFTS}", DRAFT_INPUTS)
             lost = self.lost(draft, DRAFT_HELD)
-            if NEAR_DROP[0] * drop <= lost <= NEAR_DROP[1] * drop or not SMALLEST < divergence < LARGEST:
+            if NEAR_DROP[0] * drop <= lost <= NEAR_DROP[1] * drop or not MIN_DIVERGENCE < divergence < MAX_DIVERGENCE:
                 break
             divergence = _scaled(divergence, drop, lost)
         return divergence
@@ -285,7 +285,7 @@ def _unreachable(least: int, target: int) -> OptionError:
 
 
 def _scaled(divergence: float, wanted: float, lost: float) -> float:
-    return min(max(divergence * wanted / max(lost, LEAST_LOST * wanted), SMALLEST), LARGEST)
+    return min(max(divergence * wanted / max(lost, MIN_LOST * wanted), MIN_DIVERGENCE), MAX_DIVERGENCE)
 
 
 def _next_divergence(points: list[Point], target: float, usual: float = USUAL_POWER) -> float:
@@ -309,9 +309,9 @@ def _next_divergence(points: list[Point], target: float, usual: float = USUAL_PO
         following = BEYOND * max(tried)
     if above is None and following >= min(tried):
         following = min(tried) / BEYOND
-    while any(math.isclose(following, rate) for rate in tried) and SMALLEST < following < LARGEST:
+    while any(math.isclose(following, rate) for rate in tried) and MIN_DIVERGENCE < following < MAX_DIVERGENCE:
         following = following * NUDGE if size > target else following / NUDGE
-    return min(max(following, SMALLEST), LARGEST)
+    return min(max(following, MIN_DIVERGENCE), MAX_DIVERGENCE)
 
 
 def _power(points: list[Point], usual: float = USUAL_POWER) -> float:

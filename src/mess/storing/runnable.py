@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mess.errors import OptionError
 from mess.scheme.learned import device_of, tensors
 
-MAX_SAID = 200  # characters of what somebody else's code says
+MAX_SAID = 200  # characters of an error message
 
 
 def copy_to_run(module: nn.Module) -> nn.Module:
@@ -67,7 +67,7 @@ def _answered(module: nn.Module, inputs: Tensor) -> Any:
     probe = copy_to_run(module)
     try:
         return _answer(probe, inputs)
-    except Exception as error:  # somebody else's code says it in whatever way
+    except Exception as error:  # the network may raise anything
         expected = "inputs that the network runs on, one tensor a batch (and labels)"
         raise OptionError("calibration", expected, f"{_batches(inputs)}, on which it says {_said(error)}") from error
 

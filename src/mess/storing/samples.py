@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from mess.errors import DataError
 from mess.files import files_in
-from mess.picture_inputs import ENDINGS, are_pictures, is_picture
+from mess.image_inputs import ENDINGS, are_images, is_image
 
 BATCH = 64  # samples
-MOST = 5 * 1024  # of them that are read
+MAX_SAMPLES = 5 * 1024  # of them that are read
 IN_ORDER = 1024  # samples that are all looked at, whatever their size: of more a draw comes, as they may lie by class
 TENSORS = ("pixel_values", "inputs")  # columns that are as the network takes them, by the usage of `transformers`
 LABELS = ("label", "labels", "fine_label")
@@ -43,9 +43,9 @@ def samples_of(given: Any) -> Iterable[Sample] | None:
         return _of_table(given)
     if isinstance(given, Dataset):
         return (_pair(sample) for sample in _drawn(given))
-    if isinstance(given, list | tuple) and given and is_picture(given[0]):
+    if isinstance(given, list | tuple) and given and is_image(given[0]):
         return [(picture, None) for picture in _drawn(given)]
-    if isinstance(given, np.ndarray) and are_pictures(given):
+    if isinstance(given, np.ndarray) and are_images(given):
         return [(picture, None) for picture in _drawn(given)]
     return None
 
@@ -61,7 +61,7 @@ def batches_of(samples: Iterable[Sample], cut: Callable[[], Cut]) -> Iterator[tu
     how: Cut | None = None
     while batch := list(islice(remaining, BATCH)):
         try:
-            if is_picture(batch[0][0]):
+            if is_image(batch[0][0]):
                 how = how or cut()
                 inputs = how([sample for sample, _ in batch])
             else:
@@ -77,11 +77,11 @@ def _drawn(given: Any) -> Iterator[Any]:
     try:
         count = len(given)
     except TypeError:  # a stream
-        yield from islice(iter(given), MOST)
+        yield from islice(iter(given), MAX_SAMPLES)
         return
     order: Sequence[int] = range(count)
     if count > IN_ORDER:
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MOST].tolist()
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MAX_SAMPLES].tolist()
     for place in order:
         yield given[place]
 
@@ -122,6 +122,6 @@ def _columns(row: Mapping[str, Any]) -> tuple[str, str | None]:
     labels = next((name for name in LABELS if name in row), None)
     for name in (*(name for name in TENSORS if name in row), *row):
         # text may be a path, but names no picture here
-        if name in TENSORS or (is_picture(row[name]) and not isinstance(row[name], str)):
+        if name in TENSORS or (is_image(row[name]) and not isinstance(row[name], str)):
             return name, labels
     raise DataError("calibration", f"a column of pictures, or one of {', '.join(TENSORS)}", f"{', '.join(row)}")

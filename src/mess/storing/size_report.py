@@ -54,6 +54,14 @@ class SizeReport:
         """How many times smaller than float the file is."""
         return self.float_bytes / self.bytes
 
+    @property
+    def reasons(self) -> dict[str, list[str]]:
+        """The names in `as_is`, by reason."""
+        found: dict[str, list[str]] = {}
+        for name, reason in self.as_is:
+            found.setdefault(reason, []).append(name)
+        return found
+
     def __str__(self) -> str:
         return "\n".join([f"{self.path}: {self._size()}", *self._told(), *([NOISE] if self.is_noise else [])])
 
@@ -77,7 +85,4 @@ class SizeReport:
             told.append(f"rounded finely without a look: {self.unseen}")
         if self.answers is not None:
             told.append(f"onnxruntime on both models: {self.answers}")
-        reasons: dict[str, list[str]] = {}
-        for name, reason in self.as_is:
-            reasons.setdefault(reason, []).append(name)
-        return told + [f"by itself ({reason}): {first_few(names)}" for reason, names in reasons.items()]
+        return told + [f"by itself ({reason}): {first_few(names)}" for reason, names in self.reasons.items()]

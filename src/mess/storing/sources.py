@@ -15,7 +15,7 @@ from mess.class_folders import compact
 from mess.codec.container import MAGIC
 from mess.errors import MessError, OptionError
 from mess.graphs.model_files import is_onnx_file
-from mess.hub_networks import class_names, input_of, network_of
+from mess.hub.networks import class_names, input_of, network_of
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
 from mess.storing.graph import read_graph_network
@@ -43,10 +43,9 @@ def read_source(
         CheckpointError: a file that is not there, damaged, or holds no weights.
     """
     if not isinstance(source, str | os.PathLike):
-        if key is not None:
-            raise OptionError("--key", "a file of weights beside it", type(source).__name__)
-        if arch is not None:
-            raise OptionError("--arch", "a file of weights beside it", type(source).__name__)
+        for flag, value in (("--key", key), ("--arch", arch)):
+            if value is not None:
+                raise OptionError(flag, "a file of weights beside it", type(source).__name__)
         return source, architecture, dict(about or {})
     network, found, facts = read_network(source, key, arch)
     if architecture is None and (described := found.get("architecture")):

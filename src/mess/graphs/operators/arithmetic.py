@@ -23,32 +23,12 @@ def plain(function: Callable[..., Tensor]) -> Operator:
     return lambda _, *inputs: function(*inputs)
 
 
-def divide(_: Attributes, x: Tensor, y: Tensor) -> Tensor:
-    """Divide; whole numbers towards zero."""
-    return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
-
-
-def modulo(attributes: Attributes, x: Tensor, y: Tensor) -> Tensor:
-    """Return the remainder, with the sign of y, or with `fmod` that of x."""
-    return torch.fmod(x, y) if attributes.get("fmod", 0) else torch.remainder(x, y)
-
-
-def power(_: Attributes, x: Tensor, y: Tensor) -> Tensor:
-    """Return a power, of the kind of x."""
-    return torch.pow(x, y).to(x.dtype)
-
-
 def cast(attributes: Attributes, x: Tensor) -> Tensor:
     """Return other kinds of numbers; all floats are float32."""
     kind = CAST.get(attributes.get("to"))
     if kind is None:
         raise UnknownError(f"Cast to kind {attributes.get('to')}")
     return x.to(kind)
-
-
-def cast_like(_: Attributes, x: Tensor, like: Tensor) -> Tensor:
-    """Return numbers of the kind of another tensor."""
-    return x.to(like.dtype)
 
 
 def clip(attributes: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
@@ -60,26 +40,6 @@ def clip(attributes: Attributes, x: Tensor, low: Tensor | None = None, high: Ten
     return x
 
 
-def gelu(attributes: Attributes, x: Tensor) -> Tensor:
-    """Gaussian error linear unit."""
-    return F.gelu(x, approximate=attributes.get("approximate", "none"))
-
-
-def hard_sigmoid(attributes: Attributes, x: Tensor) -> Tensor:
-    """max(0, min(1, αx + β))."""
-    return (attributes.get("alpha", 0.2) * x + attributes.get("beta", 0.5)).clamp(0, 1)
-
-
-def hard_swish(_: Attributes, x: Tensor) -> Tensor:
-    """X · max(0, min(1, x/6 + 1/2))."""
-    return x * (x / 6 + 0.5).clamp(0, 1)
-
-
-def prelu(_: Attributes, x: Tensor, slope: Tensor) -> Tensor:
-    """Leaky rectifier with learned slopes."""
-    return torch.where(x < 0, x * slope, x)
-
-
 def softmax(attributes: Attributes, x: Tensor, function: Callable[..., Tensor] = torch.softmax) -> Tensor:
     """Softmax over one axis; before opset 13 over all from that axis on."""
     if attributes.opset >= 13:
@@ -88,20 +48,10 @@ def softmax(attributes: Attributes, x: Tensor, function: Callable[..., Tensor] =
     return function(x.flatten(axis), axis).reshape(x.shape)
 
 
-def softplus(_: Attributes, x: Tensor) -> Tensor:
-    """ln(1 + eˣ)."""
-    return F.softplus(x, threshold=60.0)
-
-
 def shrink(attributes: Attributes, x: Tensor) -> Tensor:
     """0 within ±λ, nearer to 0 by the bias outside."""
     bias, limit = attributes.get("bias", 0.0), attributes.get("lambd", 0.5)
     return torch.where(x < -limit, x + bias, torch.where(x > limit, x - bias, torch.zeros_like(x)))
-
-
-def round_even(x: Tensor) -> Tensor:
-    """Round halves to even."""
-    return torch.round(x)
 
 
 def reduction(function: Callable[[Tensor, list[int], bool], Tensor]) -> Operator:
@@ -140,16 +90,6 @@ def several(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
     return lambda _, *inputs: reduce(function, inputs)
 
 
-def mean(_: Attributes, *inputs: Tensor) -> Tensor:
-    """Return the mean of several tensors."""
-    return reduce(torch.add, inputs) / len(inputs)
-
-
-def einsum(attributes: Attributes, *inputs: Tensor) -> Tensor:
-    """Sum products of several tensors, as a formula says."""
-    return torch.einsum(attributes.get("equation"), *inputs)
-
-
 def with_slope(function: Callable[..., Tensor], name: str, default: float) -> Operator:
     """Return an activation with one number that an attribute gives."""
     return lambda attributes, x: function(x, attributes.get(name, default))
@@ -161,16 +101,23 @@ def _norm(power_: int) -> Callable[[Tensor, list[int], bool], Any]:
 
 ARITHMETIC: dict[str, Operator] = {
     "Abs": plain(torch.abs), "Add": plain(torch.add), "And": plain(torch.logical_and), "ArgMax": arg(torch.argmax),
-    "ArgMin": arg(torch.argmin), "Cast": cast, "CastLike": cast_like, "Ceil": plain(torch.ceil),
-    "Celu": with_slope(F.celu, "alpha", 1.0), "Clip": clip, "Cos": plain(torch.cos), "Div": divide, "Einsum": einsum,
+    "ArgMin": arg(torch.argmin), "Cast": cast, "CastLike": lambda _, x, like: x.to(like.dtype),
+    "Ceil": plain(torch.ceil), "Celu": with_slope(F.celu, "alpha", 1.0), "Clip": clip, "Cos": plain(torch.cos),
+    "Div": lambda _, x, y: torch.div(x, y, rounding_mode=None if x.is_floating_point() else "trunc"),
+    "Einsum": lambda a, *inputs: torch.einsum(a.get("equation"), *inputs),
     "Elu": with_slope(F.elu, "alpha", 1.0), "Equal": plain(torch.eq), "Erf": plain(torch.erf), "Exp": plain(torch.exp),
-    "Floor": plain(torch.floor), "Gelu": gelu, "Greater": plain(torch.gt), "GreaterOrEqual": plain(torch.ge),
-    "HardSigmoid": hard_sigmoid, "HardSwish": hard_swish, "Identity": plain(lambda x: x),
+    "Floor": plain(torch.floor), "Gelu": lambda a, x: F.gelu(x, approximate=a.get("approximate", "none")),
+    "Greater": plain(torch.gt), "GreaterOrEqual": plain(torch.ge),
+    "HardSigmoid": lambda a, x: (a.get("alpha", 0.2) * x + a.get("beta", 0.5)).clamp(0, 1),
+    "HardSwish": lambda _, x: x * (x / 6 + 0.5).clamp(0, 1), "Identity": plain(lambda x: x),
     "LeakyRelu": with_slope(F.leaky_relu, "alpha", 0.01), "Less": plain(torch.lt), "LessOrEqual": plain(torch.le),
     "Log": plain(torch.log), "LogSoftmax": lambda attributes, x: softmax(attributes, x, torch.log_softmax),
-    "Max": several(torch.maximum), "Mean": mean, "Min": several(torch.minimum), "Mish": plain(F.mish), "Mod": modulo,
+    "Max": several(torch.maximum), "Mean": lambda _, *inputs: reduce(torch.add, inputs) / len(inputs),
+    "Min": several(torch.minimum), "Mish": plain(F.mish),
+    "Mod": lambda a, x, y: torch.fmod(x, y) if a.get("fmod", 0) else torch.remainder(x, y),
     "Mul": plain(torch.mul), "Neg": plain(torch.neg), "Not": plain(torch.logical_not), "Or": plain(torch.logical_or),
-    "PRelu": prelu, "Pow": power, "Reciprocal": plain(torch.reciprocal),
+    "PRelu": lambda _, x, slope: torch.where(x < 0, x * slope, x), "Pow": lambda _, x, y: torch.pow(x, y).to(x.dtype),
+    "Reciprocal": plain(torch.reciprocal),
     "ReduceL1": reduction(_norm(1)), "ReduceL2": reduction(_norm(2)),
     "ReduceLogSumExp": reduction(lambda x, axes, keep: torch.logsumexp(x, axes, keep)),
     "ReduceMax": reduction(lambda x, axes, keep: x.amax(axes, keep)),
@@ -178,11 +125,11 @@ ARITHMETIC: dict[str, Operator] = {
     "ReduceMin": reduction(lambda x, axes, keep: x.amin(axes, keep)), "ReduceProd": reduction(_product),
     "ReduceSum": reduction(lambda x, axes, keep: x.sum(axes, keep)),
     "ReduceSumSquare": reduction(lambda x, axes, keep: x.square().sum(axes, keep)),
-    "Relu": plain(torch.relu), "Round": plain(round_even),
+    "Relu": plain(torch.relu), "Round": plain(torch.round),  # halves to even
     "Selu": lambda a, x: a.get("gamma", 1.0507009873554805) * F.elu(x, a.get("alpha", 1.6732632423543772)),
     "Shrink": shrink, "Sigmoid": plain(torch.sigmoid), "Sign": plain(torch.sign), "Sin": plain(torch.sin),
-    "Softmax": softmax, "Softplus": softplus, "Softsign": plain(F.softsign), "Sqrt": plain(torch.sqrt),
-    "Sub": plain(torch.sub), "Sum": several(torch.add),
+    "Softmax": softmax, "Softplus": lambda _, x: F.softplus(x, threshold=60.0), "Softsign": plain(F.softsign),
+    "Sqrt": plain(torch.sqrt), "Sub": plain(torch.sub), "Sum": several(torch.add),
     "Swish": lambda a, x: x * torch.sigmoid(a.get("alpha", 1.0) * x),
     "Tan": plain(torch.tan), "Tanh": plain(torch.tanh),
     "ThresholdedRelu": lambda a, x: torch.where(x > a.get("alpha", 1.0), x, torch.zeros_like(x)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,11 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mess.graphs.operators.table import Attributes, Operator, UnknownError
-
-
-def concat(attributes: Attributes, *inputs: Tensor) -> Tensor:
-    """Join along an axis."""
-    return torch.cat(inputs, attributes.get("axis", 1))
 
 
 def constant(attributes: Attributes) -> Tensor:
@@ -62,34 +58,19 @@ def space_to_depth(attributes: Attributes, x: Tensor) -> Tensor:
     return parts.permute(0, 3, 5, 1, 2, 4).reshape(n, c * size**2, h // size, w // size)
 
 
-def expand(_: Attributes, x: Tensor, shape: Tensor) -> Tensor:
-    """Repeat along axes of one number, both ways."""
-    return x.expand(torch.broadcast_shapes(x.shape, tuple(shape.tolist())))
-
-
 def flatten(attributes: Attributes, x: Tensor) -> Tensor:
     """Return a matrix."""
     axis = attributes.get("axis", 1)
-    axis += x.dim() if axis < 0 else 0
-    rows = 1
-    for size in x.shape[:axis]:
-        rows *= size
-    return x.reshape(rows, -1) if x.numel() else x.reshape(rows, x[:0].numel())
+    rows = math.prod(x.shape[: axis + x.dim() if axis < 0 else axis])
+    return x.reshape(rows, -1 if x.numel() else 0)
 
 
 def gather(attributes: Attributes, x: Tensor, index: Tensor) -> Tensor:
     """Pick along an axis."""
     axis = attributes.get("axis", 0) % x.dim()
-    index = index.long()
-    index = torch.where(index < 0, index + x.shape[axis], index)
+    index = _from_zero(index, x.shape[axis])
     picked = x.index_select(axis, index.reshape(-1))
     return picked.reshape((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
-
-
-def gather_elements(attributes: Attributes, x: Tensor, index: Tensor) -> Tensor:
-    """Pick number by number."""
-    axis = attributes.get("axis", 0) % x.dim()
-    return x.gather(axis, torch.where(index < 0, index + x.shape[axis], index).long())
 
 
 def gather_nd(attributes: Attributes, x: Tensor, index: Tensor) -> Tensor:
@@ -121,22 +102,11 @@ def pad(
     return F.pad(more, flat, mode="replicate" if mode == "edge" else mode)[(0,) * added]
 
 
-def range_(_: Attributes, start: Tensor, end: Tensor, step: Tensor) -> Tensor:
-    """Return numbers at equal distances."""
-    return torch.arange(start.item(), end.item(), step.item(), dtype=start.dtype)
-
-
 def reshape(attributes: Attributes, x: Tensor, shape: Tensor | None = None) -> Tensor:
     """Return the same numbers in another shape; 0 keeps a dimension."""
     wanted = attributes.numbers("shape", shape)
     keep = not attributes.get("allowzero", 0)
     return x.reshape([x.shape[k] if size == 0 and keep else size for k, size in enumerate(wanted)])
-
-
-def shape_of(attributes: Attributes, x: Tensor) -> Tensor:
-    """Return the sizes of the dimensions."""
-    sizes = list(x.shape)
-    return torch.tensor(sizes[attributes.get("start", 0) : attributes.get("end", len(sizes))], dtype=torch.int64)
 
 
 def slice_(
@@ -183,33 +153,29 @@ def unsqueeze(attributes: Attributes, x: Tensor, axes: Tensor | None = None) -> 
     return x
 
 
-def tile(_: Attributes, x: Tensor, repeats: Tensor) -> Tensor:
-    """Repeat the whole."""
-    return x.repeat(repeats.tolist())
-
-
 def top_k(attributes: Attributes, x: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the largest or smallest, and where they are."""
     (k,) = attributes.numbers("k", count) if count is not None else (attributes.get("k"),)
     return tuple(x.topk(k, attributes.get("axis", -1), bool(attributes.get("largest", 1))))  # type: ignore[return-value]
 
 
-def transpose(attributes: Attributes, x: Tensor) -> Tensor:
-    """Put dimensions into another order."""
-    return x.permute(attributes.get("perm") or list(range(x.dim()))[::-1])
-
-
-def trilu(attributes: Attributes, x: Tensor, diagonal: Tensor | None = None) -> Tensor:
-    """Return the upper or lower triangle."""
-    k = int(diagonal) if diagonal is not None else 0
-    return x.triu(k) if attributes.get("upper", 1) else x.tril(k)
+def _from_zero(index: Tensor, size: int) -> Tensor:
+    """Return places counted from the start, where some are counted from the end."""
+    return torch.where(index < 0, index + size, index).long()
 
 
 ARRAYS: dict[str, Operator] = {
-    "Concat": concat, "Constant": constant, "ConstantOfShape": constant_of_shape, "CumSum": cumulative_sum,
-    "DepthToSpace": depth_to_space, "Expand": expand, "Flatten": flatten, "Gather": gather,
-    "GatherElements": gather_elements, "GatherND": gather_nd, "Pad": pad, "Range": range_, "Reshape": reshape,
-    "Shape": shape_of, "Size": lambda _, x: torch.tensor(x.numel()), "Slice": slice_, "SpaceToDepth": space_to_depth,
-    "Split": split, "Squeeze": squeeze, "Tile": tile, "TopK": top_k, "Transpose": transpose, "Trilu": trilu,
+    "Concat": lambda a, *inputs: torch.cat(inputs, a.get("axis", 1)), "Constant": constant,
+    "ConstantOfShape": constant_of_shape, "CumSum": cumulative_sum, "DepthToSpace": depth_to_space,
+    "Expand": lambda _, x, shape: x.expand(torch.broadcast_shapes(x.shape, tuple(shape.tolist()))), "Flatten": flatten,
+    "Gather": gather,
+    "GatherElements": lambda a, x, index: x.gather(a.get("axis", 0), _from_zero(index, x.shape[a.get("axis", 0)])),
+    "GatherND": gather_nd, "Pad": pad,
+    "Range": lambda _, start, end, step: torch.arange(start.item(), end.item(), step.item(), dtype=start.dtype),
+    "Reshape": reshape, "Shape": lambda a, x: torch.tensor(x.shape[a.get("start", 0) : a.get("end", x.dim())]).long(),
+    "Size": lambda _, x: torch.tensor(x.numel()), "Slice": slice_, "SpaceToDepth": space_to_depth, "Split": split,
+    "Squeeze": squeeze, "Tile": lambda _, x, repeats: x.repeat(repeats.tolist()), "TopK": top_k,
+    "Transpose": lambda a, x: x.permute(a.get("perm") or list(range(x.dim()))[::-1]),
+    "Trilu": lambda a, x, k=None: (torch.triu if a.get("upper", 1) else torch.tril)(x, int(k or 0)),
     "Unsqueeze": unsqueeze,
 }  # fmt: skip

@@ -132,11 +132,6 @@ def batch_norm(
     return F.batch_norm(x, mean, variance, weight, bias, eps=attributes.get("epsilon", 1e-5))
 
 
-def instance_norm(attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Normalise each channel of each input."""
-    return F.instance_norm(x, weight=weight, bias=bias, eps=attributes.get("epsilon", 1e-5))
-
-
 def layer_norm(attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Normalise all from an axis on."""
     if attributes.outputs > 1:
@@ -153,26 +148,15 @@ def group_norm(attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor) 
     return F.group_norm(x, groups, weight, bias, attributes.get("epsilon", 1e-5))
 
 
-def response_norm(attributes: Attributes, x: Tensor) -> Tensor:
-    """Local response normalisation."""
-    size, alpha = attributes.get("size"), attributes.get("alpha", 1e-4)
-    return F.local_response_norm(x, size, alpha, attributes.get("beta", 0.75), attributes.get("bias", 1.0))
-
-
-def lp_norm(attributes: Attributes, x: Tensor) -> Tensor:
-    """Divide by the norm along an axis."""
-    return F.normalize(x, attributes.get("p", 2), attributes.get("axis", -1), eps=0.0)
-
-
-def dropout(attributes: Attributes, x: Tensor, *_: Tensor | None) -> Any:
-    """Leave all as it is."""
-    return (x, torch.ones_like(x, dtype=torch.bool)) if attributes.outputs > 1 else x
-
-
 LAYERS: dict[str, Operator] = {
     "AveragePool": average_pool, "BatchNormalization": batch_norm, "Conv": conv, "ConvTranspose": conv_transpose,
-    "Dropout": dropout, "Gemm": gemm, "GlobalAveragePool": over_places(torch.mean),
-    "GlobalMaxPool": over_places(torch.amax), "GroupNormalization": group_norm, "InstanceNormalization": instance_norm,
-    "LRN": response_norm, "LayerNormalization": layer_norm, "LpNormalization": lp_norm,
+    "Dropout": lambda a, x, *_: (x, torch.ones_like(x, dtype=torch.bool)) if a.outputs > 1 else x, "Gemm": gemm,
+    "GlobalAveragePool": over_places(torch.mean), "GlobalMaxPool": over_places(torch.amax),
+    "GroupNormalization": group_norm,
+    "InstanceNormalization": lambda a, x, w, b: F.instance_norm(x, weight=w, bias=b, eps=a.get("epsilon", 1e-5)),
+    "LRN": lambda a, x: F.local_response_norm(
+        x, a.get("size"), a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("bias", 1.0)),
+    "LayerNormalization": layer_norm,
+    "LpNormalization": lambda a, x: F.normalize(x, a.get("p", 2), a.get("axis", -1), eps=0.0),
     "MatMul": lambda _, x, y: torch.matmul(x, y), "MaxPool": max_pool,
 }  # fmt: skip

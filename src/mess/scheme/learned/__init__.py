@@ -12,34 +12,23 @@ distortion plus λ times bits, `distilling` lets them settle together through th
 coder's; `learn` joins these, `inputs` makes images where none are given. `training` does the same on a whole dataset.
 """
 
-from mess.scheme.learned.basis import basis_step
-from mess.scheme.learned.blind import round_blind
-from mess.scheme.learned.inputs import gather_inputs, synthetic_inputs
-from mess.scheme.learned.layerwise import StageProgress, device_of, no_progress, split_batches
-from mess.scheme.learned.learn import Learned, LearnedLayer, LearnOptions, divergence_at, learn, rebuild_layer
-from mess.scheme.learned.memory import give_back
-from mess.scheme.learned.outputs import known_outputs, mixtures, tensors
-from mess.scheme.learned.training import RateTraining, resumed_start
-
-__all__ = [
-    "LearnOptions",
-    "Learned",
-    "LearnedLayer",
-    "RateTraining",
-    "StageProgress",
-    "basis_step",
-    "device_of",
-    "divergence_at",
-    "gather_inputs",
-    "give_back",
-    "known_outputs",
-    "learn",
-    "mixtures",
-    "no_progress",
-    "rebuild_layer",
-    "resumed_start",
-    "round_blind",
-    "split_batches",
-    "synthetic_inputs",
-    "tensors",
-]
+from mess.scheme.learned.basis import basis_step as basis_step
+from mess.scheme.learned.blind import round_blind as round_blind
+from mess.scheme.learned.inputs import gather_inputs as gather_inputs
+from mess.scheme.learned.inputs import synthetic_inputs as synthetic_inputs
+from mess.scheme.learned.layerwise import StageProgress as StageProgress
+from mess.scheme.learned.layerwise import device_of as device_of
+from mess.scheme.learned.layerwise import no_progress as no_progress
+from mess.scheme.learned.layerwise import split_batches as split_batches
+from mess.scheme.learned.learn import Learned as Learned
+from mess.scheme.learned.learn import LearnedLayer as LearnedLayer
+from mess.scheme.learned.learn import LearnOptions as LearnOptions
+from mess.scheme.learned.learn import divergence_at as divergence_at
+from mess.scheme.learned.learn import learn as learn
+from mess.scheme.learned.learn import rebuild_layer as rebuild_layer
+from mess.scheme.learned.memory import give_back as give_back
+from mess.scheme.learned.outputs import known_outputs as known_outputs
+from mess.scheme.learned.outputs import mixtures as mixtures
+from mess.scheme.learned.outputs import tensors as tensors
+from mess.scheme.learned.training import RateTraining as RateTraining
+from mess.scheme.learned.training import resumed_start as resumed_start

@@ -1,6 +1,6 @@
 """Products of inputs and weights, seen where they happen: in the arguments of the operation, whatever module it is in.
 
-A convolution that pads by itself, or one whose module is of a class that nobody knows, multiplies like any other.
+A convolution that pads by itself, or one in a module of an unknown class, multiplies like any other.
 """
 
 from __future__ import annotations

@@ -125,12 +125,12 @@ def natural_noise(count: int, size: int, *, seed: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def _work(model: nn.Module, picture: Tensor) -> int:
+def _work(model: nn.Module, image: Tensor) -> int:
     """Return the multiply-adds of convolutions and linear layers in a forward pass, at least 1."""
     counts = [1]
     names = {id(p): name for name, p in model.named_parameters()}
     with Watch(names, after=lambda _, call, output: counts.append(work(call, output))):
-        model(picture)
+        model(image)
     return sum(counts)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mess.scheme.learned.calls import Call, Watch, multiplied
 
 PATCH_NUMBERS = 1 << 23  # of patches in memory at once (32 MiB)
-KERNELS_A_TERM = 16  # so many kernels for each number of a kernel must there be before a basis of their own pays
+KERNELS_A_TERM = 16  # kernels for each element of a kernel, from which on a basis of their own saves bytes
 Basis = tuple[int, int, bool]  # kernel height and width, depthwise
 
 
@@ -92,7 +92,7 @@ def patches(call: Call, every: int = 1, first: int = 0) -> Iterator[Tensor]:
     in channels-last order copies whole runs; `patch_order` says where those of a weight's row are.
 
     Args:
-        every: only each so-manieth place along each dimension, from `first` on.
+        every: take only every n-th place along each dimension, from `first` on.
     """
     if not call.dimensions:
         yield call.input.reshape(1, -1, call.input.shape[-1])

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 DAMPING = 1e-3  # of the mean diagonal, so that inputs that never vary do not divide by zero
-# Step over the one that is best at high rates: at 1 to 3 bits a number a wider one, with dearer zeros, wins.
+# Step over the one that is optimal at high rates: at 1 to 3 bits a weight a larger step, with more zeros, is better.
 COARSENESS = 2.0
 LARGEST = 16383
 TRIED_ROWS = 32  # to find a step with

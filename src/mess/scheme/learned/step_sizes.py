@@ -16,11 +16,11 @@ from torch import Tensor
 
 from mess.scheme.learned.moments import Moments, shrink_second_moment_
 from mess.scheme.learned.rate_rounding import RoundingProblem, inverse_cholesky_
-from mess.step_exponents import HIGHEST_EXPONENT, LOWEST_EXPONENT, Exponents, steps_of
+from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents, steps_of
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
 ENOUGH = 64  # samples, from which on what a column costs is known better than taken from the others
-DOUBT = 128  # inputs, with which half of what rows seem to differ by is believed
+DOUBT = 128  # inputs at which estimated differences between rows are shrunk to a half
 PLENTY = 256  # patches for each number of a row in half of the inputs, from which on H is taken as it is
 
 
@@ -119,7 +119,7 @@ def _factors(exponents: Exponents) -> Tensor:
 
 def _worth(quarters_N: Tensor, numbers: int) -> np.ndarray | None:
     """Return an axis' exponents where they save more bits of a layer's numbers than they take."""
-    whole_N = (quarters_N - quarters_N.mean()).round().clamp(LOWEST_EXPONENT, HIGHEST_EXPONENT)
+    whole_N = (quarters_N - quarters_N.mean()).round().clamp(MIN_EXPONENT, MAX_EXPONENT)
     saved = 0.5 * float((-whole_N / 2).exp2().mean().log2() + whole_N.mean() / 2) * numbers
     frequency_N = whole_N.unique(return_counts=True)[1] / len(whole_N)
     taken = -float((frequency_N * frequency_N.log2()).sum()) * len(whole_N)

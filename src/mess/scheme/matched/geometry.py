@@ -51,11 +51,6 @@ class Geometry:
         return self.row % self.unit
 
     @property
-    def units(self) -> int:
-        """Units in the tensor, short ones included."""
-        return self.rows * (self.full_units + bool(self.short_unit))
-
-    @property
     def references(self) -> int:
         """References that the tensor gives."""
         return self.rows * ((self.row - self.unit) // self.stride + 1) if self.row >= self.unit else 0

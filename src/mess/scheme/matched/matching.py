@@ -16,7 +16,7 @@ less than float32 can tell, either may be chosen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,8 +29,7 @@ TILE = 1 << 17  # pairs of a tile: three arrays of float32 in 1.5 MiB, about a c
 LARGE_BLOCK, LARGE_TILE = 1 << 14, 1 << 24
 
 
-@dataclass(frozen=True)
-class Matches:
+class Matches(NamedTuple):
     """What stands for N units: reference number (int64), scale and offset (float32; None for plain copies)."""
 
     index_N: Tensor
@@ -100,13 +99,8 @@ def match_tensor(weight: Tensor, geometry: Geometry, refs_KU: Tensor, fit: str) 
     if not geometry.short_unit:
         return full
     short = match(short_MU, refs_KU[:, : geometry.short_unit], fit)
-    if full.scale_N is None or full.offset_N is None or short.scale_N is None or short.offset_N is None:
-        return Matches(geometry.interleave(full.index_N, short.index_N), None, None)
-    return Matches(
-        geometry.interleave(full.index_N, short.index_N),
-        geometry.interleave(full.scale_N, short.scale_N),
-        geometry.interleave(full.offset_N, short.offset_N),
-    )
+    both = zip(full, short, strict=True)
+    return Matches(*(None if a is None or b is None else geometry.interleave(a, b) for a, b in both))  # type: ignore[arg-type]
 
 
 def rebuild_tensor(matches: Matches, geometry: Geometry, refs_KU: Tensor) -> Tensor:

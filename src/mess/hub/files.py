@@ -33,7 +33,7 @@ USUAL = ("model.safetensors", "pytorch_model.bin")  # the first that is there is
 WEIGHTS = (".safetensors", ".bin", ".pth", ".pt", ".pt2", ".th", ".onnx")
 STORED = (".mess",)
 MANY = 8  # names that an error lists
-LARGEST_CONFIG = 1 << 22  # bytes
+MAX_CONFIG_BYTES = 1 << 22  # bytes
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _config(library: ModuleType, address: Address) -> dict[str, Any]:
     """Return what a repository says of its network; {} where it says nothing that can be read."""
     try:
         path = _fetched(library, Address(address.repo, "config.json", address.revision))
-        if path.stat().st_size > LARGEST_CONFIG:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
             return {}
         told = json.loads(path.read_text(encoding="utf-8"))
     except (DownloadError, OSError, ValueError, RecursionError):

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from mess.errors import CheckpointError
-from mess.foreign_files import EXPORTED, PACKED, QUANTISED, TORCHSCRIPT
-from mess.foreign_pickles import DAMAGE, read_foreign
+from mess.foreign.files import EXPORTED, PACKED, QUANTISED, TORCHSCRIPT
+from mess.foreign.pickles import DAMAGE, read_foreign
 
 STORAGES = {
     "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
@@ -42,7 +42,7 @@ OLD_STATE = "serialized_state_dict.pt"
 CLASS = re.compile(r"^class (\w+)\(.*?\):\n(.*?)(?=^class |\Z)", re.MULTILINE | re.DOTALL)
 DECLARED = re.compile(r"^  __(?:parameters|buffers)__ = \[(.*?)\]", re.MULTILINE)
 LISTS = ("build_intlist", "build_doublelist", "build_boollist", "build_tensorlist")
-DEEPEST = 100  # modules within modules
+MAX_DEPTH = 100  # modules within modules
 BROKEN = (*DAMAGE, zipfile.BadZipFile, NotImplementedError, RecursionError, OverflowError)
 
 
@@ -157,7 +157,7 @@ def _declared(archive: _Archive) -> dict[str, set[str]]:
 
 
 def _walk(value: object, declared: dict[str, set[str]], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, _Object) or depth > DEEPEST:
+    if not isinstance(value, _Object) or depth > MAX_DEPTH:
         raise _UnknownFormError("something else than a tree of modules")
     own = declared.get(value.name)
     for name, part in value.attributes.items():

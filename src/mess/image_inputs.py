@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mess.data.decode import FAULTS, CorruptPictureError, Picture, pixels_of
+from mess.data.decode import FAULTS, CorruptImageError, EncodedImage, pixels_of
 from mess.data.folder import ENDINGS
 from mess.data.info import KNOWN, check_normalisation
-from mess.data.pictures import centre_view
+from mess.data.views import centre_view
 from mess.errors import DataError, OptionError
 
-__all__ = ["ENDINGS", "View", "are_pictures", "is_picture", "view_of"]
+__all__ = ["ENDINGS", "View", "are_images", "is_image", "view_of"]
 
 MARGIN = 256 / 224  # shorter side before the crop over the crop, where nothing is said of it
 FACTS = ("mean", "std", "resize", "crop")
@@ -88,7 +88,7 @@ def view_of(facts: Mapping[str, Any], dataset: str | None, side: int | None = No
     return View(resize, crop, tuple(mean), tuple(std))
 
 
-def is_picture(value: object) -> bool:
+def is_image(value: object) -> bool:
     """Return whether a value is one picture: Pillow's, (height, width, 3) uint8, a path, or the bytes of a file."""
     if isinstance(value, Mapping):  # of the Hugging Face library, where it does not decode
         return isinstance(value.get("bytes") or value.get("path"), bytes | str)
@@ -99,9 +99,9 @@ def is_picture(value: object) -> bool:
     return isinstance(value, Image.Image | str | os.PathLike)
 
 
-def are_pictures(array: np.ndarray) -> bool:
+def are_images(array: np.ndarray) -> bool:
     """Return whether an array is pictures, (N, height, width, 3) uint8, and no (N, 3, height, width)."""
-    return array.ndim == 4 and array.shape[1] != 3 and len(array) > 0 and is_picture(array[0])
+    return array.ndim == 4 and array.shape[1] != 3 and len(array) > 0 and is_image(array[0])
 
 
 def _pixels(picture: Any) -> np.ndarray:
@@ -115,9 +115,9 @@ def _pixels(picture: Any) -> np.ndarray:
         return picture
     try:
         if isinstance(picture, str | os.PathLike):
-            return Picture(Path(picture)).pixels()
+            return EncodedImage(Path(picture)).pixels()
         return pixels_of(picture if isinstance(picture, Image.Image) else Image.open(picture))
-    except CorruptPictureError as error:
+    except CorruptImageError as error:
         raise DataError(error.args[0], "a picture", "one that cannot be read") from error
     except FAULTS as error:
         raise DataError("calibration", "pictures that can be read", error) from error

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mess.data import stateless
-from mess.data.decode import Picture
+from mess.data.decode import EncodedImage
 from mess.data.folder import ImageFolder
 
 AREA = (0.08, 1.0)  # share of the image that a training crop covers (Inception's recipe, arXiv 1409.4842)
@@ -26,16 +26,16 @@ PLACE_4 = np.array([stateless.AREA, stateless.ASPECT, stateless.ROW, stateless.C
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
 
-def load_picture(folder: ImageFolder, index: int, *, seed: int, epoch: int) -> Tensor:
+def load_image(folder: ImageFolder, index: int, *, seed: int, epoch: int) -> Tensor:
     """Return one image as the network sees it: (3, crop, crop) uint8.
 
     Raises:
-        CorruptPictureError: it cannot be decoded.
+        CorruptImageError: it cannot be decoded.
     """
-    picture = Picture(folder.paths[index])
+    file = EncodedImage(folder.paths[index])
     if folder.train:
-        return _training_view(picture, folder, index, seed, epoch)
-    return centre_view(picture.pixels(), folder.resize, folder.crop)
+        return _training_view(file, folder, index, seed, epoch)
+    return centre_view(file.pixels(), folder.resize, folder.crop)
 
 
 def centre_view(pixels_HWC: np.ndarray, resize: int, crop: int) -> Tensor:
@@ -68,14 +68,14 @@ def random_box(size: tuple[int, int], seed: int, epoch: int, index: int) -> Box:
     return left, top, left + max(1, w), top + max(1, h)
 
 
-def _training_view(picture: Picture, folder: ImageFolder, index: int, seed: int, epoch: int) -> Tensor:
-    left, top, right, bottom = random_box(picture.size, seed, epoch, index)
+def _training_view(file: EncodedImage, folder: ImageFolder, index: int, seed: int, epoch: int) -> Tensor:
+    left, top, right, bottom = random_box(file.size, seed, epoch, index)
     # decoded smaller where the crop stays larger than what is wanted; its edges then fall on the coarser pixels
-    pixels_HWC = picture.pixels(min(right - left, bottom - top) / folder.crop)
+    pixels_HWC = file.pixels(min(right - left, bottom - top) / folder.crop)
     rows, columns = (
         slice(round(first * after / before), round(last * after / before))
         for first, last, before, after in zip(
-            (top, left), (bottom, right), picture.size[::-1], pixels_HWC.shape, strict=False
+            (top, left), (bottom, right), file.size[::-1], pixels_HWC.shape, strict=False
         )
     )
     view_CHW = _resized(pixels_HWC[rows, columns], folder.crop, folder.crop)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mess.errors import OptionError
-from mess.hub import Address, client, parse, refusals
+from mess.hub.files import Address, client, parse, refusals
 
 CARD = "README.md"
 

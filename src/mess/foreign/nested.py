@@ -22,8 +22,7 @@ PLAIN = (
     "state_dict", "model", "net", "model_state_dict", "net_state_dict", "params", "weights", "network", "module",
     "state_dict_model",
 )  # fmt: skip
-DEEPEST = 3  # levels that are looked into
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel / DDP / AveragedModel and torch.compile put before names
+MAX_DEPTH = 3  # levels that are looked into
 COUNTER = "n_averaged"  # beside the weights of torch's AveragedModel
 
 
@@ -44,7 +43,7 @@ class Choice:
 
 def choose_weights(read: object) -> Choice:
     """Return the weights of what a file holds; where nothing looks like some, the whole."""
-    found = dict(_candidates(read, (), DEEPEST))
+    found = dict(_candidates(read, (), MAX_DEPTH))
     if not found:  # nothing there is a tensor: let the place that should have some be told of
         near = [
             name for name in (*AVERAGED, *PLAIN) if isinstance(read, Mapping) and isinstance(read.get(name), Mapping)
@@ -56,7 +55,7 @@ def choose_weights(read: object) -> Choice:
 
 def weights_at(read: object, key: str) -> tuple[object, tuple[str, ...]]:
     """Return what stands at `key`, or None, and the keys at which there are weights."""
-    there = tuple(name for name, _ in _candidates(read, (), DEEPEST))
+    there = tuple(name for name, _ in _candidates(read, (), MAX_DEPTH))
     return _at(read, key), there
 
 
@@ -74,7 +73,8 @@ def told_of(about: Mapping[str, Any]) -> str | None:
 def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return weights under the names of the network itself: without the marks of wrappers.
 
-    ``_orig_mod.`` goes wherever it stands, ``module.`` where every name has it. The counter of averages goes too.
+    ``_orig_mod.`` (of torch.compile) goes wherever it stands, ``module.`` (of DataParallel, DDP and AveragedModel)
+    where every name has it. The counter of averages goes too.
     """
     if COUNTER in state and all(name.startswith("module.") for name in state if name != COUNTER):
         state = {name: tensor for name, tensor in state.items() if name != COUNTER}
@@ -86,7 +86,7 @@ def unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def without_compile_marks(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return weights without what torch.compile puts into names; as they are where two names would become one."""
-    plain = {_without_mark(name): tensor for name, tensor in state.items()}
+    plain = {".".join(part for part in name.split(".") if part != "_orig_mod"): state[name] for name in state}
     return plain if len(plain) == len(state) else dict(state)
 
 
@@ -94,10 +94,6 @@ def common_prefix(names: Iterable[str]) -> str:
     """Return the first part that all names share, with its dot: ``model.``; "" where there is none."""
     firsts = {name.partition(".")[0] if "." in name else "" for name in names}
     return f"{firsts.pop()}." if len(firsts) == 1 and "" not in firsts else ""
-
-
-def _without_mark(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _candidates(read: object, path: tuple[str, ...], depth: int) -> list[tuple[str, object]]:
