@@ -91,19 +91,20 @@ def test_smaller_divergence_is_nearer_and_larger() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strays", "count", "rates", "kept"),
+    ("strays", "met", "count", "rates", "kept"),
     [
-        (1.0, 200, [0.01], 0),  # as asked
-        (3.0, 200, [0.01, 0.01 / 3], 1),  # too far: finer
-        (0.4, 200, [0.01, 0.025], 1),  # much less: coarser
-        (0.01, 200, [0.01, 0.04], 1),  # but not by a lot
-        (0.4, 40, [0.01], 0),  # of few inputs that it was learned from
-        (lambda rate: 0.4 if rate == 0.01 else 2.0, 200, [0.01, 0.025], 0),  # coarser is too far
-        (lambda rate: 0.4 if rate == 0.01 else math.inf, 200, [0.01, 0.025], 0),  # coarser is no number
+        (1.0, True, 200, [0.01], 0),  # as asked
+        (3.0, True, 200, [0.01, 0.01 / 3], 1),  # too far: finer
+        (0.4, True, 200, [0.01, 0.025], 1),  # much less: coarser
+        (0.01, True, 200, [0.01, 0.04], 1),  # but not by a lot
+        (0.4, True, 40, [0.01], 0),  # of few inputs that it was learned from
+        (0.4, False, 200, [0.01], 0),  # no rate was named
+        (lambda rate: 0.4 if rate == 0.01 else 2.0, True, 200, [0.01, 0.025], 0),  # coarser is too far
+        (lambda rate: 0.4 if rate == 0.01 else math.inf, True, 200, [0.01, 0.025], 0),  # coarser is no number
     ],
 )
 def test_a_file_strays_as_far_as_it_may(
-    strays, count: int, rates: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
+    strays, met: bool, count: int, rates: list[float], kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[float] = []
 
@@ -121,7 +122,7 @@ def test_a_file_strays_as_far_as_it_may(
     monkeypatch.setattr(Search, "look", look)
     inputs = torch.zeros(count, 3)
     search = Search(nn.Identity(), inputs, HeldOut(inputs, None), LearnOptions(), None, None, None)  # type: ignore[arg-type]
-    found = search.to_divergence(0.01)
+    found = search.to_divergence(0.01, met=met)
     assert tried == pytest.approx(rates)
     assert found.facts == {"round": kept}
     assert found.look is not None

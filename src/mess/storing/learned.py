@@ -98,7 +98,8 @@ def _looked_at(
         return search.to_size(options.target_size)
     if options.max_drop is not None:
         return search.to_drop(options.max_drop)
-    return search.to_divergence(learning.divergence)
+    # a rate that is named is to be met; the usual one is one to stay below, and no time is taken to come near it
+    return search.to_divergence(learning.divergence, met=options.divergence is not None)
 
 
 def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tensor | None, HeldOut | None]:

@@ -118,11 +118,13 @@ class Search:
     def _telling(self, what: str) -> StageProgress:
         return lambda stage, done, total: self.progress(f"{what}: {stage}", done, total)
 
-    def to_divergence(self, divergence: float) -> Coded:
+    def to_divergence(self, divergence: float, *, met: bool) -> Coded:
         """Round at the rate of `divergence`, and more finely until the file, looked at, has strayed no further.
 
-        The estimate that λ follows from is a second-order one, of a few inputs: what it says is tried. A file that
-        strays much less than it may is rounded once more, as much more coarsely.
+        The estimate that λ follows from is a second-order one, of a few inputs: what it says is tried.
+
+        Args:
+            met: a file that strays much less than it may is rounded once more, as much more coarsely.
 
         Raises:
             OptionError: it strays further at the finest rate that was tried.
@@ -139,7 +141,8 @@ class Search:
             log.info("round %d, rounded for a divergence of %.3g: %s", number, rate, found)
             if found.divergence <= LOOSE * divergence:
                 coded = replace(coded, look=found)
-                if number > 1 or found.divergence >= NEARLY * divergence or len(self.inputs) < TELLING:
+                near = found.divergence >= NEARLY * divergence
+                if near or not met or number > 1 or len(self.inputs) < TELLING:
                     return coded
                 good = coded
             elif good is not None:
