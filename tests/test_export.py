@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import mess
 from mess.cli import main
 from mess.export import FORMATS, export, onnx_model
+from mess.graphs import model_files
 from test_storing import SMALL
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -114,7 +115,7 @@ def test_what_cannot_go_out_is_said_in_one_line(
 def test_without_onnx_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(onnx_model, "find_spec", lambda name: None if name == "onnxruntime" else object())
+    monkeypatch.setattr(model_files, "find_spec", lambda name: None if name == "onnxruntime" else object())
     assert main(["decompress", str(GOLDEN / "v2.mess"), "-o", str(tmp_path / "net.onnx")]) == 2
     error = capsys.readouterr().err
     assert "found no onnxruntime" in error
