@@ -95,12 +95,12 @@ def test_smaller_divergence_is_nearer_and_larger() -> None:
     [
         (1.0, True, 200, [0.01], 0),  # as asked
         (3.0, True, 200, [0.01, 0.01 / 3], 1),  # too far: finer
-        (0.4, True, 200, [0.01, 0.025], 1),  # much less: coarser
-        (0.01, True, 200, [0.01, 0.04], 1),  # but not by a lot
+        (0.55, True, 200, [0.01, 0.01 / 0.55], 1),  # much less: coarser
+        (0.01, True, 200, [0.01, 0.02], 1),  # but not by a lot
         (0.4, True, 40, [0.01], 0),  # of few inputs that it was learned from
         (0.4, False, 200, [0.01], 0),  # no rate was named
-        (lambda rate: 0.4 if rate == 0.01 else 2.0, True, 200, [0.01, 0.025], 0),  # coarser is too far
-        (lambda rate: 0.4 if rate == 0.01 else math.inf, True, 200, [0.01, 0.025], 0),  # coarser is no number
+        (lambda rate: 0.55 if rate == 0.01 else 2.0, True, 200, [0.01, 0.01 / 0.55], 0),  # coarser is too far
+        (lambda rate: 0.55 if rate == 0.01 else math.inf, True, 200, [0.01, 0.01 / 0.55], 0),  # coarser is no number
     ],
 )
 def test_a_file_strays_as_far_as_it_may(
