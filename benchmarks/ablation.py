@@ -1,0 +1,171 @@
+"""What each part of version 4 is worth: bytes without it at the same divergence, on three kinds of networks.
+
+    python benchmarks/ablation.py --datapath ../data                     # `make bench-ablation`; resumes
+    python benchmarks/ablation.py --datapath ../data --network ResNet-20 --seeds 0 1 2
+    python benchmarks/ablation.py --datapath ../data --ingredients full "row steps" --again
+    python benchmarks/ablation.py --datapath ../data --list              # what is not measured yet
+
+Each row is a file, rounded once at a given λ with or without one of ablation_ingredients.py, read back, and asked about
+pictures that nothing was learned from. A seed stands for other calibration pictures, too. A row is written to
+docs/results/ablation.json as soon as it is there; each has a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import mess
+from ablation_ingredients import INGREDIENTS, without
+from answers import compared, reference
+from common import read_rows, setting, write_rows
+from mess import codec
+from mess.models.described import layout_of
+from mess.storing.entries import Coded
+from mess.storing.rate import Search
+from networks import SOURCES, Network, answers, fetch
+from peak import peak_mb
+
+NAME = "ablation"
+FULL = "full"
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured of a network.
+
+    Attributes:
+        kind: of network.
+        images: that it is rounded with.
+        unseen: pictures that files are asked about, at most.
+        rates: nats that λ is for, of the full method, from fine to coarse: a curve to read bytes from.
+        rate: of files without one part.
+    """
+
+    kind: str
+    images: int
+    unseen: int
+    rates: tuple[float, ...]
+    rate: float
+
+
+PLANS = {
+    "ResNet-20": Plan("residual", 1024, 10_000, (0.01, 0.014, 0.02, 0.028, 0.04), 0.02),
+    "MobileNetV2": Plan("depthwise", 128, 266, (0.01, 0.02, 0.04), 0.02),
+    "WRN-16-4": Plan("wide", 256, 10_000, (0.01, 0.02, 0.04), 0.02),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file."""
+
+    network: str
+    ingredient: str
+    rate: float
+    seed: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.network}|{self.ingredient}|{self.rate:g}, seed {self.seed}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datapath", type=Path, default=Path("../data"))
+    parser.add_argument("--network", nargs="+", choices=list(PLANS), default=list(PLANS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    names = [FULL, *(name for name, ingredient in INGREDIENTS.items() if not ingredient.coder)]
+    parser.add_argument("--ingredients", nargs="+", choices=names, default=names)
+    parser.add_argument("--again", action="store_true", help="rows of another commit as well")
+    parser.add_argument("--list", action="store_true", help="print the rows that would be measured, and measure none")
+    args = parser.parse_args()
+    rows, commit = read_rows(NAME), setting()["commit"]
+    jobs = [job for name in args.network for seed in args.seeds for job in plan(name, seed)]
+    jobs = [job for job in jobs if job.ingredient in args.ingredients]
+    jobs = [job for job in jobs if job.key not in rows or (args.again and rows[job.key]["commit"] != commit)]
+    if args.list:
+        print("\n".join(job.key for job in jobs))
+        return
+    fetch()
+    for job in jobs:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            found = pool.apply(measured, (job, args.datapath))
+        print(job.key, found, flush=True)
+        rows = read_rows(NAME) | {job.key: found}
+        write_rows(NAME, rows)
+
+
+def plan(network: str, seed: int) -> Iterator[Job]:
+    """Yield the rows of a network: the full method first."""
+    own = PLANS[network]
+    for rate in own.rates:
+        yield Job(network, FULL, rate, seed)
+    for name, ingredient in INGREDIENTS.items():
+        if not ingredient.coder:
+            yield Job(network, name, own.rate, seed)
+
+
+def measured(job: Job, datapath: Path) -> Row:
+    """Store a network once, then ask what comes back from the file."""
+    source, own = SOURCES[job.network], PLANS[job.network]
+    first = own.images * job.seed
+    network = source.load(datapath, first + own.images, unseen=False)
+    calibration = network.calibration[first:]
+    if len(calibration) < own.images:
+        raise SystemExit(f"{job.key}: {len(calibration)} pictures left for this seed, not {own.images}")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "net.mess"
+        figures = stored(job, replace(network, calibration=calibration), file)
+        again = mess.load_into(copy.deepcopy(network.module), file)
+    asked = source.load(datapath, 0)
+    unseen = asked.unseen[: own.unseen]
+    whole = [answer[: own.unseen] for answer in reference(asked)]
+    labels_N = None if asked.labels_N is None else asked.labels_N[: own.unseen]
+    return {
+        "network": job.network, "ingredient": job.ingredient, "rate": job.rate, "images": own.images, **figures,
+        **compared(whole, answers(again.eval(), unseen), labels_N), **setting(), "seed": job.seed, "n": 1,
+    }  # fmt: skip
+
+
+def stored(job: Job, network: Network, file: Path) -> Row:
+    """Write the file, and return what it takes: of the full method also without each part of the coder."""
+    start = time.process_time()
+    options: dict[str, Any] = {"divergence": job.rate, "seed": job.seed, "calibration": network.calibration}
+    with patch.object(Search, "to_divergence", once):
+        if job.ingredient == FULL:
+            mess.compress(network.module, file, **options)
+        else:
+            with without(INGREDIENTS[job.ingredient]):
+                mess.compress(network.module, file, **options)
+    seconds = time.process_time() - start
+    found = {"bytes": file.stat().st_size, "seconds": round(seconds, 1), "peak_mb": round(peak_mb())}
+    return found | ({} if job.ingredient != FULL else {"coded without": recoded(file)})
+
+
+def once(search: Search, divergence: float, *, met: bool) -> Coded:  # noqa: ARG001
+    """Round at the λ of a divergence, whatever comes of it: in place of the search for a rate."""
+    return search.settled(divergence, "one round")
+
+
+def recoded(file: Path) -> dict[str, int]:
+    """Return how long the same integers are without each part of the coder; only such a reader could read them."""
+    model, found = codec.read_model(file, layout=layout_of), {}
+    for name, ingredient in INGREDIENTS.items():
+        if ingredient.coder:
+            with without(ingredient):
+                found[name] = len(codec.encode_model(model, layout_of))
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,206 @@
+"""What version 4 is made of, and the plain thing that takes the place of each part while `ablation.py` measures.
+
+Nothing in the package can be switched off: `without` puts other functions where rounding looks its own up, for as long
+as it lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mess.codec import contexts
+from mess.scheme.learned import curvature, rate_rounding, step_sizes
+from mess.scheme.learned.sensitivity import Sensitivity
+from mess.step_exponents import NO_EXPONENTS, Exponents
+
+learn = import_module("mess.scheme.learned.learn")  # the package calls the function in it so
+Swap = tuple[Any, str, Callable[[Any], Any]]  # where, what, and what makes the plain thing of the one that is there
+
+
+@dataclass(frozen=True)
+class Ingredient:
+    """One part of the method.
+
+    Attributes:
+        without: what is done in its place.
+        source: where it is from.
+        swaps: what `without` replaces.
+        coder: it changes the length of the file alone, and no weight.
+    """
+
+    without: str
+    source: str
+    swaps: tuple[Swap, ...]
+    coder: bool = False
+
+
+@contextmanager
+def without(ingredient: Ingredient) -> Iterator[None]:
+    """Do without one part for a while."""
+    with ExitStack() as stack:
+        for place, name, made in ingredient.swaps:
+            stack.enter_context(patch.object(place, name, made(getattr(place, name))))
+        yield
+
+
+def _pixels(shared_bases: Callable[..., dict[Any, Tensor]]) -> Any:
+    return lambda layers: {key: torch.eye(len(b), dtype=b.dtype) for key, b in shared_bases(layers).items()}
+
+
+def _one_step_along(axis: str) -> Callable[[Any], Any]:
+    def made(fitted: Callable[..., Exponents]) -> Any:
+        return lambda *args: fitted(*args)._replace(**{axis: None})
+
+    return made
+
+
+def _no_curvature(_: Any) -> Any:
+    return lambda *_: None
+
+
+def _diagonal(_: Any) -> Any:
+    def made(second_moment_Gnn: Tensor) -> Tensor:
+        diagonal_Gn = second_moment_Gnn.diagonal(dim1=1, dim2=2)
+        damped_Gn = diagonal_Gn + rate_rounding.DAMPING * diagonal_Gn.mean(1, keepdim=True).clamp_min(1e-12)
+        return damped_Gn.rsqrt().diag_embed()
+
+    return made
+
+
+def _own_strain(told: Callable[..., tuple[Any, Tensor]]) -> Any:
+    """Take what is told beside the strain, and no strain: an error costs elsewhere what it costs here."""
+
+    def made(*args: Any) -> tuple[Any, Tensor]:
+        found, strain_Gn = told(*args)
+        return found, torch.ones_like(strain_Gn)
+
+    return made
+
+
+def _least_shrunk(_: Any) -> Any:
+    def made(made_of: Callable[[float], Tensor], *_: Any) -> tuple[float, Tensor]:
+        share = step_sizes.SHARES[-1]
+        return share, torch.ones_like(made_of(share)[:, 0])
+
+    return made
+
+
+def _as_seen(second_moments: Callable[..., Any]) -> Any:
+    """Let the layer make of what it sees what the float weight makes of that, not what the float network has there."""
+    return lambda stored, _, layer, weight: second_moments(stored, stored, layer, weight)
+
+
+def _alike(output_sensitivity: Callable[..., Sensitivity]) -> Any:
+    def made(*args: Any, **options: Any) -> Sensitivity:
+        found = output_sensitivity(*args, **options)
+        return replace(
+            found, channels={name: torch.full_like(g, float(g.mean())) for name, g in found.channels.items()}
+        )
+
+    return made
+
+
+def _nearest(_: Any) -> Any:
+    return lambda w_GR, _weight, _bits, largest: np.clip(np.rint(w_GR), -largest, largest)
+
+
+def _by_formula(_: Any) -> Any:
+    return rate_rounding.layer_step
+
+
+def _half_precision(vector_bits: Callable[..., Mapping[str, int]]) -> Any:
+    return lambda *args: dict.fromkeys(vector_bits(*args), 16)
+
+
+def _no_neighbours(_octaves: Any) -> Any:
+    return lambda self: np.full(self._sum_TN.shape, -contexts.LOWEST)
+
+
+STRAINS = ((learn, "shrinkage", _own_strain), (learn, "with_curvature", _own_strain))
+INGREDIENTS = {
+    "references": Ingredient(
+        "each reference is a single pixel, so that kernels are rounded number by number",
+        "principal components (Karhunen-Loève) of all kernels of a size",
+        ((learn, "shared_bases", _pixels),),
+    ),
+    "steps": Ingredient(
+        "one step a layer, for rows, columns and terms alike",
+        "reverse water-filling; WaterSIC (arXiv 2603.04956)",
+        ((learn, "fitted_exponents", lambda _: lambda *_: NO_EXPONENTS),),
+    ),
+    "column steps": Ingredient(
+        "input channels share a step; rows and terms keep theirs",
+        "WaterSIC (arXiv 2603.04956)",
+        ((learn, "fitted_exponents", _one_step_along("columns_C")),),
+    ),
+    "row steps": Ingredient(
+        "output channels share a step; columns and terms keep theirs",
+        "reverse water-filling over output channels",
+        ((learn, "fitted_exponents", _one_step_along("rows_R")),),
+    ),
+    "term steps": Ingredient(
+        "references share a step; rows and columns keep theirs",
+        "reverse water-filling over references",
+        ((learn, "fitted_exponents", _one_step_along("terms_K")),),
+    ),
+    "curvature": Ingredient(
+        "errors at different places of a picture are counted apart: H is the second moment of patches",
+        "YAQA (arXiv 2505.22988), its factor of columns",
+        ((curvature.CurvatureSums, "add", _no_curvature),),
+    ),
+    "error feedback": Ingredient(
+        "the error of a number is not passed on to those that follow: H is its diagonal when numbers are rounded",
+        "GPTQ (arXiv 2210.17323)",
+        ((learn, "inverse_cholesky_", _diagonal), *STRAINS),
+    ),
+    "target": Ingredient(
+        "the float weight is what is rounded, whatever rounding did to the layers before it",
+        "least squares on the inputs that the stored network sees",
+        ((learn, "second_moments", _as_seen),),
+    ),
+    "channels": Ingredient(
+        "all output channels of a layer matter alike, as much as they do on average (and so share a step)",
+        "the Gauss-Newton diagonal (Schraudolph 2002)",
+        ((learn, "output_sensitivity", _alike),),
+    ),
+    "rate": Ingredient(
+        "numbers are rounded to the nearest integer, whatever its code costs",
+        "CERWU (arXiv 2505.18758); rate-distortion optimised quantisation",
+        ((rate_rounding, "_cheapest", _nearest),),
+    ),
+    "step search": Ingredient(
+        "a layer's step follows from a formula for high rates, and none is tried",
+        "—",
+        ((learn, "best_step", _by_formula),),
+    ),
+    "shrinkage": Ingredient(
+        "second moments are shrunk as little as ever, and nothing is asked of the second half of the inputs",
+        "shrinkage (Ledoit and Wolf 2004), by cross-validation",
+        ((step_sizes, "best_share", _least_shrunk), (curvature, "best_share", _least_shrunk)),
+    ),
+    "strain": Ingredient(
+        "how much more errors cost on the second half of the inputs changes no step",
+        "cross-validation",
+        STRAINS,
+    ),
+    "vectors": Ingredient(
+        "scales and shifts of BatchNorm, and biases, are in half precision",
+        "the same λ as for weights",
+        ((learn, "vector_bits", _half_precision),),
+    ),
+    "contexts": Ingredient(
+        "what rows and columns have shown says nothing of the next integer: one table for each size of a term",
+        "context modelling (FORMAT.md, clause 10)",
+        ((contexts.ContextState, "_octaves", _no_neighbours),),
+        coder=True,
+    ),
+}  # fmt: skip
