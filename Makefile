@@ -91,6 +91,10 @@ bench-check: .venv/installed  ## measure again, and fail where a ratio is 20 % w
 bench-results: .venv/installed .venv-peers/installed  ## measure accuracy and bytes beside NNCodec, write docs/results (hours; goes on where it stopped)
 	OMP_NUM_THREADS=1 $(PY) benchmarks/results.py --datapath $(DATAPATH)
 
+bench-ablation: .venv/installed  ## measure what each part of v4 is worth, one left out at a time (hours; goes on where it stopped)
+	OMP_NUM_THREADS=1 $(PY) benchmarks/ablation.py --datapath $(DATAPATH)
+	$(PY) benchmarks/results.py --pages >/dev/null
+
 bench-pages: .venv/installed  ## write the pages of docs/results from their JSON
 	$(PY) benchmarks/results.py --pages >/dev/null
 
@@ -101,4 +105,4 @@ clean:  ## remove what make and the demo made (not checkpoints, not datasets)
 	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help install demo test test-slow test-network dist check docs wasm fuzz fuzz-c soak peers bench bench-check bench-results bench-pages bench-gpu clean
+.PHONY: help install demo test test-slow test-network dist check docs wasm fuzz fuzz-c soak peers bench bench-check bench-results bench-ablation bench-pages bench-gpu clean

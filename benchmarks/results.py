@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ablation_page
 import answers
 import answers_figure
 import answers_page
@@ -131,6 +132,10 @@ PAGES = {
     "schemes": Page(
         "Every version of the scheme", "what v1 to v3a leave of a network, and what retraining wins back",
         "`make bench-results`", lambda: schemes_page.page(read_rows("answers")),
+    ),
+    "ablation": Page(
+        "What each part of v4 is worth", "bytes without each part of the method, at the same divergence",
+        "`make bench-ablation`", _of("ablation", ablation_page.page),
     ),
     "speed": Page(
         "Speed", "training, starting, reading pictures, storing, reading files",
