@@ -63,8 +63,8 @@ def _one_step_along(axis: str) -> Callable[[Any], Any]:
     return made
 
 
-def _no_curvature(_: Any) -> Any:
-    return lambda *_: None
+def _no_curvature(output_sensitivity: Callable[..., Sensitivity]) -> Any:
+    return lambda *args, **options: replace(output_sensitivity(*args, **options), curvature={})
 
 
 def _diagonal(_: Any) -> Any:
@@ -155,7 +155,7 @@ INGREDIENTS = {
     "curvature": Ingredient(
         "errors at different places of a picture are counted apart: H is the second moment of patches",
         "YAQA (arXiv 2505.22988), its factor of columns",
-        ((curvature.CurvatureSums, "add", _no_curvature),),
+        ((learn, "output_sensitivity", _no_curvature),),
     ),
     "error feedback": Ingredient(
         "the error of a number is not passed on to those that follow: H is its diagonal when numbers are rounded",
