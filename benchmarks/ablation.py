@@ -50,20 +50,20 @@ class Plan:
         images: that it is rounded with.
         unseen: pictures that files are asked about, at most.
         rates: nats that λ is for, of the full method, from fine to coarse: a curve to read bytes from.
-        rate: of files without one part.
+        ablated: the same of files without one part.
     """
 
     kind: str
     images: int
     unseen: int
     rates: tuple[float, ...]
-    rate: float
+    ablated: tuple[float, ...]
 
 
 PLANS = {
-    "ResNet-20": Plan("residual", 1024, 10_000, (0.01, 0.014, 0.02, 0.028, 0.04), 0.02),
-    "MobileNetV2": Plan("depthwise", 128, 266, (0.01, 0.02, 0.04), 0.02),
-    "WRN-16-4": Plan("wide", 256, 10_000, (0.01, 0.02, 0.04), 0.02),
+    "ResNet-20": Plan("residual", 1024, 10_000, (0.01, 0.014, 0.02, 0.028, 0.04), (0.02, 0.014, 0.028)),
+    "MobileNetV2": Plan("depthwise", 128, 266, (0.01, 0.02, 0.04), (0.02,)),
+    "WRN-16-4": Plan("wide", 256, 10_000, (0.01, 0.02, 0.04), (0.02,)),
 }
 
 
@@ -109,13 +109,14 @@ def main() -> None:
 
 
 def plan(network: str, seed: int) -> Iterator[Job]:
-    """Yield the rows of a network: the full method first."""
+    """Yield the rows of a network: the full method first, then all parts at one rate after the other."""
     own = PLANS[network]
     for rate in own.rates:
         yield Job(network, FULL, rate, seed)
-    for name, ingredient in INGREDIENTS.items():
-        if not ingredient.coder:
-            yield Job(network, name, own.rate, seed)
+    for rate in own.ablated:
+        for name, ingredient in INGREDIENTS.items():
+            if not ingredient.coder:
+                yield Job(network, name, rate, seed)
 
 
 def measured(job: Job, datapath: Path, scratch: Path) -> Row:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,30 @@ ENOUGH = 6  # files of the full method, from which on a curve through them may b
 Row = dict[str, Any]
 Rows = dict[str, Row]
 Curve = np.ndarray  # polynomial: log of divergence → log of bytes
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What files of a network have more without a part.
+
+    Attributes:
+        by_seed: seed and share of each file.
+        unsure: standard error of their mean.
+        beyond: some are of a divergence that the full method's files do not reach.
+    """
+
+    by_seed: list[tuple[int, float]]
+    unsure: float
+    beyond: bool
+
+    @property
+    def mean(self) -> float:
+        return sum(share for _, share in self.by_seed) / len(self.by_seed)
+
+    @property
+    def earned(self) -> bool:
+        """Whether the part saves bytes for sure."""
+        return self.mean > max(WORTH, self.unsure)
 
 
 def page(rows: Rows) -> list[str]:
@@ -34,16 +59,17 @@ def page(rows: Rows) -> list[str]:
         *(f"- {line}" for line in _networks(rows, curves, strays)),
         "",
         "The full method's bytes at a divergence are read from a curve through all its files (least squares, both on",
-        "logarithmic axes). Where a number falls between two integers is chance, so files lie about the curve; ± is",
-        "what this leaves unsure of a mean (one standard error). ° stands where the divergence is beyond those of the",
-        "curve: the share is extrapolated.",
+        "logarithmic axes). What rounding does to the answers is in part chance, so files lie about the curve; ± is",
+        "what this leaves unsure of a share, which is a mean over rates and seeds (one standard error). ° stands where",
+        "a divergence is beyond those of the curve: the share is extrapolated.",
         "",
         f"| part | {' | '.join(curves)} | verdict |",
         f"|---|{'---:|' * len(curves)}---|",
-        *(_line(part, {name: saved[name][part] for name in curves}, strays) for part in INGREDIENTS),
+        *(_line(part, [saved[name][part] for name in curves]) for part in INGREDIENTS),
         "",
-        f"A part earns its place on a network where it saves more than {100 * WORTH:.1f} %, whatever the ±. Shares of",
-        "several parts do not add up: each is what is lost when all the others are there to make up for it.",
+        f"A part earns its place on a network where it saves more than {100 * WORTH:.1f} %, and more than the ±;",
+        "it stays if it does so on two of three. Shares of several parts do not add up: each is what is lost when all",
+        "the others are there to make up for it.",
         "",
         "## Each seed",
         "",
@@ -86,26 +112,24 @@ def scatter(full: list[Row], known: Curve) -> float:
     return math.sqrt(sum(x * x for x in strayed) / free) if free > 0 else 0.0
 
 
-def shares(rows: Rows, network: str, part: str, known: Curve) -> list[tuple[int, float, bool]]:
-    """Return (seed, share, whether it is extrapolated) of each file without a part."""
+def shares(rows: Rows, network: str, part: str, known: Curve) -> Shares:
+    """Return what each file without a part has more than the full method's files."""
     full = of(rows, network, FULL)
     if INGREDIENTS[part].coder:
-        return [(row["seed"], row["coded without"][part] / row["bytes"] - 1, False) for row in full]
+        found = [(row["seed"], row["coded without"][part] / row["bytes"] - 1) for row in full]
+        return Shares(found, 0.0, beyond=False)
     ends = [end(row["divergence"] for row in full) for end in (min, max)]
-    return [
-        (row["seed"], math.exp(_over(row, known)) - 1, not ends[0] <= row["divergence"] <= ends[1])
-        for row in of(rows, network, part)
-    ]
+    own = of(rows, network, part)
+    return Shares(
+        [(row["seed"], math.exp(_over(row, known)) - 1) for row in own],
+        scatter(full, known) * math.sqrt(1 / len(own) + 1 / len(full)) if own else 0.0,
+        any(not ends[0] <= row["divergence"] <= ends[1] for row in own),
+    )
 
 
-def earns(found: list[tuple[int, float, bool]]) -> bool | None:
-    """Return whether a part saves enough on a network; None: not measured."""
-    return _mean(found) > WORTH if found else None
-
-
-def verdict(found: dict[str, list[tuple[int, float, bool]]]) -> str:
+def verdict(found: list[Shares]) -> str:
     """Return whether a part stays: it goes where it earns nothing on two of three networks."""
-    told = [earns(own) for own in found.values()]
+    told = [own.earned for own in found if own.by_seed]
     if told.count(True) >= 2:
         return "stays"
     return "goes" if told.count(False) >= 2 else "open"
@@ -115,21 +139,15 @@ def _over(row: Row, known: Curve) -> float:
     return math.log(row["bytes"]) - float(np.polyval(known, math.log(row["divergence"])))
 
 
-def _mean(found: list[tuple[int, float, bool]]) -> float:
-    return sum(share for _, share, _ in found) / len(found)
+def _line(part: str, found: list[Shares]) -> str:
+    return f"| {part} | {' | '.join(_cell(own) for own in found)} | {verdict(found)} |"
 
 
-def _line(part: str, found: dict[str, list[tuple[int, float, bool]]], strays: dict[str, float]) -> str:
-    cells = [_cell(own, 0.0 if INGREDIENTS[part].coder else strays[name]) for name, own in found.items()]
-    return f"| {part} | {' | '.join(cells)} | {verdict(found)} |"
-
-
-def _cell(found: list[tuple[int, float, bool]], strays: float) -> str:
-    if not found:
+def _cell(found: Shares) -> str:
+    if not found.by_seed:
         return "–"
-    beyond = "°" if any(far for _, _, far in found) else ""
-    unsure = f" ± {100 * strays / math.sqrt(len(found)):.1f}" if strays else ""
-    return f"{100 * _mean(found):+.1f}{unsure} %{beyond}"
+    unsure = f" ± {100 * found.unsure:.1f}" if found.unsure else ""
+    return f"{100 * found.mean:+.1f}{unsure} %{'°' if found.beyond else ''}"
 
 
 def _networks(rows: Rows, curves: dict[str, Curve], strays: dict[str, float]) -> list[str]:
@@ -145,13 +163,13 @@ def _networks(rows: Rows, curves: dict[str, Curve], strays: dict[str, float]) ->
     return lines
 
 
-def _seeds(curves: dict[str, Curve], saved: dict[str, dict[str, list[tuple[int, float, bool]]]]) -> list[str]:
+def _seeds(curves: dict[str, Curve], saved: dict[str, dict[str, Shares]]) -> list[str]:
     lines = [f"| part | {' | '.join(curves)} |", f"|---|{'---|' * len(curves)}"]
     for part in INGREDIENTS:
         cells = []
         for name in curves:
             by_seed: dict[int, list[float]] = {}
-            for seed, share, _ in saved[name][part]:
+            for seed, share in saved[name][part].by_seed:
                 by_seed.setdefault(seed, []).append(share)
             cells.append(", ".join(f"{s}: {100 * sum(own) / len(own):+.1f} %" for s, own in by_seed.items()) or "–")
         lines.append(f"| {part} | {' | '.join(cells)} |")
