@@ -88,12 +88,14 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     names = [FULL, *(name for name, ingredient in INGREDIENTS.items() if not ingredient.coder)]
     parser.add_argument("--ingredients", nargs="+", choices=names, default=names)
+    parser.add_argument("--rates", nargs="+", type=float, default=[], help="of files without a part")
     parser.add_argument("--again", action="store_true", help="rows of another commit as well")
     parser.add_argument("--list", action="store_true", help="print the rows that would be measured, and measure none")
     args = parser.parse_args()
     rows, commit = read_rows(NAME), setting()["commit"]
     jobs = [job for name in args.network for seed in args.seeds for job in plan(name, seed)]
     jobs = [job for job in jobs if job.ingredient in args.ingredients]
+    jobs = [job for job in jobs if not args.rates or job.ingredient == FULL or job.rate in args.rates]
     jobs = [job for job in jobs if job.key not in rows or (args.again and rows[job.key]["commit"] != commit)]
     if args.list:
         print("\n".join(job.key for job in jobs))
