@@ -24,6 +24,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch.nn import functional as F
 
 import mess
 from ablation_ingredients import INGREDIENTS, learn, without
@@ -38,6 +39,8 @@ from peak import peak_mb
 
 NAME = "ablation"
 FULL = "full"
+FEW = 1000  # pictures
+NEARER = 16  # this part of the side is cut off at each edge
 Row = dict[str, Any]
 
 
@@ -48,7 +51,7 @@ class Plan:
     Attributes:
         kind: of network.
         images: that it is rounded with.
-        unseen: pictures that files are asked about, at most.
+        unseen: pictures that files are asked about, at most; of few pictures several views.
         rates: nats that λ is for, of the full method, from fine to coarse: a curve to read bytes from.
         ablated: the same of files without one part.
     """
@@ -138,14 +141,28 @@ def measured(job: Job, datapath: Path, scratch: Path) -> Row:
         with patch.object(learn, "output_sensitivity", computed_once(learn.output_sensitivity, weighed)):
             figures = stored(job, replace(network, calibration=calibration), file)
         again = mess.load_into(copy.deepcopy(network.module), file)
-    asked = source.load(datapath, 0)
-    unseen = asked.unseen[: own.unseen]
-    whole = [answer[: own.unseen] for answer in reference(asked)]
-    labels_N = None if asked.labels_N is None else asked.labels_N[: own.unseen]
+    asked = seen_often(source.load(datapath, 0), own.unseen)
     return {
         "network": job.network, "ingredient": job.ingredient, "rate": job.rate, "images": own.images, **figures,
-        **compared(whole, answers(again.eval(), unseen), labels_N), **setting(), "seed": job.seed, "n": 1,
+        **compared(reference(asked), answers(again.eval(), asked.unseen), asked.labels_N),
+        **setting(), "seed": job.seed, "n": 1,
     }  # fmt: skip
+
+
+def seen_often(network: Network, most: int) -> Network:
+    """Return a network with so many unseen pictures; of few each also mirrored, nearer, and both: four views.
+
+    Of a few hundred pictures some dozens decide what the divergence is, and chance decides what rounding does to them.
+    """
+    pictures, labels_N = network.unseen[:most], network.labels_N
+    labels_N = None if labels_N is None else labels_N[:most]
+    if len(pictures) < FEW:
+        side = pictures.shape[-1]
+        inside = slice(side // NEARER, side - side // NEARER)
+        nearer = F.interpolate(pictures[..., inside, inside], (side, side), mode="bilinear", antialias=True)
+        pictures = torch.cat([pictures, pictures.flip(3), nearer, nearer.flip(3)])
+        labels_N = None if labels_N is None else labels_N.repeat(4)
+    return replace(network, unseen=pictures.contiguous(memory_format=torch.channels_last), labels_N=labels_N)
 
 
 def stored(job: Job, network: Network, file: Path) -> Row:

@@ -156,11 +156,17 @@ def _networks(rows: Rows, curves: dict[str, Curve], strays: dict[str, float]) ->
         full, own = of(rows, name, FULL), PLANS[name]
         ends = [end(row["divergence"] for row in full) for end in (min, max)]
         lines.append(
-            f"{name}, {own.kind}: {own.images:,} pictures to round with, {full[0]['pictures']:,} unseen ones;"
+            f"{name}, {own.kind}: {own.images:,} pictures to round with, {_unseen(full[0]['pictures'], own.unseen)};"
             f" {len(full)} files of the full method, {ends[0]:.2g} to {ends[1]:.2g} nats, which stray from their curve"
             f" by {100 * strays[name]:.1f} % of the bytes"
         )
     return lines
+
+
+def _unseen(looked_at: int, pictures: int) -> str:
+    if looked_at <= pictures:
+        return f"{looked_at:,} unseen ones"
+    return f"{pictures:,} unseen ones in {looked_at // pictures} views (mirrored, nearer)"
 
 
 def _seeds(curves: dict[str, Curve], saved: dict[str, dict[str, Shares]]) -> list[str]:
