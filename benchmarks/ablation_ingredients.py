@@ -34,12 +34,14 @@ class Ingredient:
         without: what is done in its place.
         source: where it is from.
         swaps: what `without` replaces.
+        finer: λ is so much smaller without it, as files would else stray beyond all that are compared.
         coder: it changes the length of the file alone, and no weight.
     """
 
     without: str
     source: str
     swaps: tuple[Swap, ...]
+    finer: float = 1.0
     coder: bool = False
 
 
@@ -156,6 +158,7 @@ INGREDIENTS = {
         "errors at different places of a picture are counted apart: H is the second moment of patches",
         "YAQA (arXiv 2505.22988), its factor of columns",
         ((learn, "output_sensitivity", _no_curvature),),
+        finer=4,
     ),
     "error feedback": Ingredient(
         "the error of a number is not passed on to those that follow: H is its diagonal when numbers are rounded",
@@ -181,6 +184,7 @@ INGREDIENTS = {
         "a layer's step follows from a formula for high rates, and none is tried",
         "—",
         ((learn, "best_step", _by_formula),),
+        finer=4,
     ),
     "shrinkage": Ingredient(
         "second moments are shrunk as little as ever, and nothing is asked of the second half of the inputs",
