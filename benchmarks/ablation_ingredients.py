@@ -31,6 +31,7 @@ class Ingredient:
     """One part of the method.
 
     Attributes:
+        does: what it is.
         without: what is done in its place.
         source: where it is from.
         swaps: what `without` replaces.
@@ -38,6 +39,7 @@ class Ingredient:
         coder: it changes the length of the file alone, and no weight.
     """
 
+    does: str
     without: str
     source: str
     swaps: tuple[Swap, ...]
@@ -130,78 +132,93 @@ def _no_neighbours(_octaves: Any) -> Any:
 STRAINS = ((learn, "shrinkage", _own_strain), (learn, "with_curvature", _own_strain))
 INGREDIENTS = {
     "references": Ingredient(
+        "kernels are sums of the eigen-kernels of their size, which are uncorrelated; 1×1 layers have none",
         "each reference is a single pixel, so that kernels are rounded number by number",
         "principal components (Karhunen-Loève) of all kernels of a size",
         ((learn, "shared_bases", _pixels),),
     ),
     "steps": Ingredient(
+        "rows, columns and terms have steps of their own, quarter octaves apart, so that all numbers lose alike",
         "one step a layer, for rows, columns and terms alike",
         "reverse water-filling; WaterSIC (arXiv 2603.04956)",
         ((learn, "fitted_exponents", lambda _: lambda *_: NO_EXPONENTS),),
     ),
     "column steps": Ingredient(
+        "of these, those of input channels",
         "input channels share a step; rows and terms keep theirs",
         "WaterSIC (arXiv 2603.04956)",
         ((learn, "fitted_exponents", _one_step_along("columns_C")),),
     ),
     "row steps": Ingredient(
+        "of these, those of output channels",
         "output channels share a step; columns and terms keep theirs",
         "reverse water-filling over output channels",
         ((learn, "fitted_exponents", _one_step_along("rows_R")),),
     ),
     "term steps": Ingredient(
+        "of these, those of references",
         "references share a step; rows and columns keep theirs",
         "reverse water-filling over references",
         ((learn, "fitted_exponents", _one_step_along("terms_K")),),
     ),
     "curvature": Ingredient(
+        "what an error does at all places of a picture adds up before it is squared",
         "errors at different places of a picture are counted apart: H is the second moment of patches",
         "YAQA (arXiv 2505.22988), its factor of columns",
         ((learn, "output_sensitivity", _no_curvature),),
         finer=4,
     ),
     "error feedback": Ingredient(
+        "the numbers of a row that follow make up for the error of one",
         "the error of a number is not passed on to those that follow: H is its diagonal when numbers are rounded",
         "GPTQ (arXiv 2210.17323)",
         ((learn, "inverse_cholesky_", _diagonal), *STRAINS),
     ),
     "target": Ingredient(
+        "a layer is fitted to what the float layer answers, on what is left of its inputs",
         "the float weight is what is rounded, whatever rounding did to the layers before it",
         "least squares on the inputs that the stored network sees",
         ((learn, "second_moments", _as_seen),),
     ),
     "channels": Ingredient(
+        "errors of an output channel count as much as the answers change with it",
         "all output channels of a layer matter alike, as much as they do on average (and so share a step)",
         "the Gauss-Newton diagonal (Schraudolph 2002)",
         ((learn, "output_sensitivity", _alike),),
     ),
     "rate": Ingredient(
+        "a number takes the integer that is the best bargain of distortion and bits",
         "numbers are rounded to the nearest integer, whatever its code costs",
         "CERWU (arXiv 2505.18758); rate-distortion optimised quantisation",
         ((rate_rounding, "_cheapest", _nearest),),
     ),
     "step search": Ingredient(
+        "steps about the formula's are tried on some of the rows",
         "a layer's step follows from a formula for high rates, and none is tried",
         "—",
         ((learn, "best_step", _by_formula),),
         finer=4,
     ),
     "shrinkage": Ingredient(
+        "H is drawn towards what is known better, as far as one half of the inputs tells best of the other",
         "second moments are shrunk as little as ever, and nothing is asked of the second half of the inputs",
         "shrinkage (Ledoit and Wolf 2004), by cross-validation",
         ((step_sizes, "best_share", _least_shrunk), (curvature, "best_share", _least_shrunk)),
     ),
     "strain": Ingredient(
+        "where errors cost more on the other half of the inputs, steps are smaller",
         "how much more errors cost on the second half of the inputs changes no step",
         "cross-validation",
         STRAINS,
     ),
     "vectors": Ingredient(
+        "scales, shifts and biases have as many bits as they are worth, 6 to 12",
         "scales and shifts of BatchNorm, and biases, are in half precision",
         "the same λ as for weights",
         ((learn, "vector_bits", _half_precision),),
     ),
     "contexts": Ingredient(
+        "an integer's table follows from how large those of its row and its column were",
         "what rows and columns have shown says nothing of the next integer: one table for each size of a term",
         "context modelling (FORMAT.md, clause 10)",
         ((contexts.ContextState, "_octaves", _no_neighbours),),

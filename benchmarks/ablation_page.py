@@ -79,9 +79,9 @@ def page(rows: Rows) -> list[str]:
         "",
         "## The parts",
         "",
-        "| part | without it | from |",
-        "|---|---|---|",
-        *(f"| {name} | {part.without} | {part.source} |" for name, part in INGREDIENTS.items()),
+        "| part | what it does | without it | from |",
+        "|---|---|---|---|",
+        *(f"| {name} | {part.does} | {part.without} | {part.source} |" for name, part in INGREDIENTS.items()),
         "",
         "*contexts* is the same integers coded anew, a length alone: no reader knows such a file.",
         "",
@@ -184,14 +184,14 @@ def _seeds(curves: dict[str, Curve], saved: dict[str, dict[str, Shares]]) -> lis
 
 def _all(rows: Rows) -> list[str]:
     lines = [
-        "| network | without | λ for nats | seed | bytes | divergence | agreement % | top-1 % | processor s |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| network | without | λ for nats | seed | bytes | divergence | agreement % | top-1 % |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for network in PLANS:
         for part in (FULL, *INGREDIENTS):
             lines += [
                 f"| {network} | {'–' if part == FULL else part} | {row['rate']:g} | {row['seed']} | {row['bytes']:,} |"
-                f" {row['divergence']:.4g} | {row['agreement']:.2f} | {row['top1']:.2f} | {row['seconds']:.0f} |"
+                f" {row['divergence']:.4g} | {row['agreement']:.2f} | {row['top1']:.2f} |"
                 for row in of(rows, network, part)
             ]
     return lines
