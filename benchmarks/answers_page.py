@@ -239,8 +239,8 @@ def _trained(rows: Rows) -> list[str]:
     lines = [
         "## Trained through the file",
         "",
-        "What we want of `mess train -N -v v4` on CIFAR-10, and the most accurate file so far that is as small, or else",
-        "the smallest. Others: 65 kB at 92.0 % (DNAS), 66 kB at 91.5 % (LilNetX, four times as wide).",
+        "What we want of `mess train -N -v v4` on CIFAR-10, and the most accurate file so far that is as small, or",
+        "else the smallest. Others: 65 kB at 92.0 % (DNAS), 66 kB at 91.5 % (LilNetX, four times as wide).",
         "",
         "| network | bytes, at most | top-1 %, at least | ours: setting | bytes | top-1 % (float) | goal |",
         "|---|---:|---:|---|---:|---:|---|",
