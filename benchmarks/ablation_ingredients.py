@@ -225,3 +225,11 @@ INGREDIENTS = {
         coder=True,
     ),
 }  # fmt: skip
+SMALL = ("column steps", "row steps", "channels", "rate", "step search", "strain")
+INGREDIENTS["six together"] = Ingredient(
+    "none of these parts saves much alone: " + ", ".join(SMALL),
+    "all six are left out at once",
+    "—",
+    tuple(swap for name in SMALL for swap in INGREDIENTS[name].swaps),
+    finer=4,
+)
