@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from learned_networks import deciding_network, pictures, small_network
+from learned_networks import deciding_network, divergence, pictures, small_network
 from mess.scheme.learned import curvature as curvature_module
 from mess.scheme.learned import layerwise as passes_module
 from mess.scheme.learned import moments as moments_module
 from mess.scheme.learned.curvature import with_curvature
-from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.layers import WeightLayer, weight_layers
 from mess.scheme.learned.layerwise import LayerwiseForward, split_batches
 from mess.scheme.learned.moments import Moments, asymmetric_target, joined, second_moments, shrink_
