@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ from mess.sizes import parse_size
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from mess.storing import SizeReport, StoreOptions
 
@@ -147,9 +147,11 @@ def _store(
     from mess.foreign.nested import told_of
     from mess.models import Architecture
     from mess.storing import Request, store
+    from mess.storing.sources import input_facts, read_network
 
     check_output(output, overwrite=args.force, source=path)
-    weights, about, facts = _read(args, path)
+    weights, about, facts = read_network(path, args.key, args.arch)
+    facts |= input_facts({"mean": args.mean, "std": args.std})
     for note in about.get("notes", ()):
         console.print(escape(note), soft_wrap=True)
     if (told := told_of(about)) is not None:
@@ -157,7 +159,7 @@ def _store(
     if not options.scheme().learned:
         console.print(f"[yellow]{escape(WARNING.format(options.version))}[/]", soft_wrap=True)
     described = about.get("architecture")
-    with Stages(console, f"storing {path.name} as {options.tag}") as stages:
+    with closing(Stages(console, f"storing {path.name} as {options.tag}")) as stages:
         request = Request(
             options,
             calibration_images(args, about | facts, weights),
@@ -171,16 +173,6 @@ def _store(
             progress=stages,
         )
         return store(weights, output, request)
-
-
-def _read(
-    args: argparse.Namespace, path: Path
-) -> tuple[nn.Module | Mapping[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
-    """Return the weights of a file, what it says of them, and facts that the stored one is to keep."""
-    from mess.storing.sources import input_facts, read_network
-
-    network, about, facts = read_network(path, args.key, args.arch)
-    return network, about, facts | input_facts({"mean": args.mean, "std": args.std})
 
 
 def outputs_of(files: Sequence[Path], output: Path | None, tag: str) -> list[tuple[Path, Path]]:

@@ -32,7 +32,7 @@ class ConsoleReporter(Reporter):
     def stage(self, what: str, done: int, total: int) -> None:
         """Show how far storing has come, before the first epoch."""
         if self._stages is None:
-            self._stages = Stages(self.console, "storing").start()
+            self._stages = Stages(self.console, "storing")
         self._stages(what, done, total)
 
     def start(self, info: dict[str, object]) -> None:

@@ -15,9 +15,7 @@ from mess.scheme.learned.calls import Watch, work
 from mess.scheme.learned.layerwise import StageProgress, device_of, in_fast_layout, no_progress, split_batches
 
 MAX_INPUTS = 1024  # inputs learned from
-MAX_SMALL_INPUTS = (
-    5 * MAX_INPUTS
-)  # inputs that are read in all, if they are small, so that losses can be measured on the others
+MAX_SMALL_INPUTS = 5 * MAX_INPUTS  # that are read, if they are small, so that losses can be measured on the others
 SMALL_NUMBERS = MAX_SMALL_INPUTS * 3 * 32 * 32  # numbers that small inputs have in all
 SYNTHETIC = 256  # images that are made up at most
 SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer images where they are large

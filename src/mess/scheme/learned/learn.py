@@ -132,30 +132,30 @@ def learn(model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: 
     lmbda = lambda_for(layers, options)
     rounded: dict[str, LearnedLayer] = {}
     batches = split_batches(inputs)
-    with (
-        LayerwiseForward(stored, layers, batches) as stored_passes,
-        LayerwiseForward(original, twins, batches) as original_passes,
-    ):
-        for number, layer in enumerate(layers):
-            progress("rounding", number, len(layers))
-            if layer.weight[0].numel() >= WIDE:
-                give_back()
-            basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
-            if layer.calls:
-                halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
-                # no |Σ x·y| is beyond the largest Σ x²
-                _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
-                _check_range("sums of products", [half.cross_GnR for half in halves])
-                curvature = sensitivity.curvature.pop(layer.name, None)
-                if curvature is not None:
-                    _check_range("squares of gradients", [curvature.halves_2Gnn])
-                rounded[layer.name] = _rounded(layer, halves, channels, curvature, basis, lmbda, len(inputs))
-                del halves
-            else:
-                rounded[layer.name] = _rounded_alone(layer, channels, lmbda)
-            layer.weight.copy_(_weight(rounded[layer.name], basis))
-            stored_passes.settle(layer.name)
-            original_passes.settle(layer.name)
+    stored_passes, original_passes = (
+        LayerwiseForward(stored, layers, batches),
+        LayerwiseForward(original, twins, batches),
+    )
+    for number, layer in enumerate(layers):
+        progress("rounding", number, len(layers))
+        if layer.weight[0].numel() >= WIDE:
+            give_back()
+        basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
+        if layer.calls:
+            halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
+            # no |Σ x·y| is beyond the largest Σ x²
+            _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
+            _check_range("sums of products", [half.cross_GnR for half in halves])
+            curvature = sensitivity.curvature.pop(layer.name, None)
+            if curvature is not None:
+                _check_range("squares of gradients", [curvature.halves_2Gnn])
+            rounded[layer.name] = _rounded(layer, halves, channels, curvature, basis, lmbda, len(inputs))
+            del halves
+        else:
+            rounded[layer.name] = _rounded_alone(layer, channels, lmbda)
+        layer.weight.copy_(_weight(rounded[layer.name], basis))
+        stored_passes.settle(layer.name)
+        original_passes.settle(layer.name)
     bits = vector_bits(stored, sensitivity, lmbda)
     stored.cpu()
     for name, found in rounded.items():
