@@ -174,13 +174,12 @@ def add_specified_flags(parser: argparse.ArgumentParser, *, several: bool = Fals
         type=_dataset,
         help=f"dataset: {' | '.join(DATASETS)}, or a folder of class folders (default: {usual})",
     )
-    families = FAMILIES
     arch = Flag(
         "-a --arch",
-        f"model architecture: {' | '.join(families)} (default: {'all' if several else 'mobilenet'})",
+        f"model architecture: {' | '.join(FAMILIES)} (default: {'all' if several else 'mobilenet'})",
         "ARCH",
         _architecture,
-        families if several else "mobilenet",
+        FAMILIES if several else "mobilenet",
         nargs="+" if several else None,
     )
     add_flags(parser, "network", (arch, *NETWORK))

@@ -36,16 +36,15 @@ def samples_of(given: Any) -> Iterable[Sample] | None:
     if isinstance(given, str | os.PathLike):
         if not (found := files_in(Path(given), ENDINGS)):
             raise DataError(given, "a folder with pictures", "none in it")
-        return [(path, None) for path in _drawn(found)]
+        given = found
     if isinstance(given, DataLoader):
         return None if not isinstance(first := next(iter(given), None), Mapping) else _of_loader(given, first)
     if hasattr(given, "column_names"):
         return _of_table(given)
     if isinstance(given, Dataset):
         return (_pair(sample) for sample in _drawn(given))
-    if isinstance(given, list | tuple) and given and is_image(given[0]):
-        return [(picture, None) for picture in _drawn(given)]
-    if isinstance(given, np.ndarray) and are_images(given):
+    listed = isinstance(given, list | tuple) and bool(given) and is_image(given[0])
+    if listed or (isinstance(given, np.ndarray) and are_images(given)):
         return [(picture, None) for picture in _drawn(given)]
     return None
 
