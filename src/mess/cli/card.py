@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import FORCE, Flag, add_normalisation_flags
+from mess.cli.flags import DATAPATH, FORCE, Flag, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.errors import OptionError
 from mess.files import atomic_write, check_output
@@ -33,7 +33,7 @@ FLAGS = (
 BEYOND = (  # what is said of a file beyond what it says itself
     Flag("--license", "licence of the network: mit, apache-2.0 (default: none)", "ID", default=""),
     Flag("--test", f"measure the accuracy on {', '.join(DATASETS)} or a folder of class folders", "DATA"),
-    Flag("--datapath", "default: ../data", "PATH", Path, Path("../data")),
+    DATAPATH,
     Flag("-j --workers", "data loading workers (default: 8)", "N", int, 8),
 )
 

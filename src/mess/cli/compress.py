@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import CUDA, FORCE, GPU, KEY, Flag, add_bit_flags, add_flags, add_normalisation_flags
+from mess.cli.flags import CUDA, DATAPATH, FORCE, GPU, KEY, Flag, add_bit_flags, add_flags, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.cli.parser import Gather
 from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
@@ -72,7 +72,7 @@ LEARNED = (
     Flag("--calibration", "dataset or folder whose training images v4 looks at, or inputs in .npy or .npz", "DATA"),
     Flag("--validation", "images held out, to measure on what is lost: DATA:train or DATA:val (DATA alone means val), "
          "or .npy", "DATA"),
-    Flag("--datapath", "default: ../data", "PATH", Path, Path("../data")),
+    DATAPATH,
     Flag("--divergence", "how far what the network says may stray, looked at before the file is written; smaller: "
          f"larger files (default: {DIVERGENCE:g})", "NATS", float),
     Flag("--input-shape", "shape of one input of an ONNX model that leaves it open (default: the first usual one it "
