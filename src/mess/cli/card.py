@@ -83,9 +83,7 @@ def make_card(args: argparse.Namespace, path: Path, repo: str) -> Card:
         MessError: its children say what keeps the accuracy from being measured.
     """
     info = inspect(path)
-    accuracy = None
-    if args.test is not None:
-        accuracy = _measured(args, path)
+    accuracy = None if args.test is None else _measured(args, path)
     return Card(path.name, info, repo, args.license, accuracy)
 
 

@@ -146,7 +146,8 @@ def find(name: str | os.PathLike[str], folder: Path) -> Path:
     there = _files_with_weights(folder)
     near = difflib.get_close_matches(Path(name).name, there, n=1)
     there = near + [other for other in there if other not in near]
-    raise CheckpointError(name, f"a file there or in {folder}", "none", _there(there))
+    hint = f"There: {first_few(there, MAX_SHOWN)}" if there else ""
+    raise CheckpointError(name, f"a file there or in {folder}", "none", hint)
 
 
 def _files_with_weights(folder: Path) -> list[str]:
@@ -158,10 +159,6 @@ def _files_with_weights(folder: Path) -> list[str]:
     files = [p for p in folder.iterdir() if p.suffix in (".pth", ".mess") and not p.name.startswith(".")]
     stems = {p: next((s for s in old if p.stem == s or p.stem.startswith(f"{s}_")), None) for p in files}
     return sorted(path.name for path in files if stems[path] is None)
-
-
-def _there(names: list[str]) -> str:
-    return f"There: {first_few(names, MAX_SHOWN)}" if names else ""
 
 
 def epoch_checkpoints(folder: Path) -> dict[int, Path]:

@@ -54,7 +54,9 @@ class LayerwiseForward:
 
     def calls(self, place: int, name: str) -> list[Call]:
         """Return the products that a layer which is not settled takes part in, in the pass over one batch."""
-        going = self._waiting.pop(place, None) or self._begun(place)
+        going = self._waiting.pop(place, None)
+        if going is None:
+            going = ForwardPass(self._model, self.batches[place].to(self._device), self._names, self._settled)
         try:
             while self._repeats and (going.at is None or going.at in self._settled):
                 if not going.advance():
@@ -69,9 +71,6 @@ class LayerwiseForward:
         if going.at is not None:
             self._keep(place, going)
         return found
-
-    def _begun(self, place: int) -> ForwardPass:
-        return ForwardPass(self._model, self.batches[place].to(self._device), self._names, self._settled)
 
     def _keep(self, place: int, going: ForwardPass) -> None:
         kept = sum(waiting.nbytes for waiting in self._waiting.values())
