@@ -143,7 +143,7 @@ def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int,
     torch.testing.assert_close(wanted, rest)
 
 
-def test_a_dearer_bit_makes_fewer_of_them() -> None:
+def test_a_higher_price_of_bits_makes_fewer_of_them() -> None:
     problem = problem_of(torch.randn(1, 20, 36, dtype=torch.float64), moment_of(36), 9)
 
     def bits(lmbda: float) -> float:

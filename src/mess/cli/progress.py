@@ -97,7 +97,7 @@ class ConsoleReporter(Reporter):
             self._stop()
             self._live = Live(console=self.console, transient=True, auto_refresh=False)
             self._live.start()
-        if time.monotonic() - self._shown > 0.1:  # a terminal gains nothing from more than ten pictures a second
+        if time.monotonic() - self._shown > 0.1:  # a terminal gains nothing from more than ten images a second
             self._shown = time.monotonic()
             self._live.update(content, refresh=True)  # type: ignore[arg-type]
 

@@ -91,7 +91,7 @@ def calibration_batches(
 
 
 def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
-    """Return the first of these pictures."""
+    """Return the first of these images."""
     return next(calibration_batches(choice, count))[0]
 
 

@@ -86,8 +86,8 @@ def compress(
         scheme: version, ``"v1"`` … ``"v4"``.
         calibration: v4 only: 1,024 inputs are learned from. Either as the network takes them (normalised, first axis
             N, images NCHW): a tensor, an array, a ``.npy`` file, a dataset of tensors, or batches of inputs or of
-            (inputs, labels) as a DataLoader gives. Or pictures: a dataset of PyTorch, torchvision or Hugging Face, a
-            folder, a list of Pillow images or paths, or an NHWC array of uint8; they are cut and normalised as `about`
+            (inputs, labels) as a DataLoader gives. Or plain images: a dataset of PyTorch, torchvision or Hugging Face,
+            a folder, a list of Pillow images or paths, or an NHWC array of uint8; cut and normalised as `about`
             says (``{"mean": (R, G, B), "std": (R, G, B), "crop": side}``), else as the network's own file or dataset
             does. None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost; in the same forms.

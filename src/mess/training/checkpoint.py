@@ -216,7 +216,7 @@ def check_same_network(checkpoint: Mapping[str, Any], architecture: Mapping[str,
     saved = checkpoint.get("architecture")
     if not saved or not architecture:
         return
-    saved, architecture = (  # a folder of pictures may lie elsewhere now
+    saved, architecture = (  # a folder of images may lie elsewhere now
         {**a, "dataset": Path(str(a.get("dataset"))).resolve().name} for a in (saved, architecture)
     )
     if saved != architecture:
