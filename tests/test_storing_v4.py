@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from learned_networks import deciding_network, divergence, pictures, small_network, zoo_network
+import mess
+from learned_networks import deciding_network, divergence, pictures, small_network
 from mess import codec
 from mess.codec import inspect_file
 from mess.errors import DataError, OptionError, RangeError
@@ -23,7 +24,7 @@ from mess.storing import Request, StoreOptions, compress, identify, load_into, t
 from mess.storing.entries import Coded
 from mess.storing.learned import coded
 from mess.storing.look import Look
-from mess.storing.rate import HeldOut, Search, accuracy_lost, predict
+from mess.storing.rate import HeldOut, Search, accuracy_lost, hold_out, predict
 
 QUICK = {"divergence": 0.02}
 
@@ -128,10 +129,31 @@ def test_a_file_strays_as_far_as_it_may(
     assert found.look.divergence <= 1.25 * 0.01
 
 
-@pytest.mark.parametrize("target", [12_000, pytest.param(2_400, marks=pytest.mark.slow)])
-def test_a_target_size_is_met_on_the_files_bytes(target: int) -> None:
-    stored = stored_v4(zoo_network(), natural_noise(32, 32), target_size=target, **QUICK)
+@pytest.mark.parametrize(
+    ("layers", "target"), [(8, 4_500), *(pytest.param(20, x, marks=pytest.mark.slow) for x in (2_400, 12_000))]
+)
+def test_a_target_size_is_met_on_the_files_bytes(layers: int, target: int) -> None:
+    torch.manual_seed(0)
+    net = mess.create_model("resnet", dataset="cifar10", layers=layers, width_mult=0.5).eval()
+    stored = stored_v4(net, natural_noise(32, 32), target_size=target, **QUICK)
     assert 0.99 * target <= len(codec.encode_model(stored, layout_of)) <= target
+
+
+def test_a_file_says_what_it_answers_on_inputs_that_nothing_was_learned_from(tmp_path) -> None:
+    net = deciding_network()
+    few, many = (compress(net, tmp_path / "net.mess", calibration=pictures(n), verify=False) for n in (255, 256))
+    assert (few.look.inputs, few.look.held_out) == (255, False)
+    assert (many.look.inputs, many.look.held_out) == (32, True)
+    assert "32 inputs held out" in str(many)
+    assert inspect_file(tmp_path / "net.mess").scheme["look"]["held_out"] == 32
+
+
+def test_inputs_are_held_out_of_all_classes() -> None:
+    classes = torch.arange(10).repeat_interleave(40)
+    learned, held_out = hold_out(classes.float()[:, None], classes, 8)
+    assert (len(learned), len(held_out.inputs)) == (350, 50)
+    assert set(held_out.labels.tolist()) == set(range(10))
+    assert torch.equal(torch.cat([learned[:, 0], held_out.inputs[:, 0]]).sort().values, classes.float())
 
 
 def test_what_cannot_be_reached_says_what_can() -> None:
@@ -149,9 +171,9 @@ def test_what_cannot_be_reached_says_what_can() -> None:
 def test_a_drop_is_kept() -> None:
     net, inputs = deciding_network(), pictures(400)
     right = predict(net, inputs).argmax(1)
+    _, held_out = hold_out(inputs, right, 4)
     coarse, fine = (stored_v4(net, [(inputs, right)], max_drop=d, rest_bits=12, **QUICK) for d in (30.0, 4.0))
     assert len(codec.encode_model(coarse)) < len(codec.encode_model(fine))
-    held_out = HeldOut(inputs[300:], right[300:])  # of fewer than 1,280 inputs the last quarter is not learned from
     for stored, drop in ((coarse, 30.0), (fine, 4.0)):
         again = deciding_network()
         again.load_state_dict(to_tensors(stored))

@@ -141,9 +141,10 @@ class Card:
             agreement = look.get("agreement")
             what = "relative squared error" if agreement is None else "divergence"
             decided = "" if agreement is None else f"{agreement:.2f} % decided as the float network does; "
+            count, which = look.get("held_out", look.get("inputs", 0)), "held out " if "held_out" in look else ""
             lines.append(
                 f"- When it was stored: {decided}{what} {look.get('divergence', 0):.3g} from the float network, on "
-                f"{look.get('inputs', 0):,} inputs and mixtures of them."
+                f"{count:,} inputs {which}and mixtures of them."
             )
         return lines if len(lines) > 2 else [*lines, "It was not measured."]
 

@@ -41,6 +41,9 @@ from mess.storing.rate import HeldOut, Search, hold_out
 from mess.storing.runnable import check_runs, copy_to_run, runs
 
 USUAL_SIZES = (224, 32)  # of images: of ImageNet's networks, and of those for CIFAR
+MIN_SPARED = 256  # inputs, from which on some are spared to look at; each is missed where there are few
+LOOKED_AT = 8  # of so many inputs one is looked at,
+MEASURED = 4  # and one where points of accuracy are counted, which takes more of them
 HALF = 60000.0  # below the largest number of half precision
 HALF_ERROR = 1e-3  # relative, twice what its rounding comes to
 FACTS = {"version": "v4"}
@@ -106,14 +109,16 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
     """Return what to learn from and what to measure on; None where the network cannot be run on anything."""
     if request.calibration is None:
         images = _make_images(network, module, request)
-        return images, HeldOut(images, None) if images is not None else None
+        return images, HeldOut(images, None, learned_from=True) if images is not None else None
     inputs, labels = gather_inputs(request.calibration, progress=request.progress)
     check_runs(module, inputs)
     if request.validation is not None:
         return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation, progress=request.progress))
-    if request.options.max_drop is None:
-        return inputs[:MAX_INPUTS], HeldOut(inputs, labels)
-    return hold_out(inputs, labels)
+    if request.options.max_drop is not None:
+        return hold_out(inputs, labels, MEASURED)
+    if len(inputs) >= MIN_SPARED:
+        return hold_out(inputs, labels, LOOKED_AT)
+    return inputs, HeldOut(inputs, labels, learned_from=True)
 
 
 def _blind(network: Network) -> Coded:

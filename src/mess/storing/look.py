@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mess.scheme.learned import device_of, known_outputs, mixtures, split_batches, tensors
 
 MAX_INPUTS = 256  # looked at, and as many mixtures of two
-MIXTURE_SEED = 1  # others than those that sensitivities are weighed on
+MAX_MIXTURES = 3  # of each input: where inputs are fewer there are more, as single answers say little
+MIXTURE_SEED = 1  # and up: others than those that sensitivities are weighed on
 NOISE = 90.0  # percent of agreement, below which a network is to be warned of
 
 
@@ -23,6 +24,7 @@ class Look:
 
     Attributes:
         inputs: looked at, mixtures not counted.
+        held_out: nothing was learned from them; a file answers better on those that it was learned from.
         divergence: of class scores the Kullback-Leibler divergence from the float network's, nats; of other outputs
             the squared error over the variance. The mean over outputs.
         agreement: percent of inputs for which the largest score is of the same class; None: no output is class scores.
@@ -31,17 +33,20 @@ class Look:
     inputs: int
     divergence: float
     agreement: float | None
+    held_out: bool = False
 
     def facts(self) -> dict[str, Any]:
-        """Return what the file says of it."""
-        told = {"inputs": self.inputs, "divergence": float(f"{self.divergence:.3g}")}
+        """Return what the file says of it: how many `inputs` learned from, or `held_out`, and the rest by name."""
+        which = "held_out" if self.held_out else "inputs"
+        told = {which: self.inputs, "divergence": float(f"{self.divergence:.3g}")}
         return told if self.agreement is None else {**told, "agreement": round(self.agreement, 2)}
 
     def __str__(self) -> str:
         what = "" if self.agreement is None else f"{self.agreement:.2f} % decided as the float network does, "
         kind = "relative squared error" if self.agreement is None else "divergence"
         unit = "" if self.agreement is None else " nats"
-        return f"{what}{kind} {self.divergence:.3g}{unit}, on {self.inputs:,} inputs and mixtures of them"
+        which = "held out" if self.held_out else "learned from"
+        return f"{what}{kind} {self.divergence:.3g}{unit}, on {self.inputs:,} inputs {which} and mixtures of them"
 
     @property
     def is_noise(self) -> bool:
@@ -50,20 +55,25 @@ class Look:
 
 
 class FloatNetwork:
-    """A float network in eval mode and float32, where it is, to look at stored ones beside it; what is given stays."""
+    """A float network in eval mode and float32, where it is, to look at stored ones beside it; what is given stays.
+
+    Args:
+        held_out: nothing is learned from these inputs.
+    """
 
     @torch.no_grad()
-    def __init__(self, module: nn.Module, inputs: Tensor) -> None:
+    def __init__(self, module: nn.Module, inputs: Tensor, *, held_out: bool) -> None:
         self._module = copy.deepcopy(module).float().eval()
-        self.inputs = inputs[:MAX_INPUTS]
-        self._outputs = known_outputs(self._module, self.inputs)
+        self._inputs, self._held_out = inputs[:MAX_INPUTS], held_out
+        self._outputs = known_outputs(self._module, self._inputs)
 
     @torch.no_grad()
     def look(self, weights: Mapping[str, Tensor]) -> Look:
         """Run the network with its own weights and with those that are stored, on the inputs and mixtures of them."""
         stored = copy.deepcopy(self._module)
         stored.load_state_dict(dict(weights))
-        both = torch.cat([self.inputs, mixtures(self.inputs, MIXTURE_SEED)])
+        rounds = min(MAX_MIXTURES, 2 * MAX_INPUTS // len(self._inputs) - 1) if self._held_out else 1
+        both = torch.cat([self._inputs, *(mixtures(self._inputs, MIXTURE_SEED + i) for i in range(rounds))])
         strayed, agreeing, device = 0.0, 0.0, device_of(stored)
         scored = next((place for place, output in enumerate(self._outputs) if output.scores), None)
         for batch in split_batches(both, device):
@@ -81,4 +91,4 @@ class FloatNetwork:
                 _, wanted, found = pairs[scored]
                 agreeing += float((wanted.argmax(1) == found.argmax(1)).sum())
         agreement = None if scored is None else 100 * agreeing / len(both)
-        return Look(len(self.inputs), strayed / len(both), agreement)
+        return Look(len(self._inputs), strayed / len(both), agreement, self._held_out)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,10 +29,10 @@ from mess.storing.look import FloatNetwork, Look
 log = logging.getLogger("mess.storing")
 BELOW = 0.991  # of the target size: a file lands between this and the target, or 0.99 once it says what was seen of it
 AIMED_AT = 0.996  # of the target size
-USUAL_LOOK = Look(MAX_LOOKED_AT, 1.23e-05, 98.76)  # takes about as many bytes as what is seen in the end
+USUAL_LOOK = Look(MAX_LOOKED_AT, 1.23e-05, 98.76, held_out=True)  # takes about as many bytes as what is seen in the end
 SPARE = 12  # bytes that it may take more
 NUDGE = 1.003  # times a rate that was tried, for another: rounding is a little different, and sizes by about a per cent
-NEAR = 0.01  # how near, in the logarithm of bytes, drafts come to the target
+NEAR = 0.03  # how near, in the logarithm of bytes, drafts come to the target; whole runs differ from them by as much
 DRAFT_INPUTS = 128
 DRAFT_HELD = 1024  # inputs that a draft's loss is measured on
 DRAFTS = 8  # at most, to find a rate
@@ -40,6 +40,9 @@ FULL_RUNS = 4  # at most for a drop, once a rate is found
 SIZE_RUNS = 20  # at most for a size: few are needed but for networks of some thousand weights, whose sizes scatter
 SCATTER = 0.06  # in the logarithm: points as near to the target as this differ by chance as well
 SEVERAL = 3  # of them tell together where the target is
+# A little change of the rate changes all that follows, and the size by some per cent; in the last layers less follows.
+LAST = 0.25  # of a network's numbers
+NONE_FINER: Mapping[str, float] = {}
 MIN_DIVERGENCE, MAX_DIVERGENCE = 1e-6, 10.0  # nats
 USUAL_POWER = 2.5  # by which the divergence changes with the size, until two points say
 # Loss of accuracy is about proportional to the divergence; ResNets and a WideResNet lost two thirds of what drafts did.
@@ -53,7 +56,7 @@ LOOKS = 4  # at most, until a file strays no further than it may
 LOOSE = 1.25  # times the divergence asked for: what the inputs looked at may be wrong by
 NEARLY = 0.6  # of the divergence asked for: a file that strays less is 10% larger than it need be
 TELLING = 128  # inputs: what fewer say of a file that was learned from them makes none coarser
-MAX_COARSER = 2.0  # times as coarse: unseen inputs of a small network strayed 4 times as far as those looked at
+MAX_COARSER = 2.0  # times as coarse: what is looked at may be what was learned from, and unseen inputs stray further
 BEYOND = 1.1  # times a rate, for the next one to be a different one
 MIN_RATE_RATIO = 1 / 30  # from one rate to the next
 Point = tuple[float, int]  # divergence in nats, bytes of the file
@@ -61,24 +64,31 @@ Point = tuple[float, int]  # divergence in nats, bytes of the file
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Inputs that nothing is learned from, to measure on what a stored network has lost.
+    """Inputs to measure on what a stored network has lost.
 
     Attributes:
         labels: what is right; None: the float network is right with the probability that it gives to its own classes.
+        learned_from: they are not held out, as there are too few of them.
     """
 
     inputs: Tensor
     labels: Tensor | None
+    learned_from: bool = False
 
     def first(self, count: int | None) -> HeldOut:
         """Return the first `count` of them, or all."""
         return HeldOut(self.inputs[:count], self.labels[:count] if self.labels is not None else None)
 
 
-def hold_out(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, HeldOut]:
-    """Part what to learn from, the first `MAX_INPUTS` or three quarters, from what to measure on: the rest."""
-    count = MAX_INPUTS if len(inputs) >= MAX_INPUTS + MAX_INPUTS // 4 else len(inputs) - len(inputs) // 4
-    return inputs[:count], HeldOut(inputs[count:], labels[count:] if labels is not None else None)
+def hold_out(inputs: Tensor, labels: Tensor | None, share: int) -> tuple[Tensor, HeldOut]:
+    """Part what to learn from, `MAX_INPUTS`, from what to measure on: the rest, or one in `share` of fewer inputs.
+
+    They are drawn: inputs may come class by class.
+    """
+    count = MAX_INPUTS if len(inputs) >= MAX_INPUTS + MAX_INPUTS // 4 else len(inputs) - len(inputs) // share
+    order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
+    learned, held = order[:count], order[count:]
+    return inputs[learned], HeldOut(inputs[held], labels[held] if labels is not None else None)
 
 
 @dataclass(frozen=True)
@@ -105,9 +115,18 @@ class Search:
     layout: codec.Layout | None
     progress: StageProgress = no_progress
 
-    def rounded_at(self, divergence: float, what: str, count: int | None = None) -> Coded:
-        """Round the network at a rate, with a look at all inputs or the first `count`; `what` names the round."""
-        learning = replace(self.learning, divergence=divergence)
+    def rounded_at(
+        self, divergence: float, what: str, *, count: int | None = None, finer: Mapping[str, float] = NONE_FINER
+    ) -> Coded:
+        """Round the network at a rate.
+
+        Args:
+            what: names the round.
+            count: look at the first of the inputs; None: at all.
+            finer: layers whose steps are smaller by these factors still.
+        """
+        both = {name: factor * self.learning.finer.get(name, 1.0) for name, factor in finer.items()}
+        learning = replace(self.learning, divergence=divergence, finer={**self.learning.finer, **both})
 
         def tell(stage: str, done: int, total: int) -> None:
             self.progress(f"{what}: {stage}", done, total)
@@ -149,7 +168,7 @@ class Search:
         raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
 
     def look(self, coded: Coded) -> Look:
-        """Return what a file still answers on the inputs held out, or learned from where none are.
+        """Return what a file still answers on the inputs held out, or on those learned from where none are.
 
         Raises:
             RangeError: no number, as answers on these inputs are beyond float32.
@@ -162,7 +181,7 @@ class Search:
 
     @cached_property
     def _float_network(self) -> FloatNetwork:
-        return FloatNetwork(self.module, self.held_out.inputs)
+        return FloatNetwork(self.module, self.held_out.inputs, held_out=not self.held_out.learned_from)
 
     def size(self, coded: Coded) -> int:
         """Return the bytes of the file, once it says what was seen of it."""
@@ -177,7 +196,7 @@ class Search:
         points: list[Point] = []
         divergence = self.learning.divergence
         while len(points) < DRAFTS:
-            draft = self.rounded_at(divergence, f"draft {len(points) + 1} of up to {DRAFTS}", DRAFT_INPUTS)
+            draft = self.rounded_at(divergence, f"draft {len(points) + 1} of up to {DRAFTS}", count=DRAFT_INPUTS)
             points.append((divergence, self.size(draft)))
             stuck = len(points) > 1 and points[-1][1] == points[-2][1]
             if points[-1][1] > target and (stuck or divergence == MAX_DIVERGENCE):
@@ -187,16 +206,24 @@ class Search:
                 break
         best: tuple[int, Coded] | None = None
         runs: list[Point] = []
-        while best is None or (len(runs) < SIZE_RUNS and best[0] < BELOW * target):
-            coded = self.rounded_at(divergence, f"round {len(runs) + 1} of up to {SIZE_RUNS}")
+        last: list[str] = []  # layers at a rate of their own, once a file is near the target
+        rate, power = divergence, _power(points)
+        for number in range(1, SIZE_RUNS + 1):
+            finer = dict.fromkeys(last, math.sqrt(divergence / rate))
+            coded = self.rounded_at(divergence, f"round {number} of up to {SIZE_RUNS}", finer=finer)
             size = self.size(coded)
-            runs.append((divergence, size))
+            runs.append((rate, size))
             if size <= target and (best is None or size > best[0]):
                 best = (size, coded)
-            following = _next_divergence(runs, AIMED_AT * target, _power(points))
-            if following == divergence:  # as coarse or as fine as it gets
+            if best is not None and best[0] >= BELOW * target:
                 break
-            divergence = following
+            if not last and abs(math.log(size / target)) < SCATTER:
+                last, runs, power = _last_layers(coded), runs[-1:], power / LAST
+            following = _next_divergence(runs, AIMED_AT * target, power)
+            if following == rate:  # as coarse or as fine as it gets
+                break
+            rate = following
+            divergence = divergence if last else rate
         if best is None:
             raise _unreachable(min(size for _, size in runs), target)
         return replace(best[1], look=self.look(best[1]))
@@ -243,7 +270,7 @@ class Search:
     def _drafted(self, drop: float) -> float:
         divergence = self.learning.divergence
         for number in range(1, DRAFTS + 1):
-            draft = self.rounded_at(divergence, f"draft {number} of up to {DRAFTS}", DRAFT_INPUTS)
+            draft = self.rounded_at(divergence, f"draft {number} of up to {DRAFTS}", count=DRAFT_INPUTS)
             lost = self.lost(draft, DRAFT_HELD)
             if NEAR_DROP[0] * drop <= lost <= NEAR_DROP[1] * drop or not MIN_DIVERGENCE < divergence < MAX_DIVERGENCE:
                 break
@@ -272,6 +299,20 @@ def accuracy_lost(before: Tensor, stored: nn.Module, held_out: HeldOut) -> float
         return 100 * float((was == labels).float().mean() - (now == labels).float().mean())
     trust = before.softmax(1)
     return 100 * float((trust.gather(1, was[:, None]) - trust.gather(1, now[:, None])).mean())
+
+
+def _last_layers(coded: Coded) -> list[str]:
+    """Return the last layers that have a quarter of all integers together."""
+    sizes = {
+        name: entry.integers_RCK.size for name, entry in coded.entries.items() if isinstance(entry, codec.Expanded)
+    }
+    names, count = [], 0
+    for name in reversed(sizes):
+        names.append(name)
+        count += sizes[name]
+        if count >= LAST * sum(sizes.values()):
+            break
+    return names
 
 
 def _unreachable(least: int, target: int) -> OptionError:
