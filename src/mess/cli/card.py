@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import DATAPATH, FORCE, Flag, add_normalisation_flags
+from mess.cli.flags import DATAPATH, FORCE, Flag, add_flags, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.errors import OptionError
 from mess.files import atomic_write, check_output
@@ -40,15 +40,13 @@ BEYOND = (  # what is said of a file beyond what it says itself
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess card`."""
-    for flag in FLAGS:
-        flag.add_to(parser)
+    add_flags(parser, None, FLAGS)
     add_card_flags(parser)
 
 
 def add_card_flags(parser: argparse.ArgumentParser) -> None:
     """Add what is said of a file beyond what it says itself."""
-    for flag in BEYOND:
-        flag.add_to(parser)
+    add_flags(parser, None, BEYOND)
     add_normalisation_flags(parser)
 
 

@@ -93,8 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint, state dict (.pth, .th), .safetensors, .onnx or .mess; a folder stands for all of them in it; "
         f"{hub.FORM} is a file of the Hugging Face hub",
     )
-    for flag in FLAGS:
-        flag.add_to(parser)
+    add_flags(parser, None, FLAGS)
     about = "PATTERN: a tensor, or a module and all in it, with * and ?.\nOf those that match the last says all."
     add_flags(parser, "single layers", LAYERS, about)
     add_flags(parser, "version v4", LEARNED)

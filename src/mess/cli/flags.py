@@ -150,9 +150,11 @@ IMAGES = (
 )  # fmt: skip
 
 
-def add_flags(parser: argparse.ArgumentParser, title: str, flags: Sequence[Flag], about: str | None = None) -> None:
-    """Add flags to a parser, under a title and what is said about all of them."""
-    group = parser.add_argument_group(title, about)
+def add_flags(
+    parser: argparse.ArgumentParser, title: str | None, flags: Sequence[Flag], about: str | None = None
+) -> None:
+    """Add flags to a parser, under a title, if there is one, and what is said about all of them."""
+    group = parser if title is None else parser.add_argument_group(title, about)
     for flag in flags:
         flag.add_to(group)
 

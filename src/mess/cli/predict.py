@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mess import hub
-from mess.cli.flags import Flag, add_normalisation_flags
+from mess.cli.flags import Flag, add_flags, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.cli.shapes import shape_of_input
 from mess.errors import OptionError
@@ -38,8 +38,7 @@ FLAGS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess predict`."""
-    for flag in FLAGS:
-        flag.add_to(parser)
+    add_flags(parser, None, FLAGS)
     add_normalisation_flags(parser)
 
 

@@ -30,9 +30,9 @@ class ConsoleReporter(Reporter):
         self._stages: Stages | None = None
 
     def stage(self, what: str, done: int, total: int) -> None:
-        """Show how far storing has come, before the first epoch."""
+        """Show what is done before the first epoch, and how far it has come."""
         if self._stages is None:
-            self._stages = Stages(self.console, "storing")
+            self._stages = Stages(self.console, "before training")
         self._stages(what, done, total)
 
     def start(self, info: dict[str, object]) -> None:
