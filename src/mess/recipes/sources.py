@@ -169,8 +169,7 @@ def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, An
     def tell(name: str, done: int, total: int | None) -> None:
         reporter.stage(f"fetching (MB) {name}", done // 10**6, (total or 0) // 10**6)
 
-    _, replaced = load_pretrained(model, weights, progress=tell)
-    if replaced:
+    if load_pretrained(model, weights, progress=tell):
         reporter.message(f"a new last layer, for {job.architecture.num_classes} classes")
     return model, input_facts(weights), None
 

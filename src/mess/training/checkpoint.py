@@ -83,7 +83,7 @@ def save(path: Path, checkpoint: Mapping[str, Any] | bytes) -> None:
         raise CheckpointError(path, "what was just written", "something else: the disk cannot be trusted")
 
 
-def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> Path:
+def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> None:
     """Write `ckpt_last.pth` and make the one before it `ckpt_last_previous.pth`.
 
     Nothing older is touched before the new file is written, synced and read back. At every moment one of the two names
@@ -105,7 +105,6 @@ def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> Path:
         os.replace(link, folder / PREVIOUS)  # noqa: PTH105
     os.replace(fresh, last)  # noqa: PTH105
     sync_folder(last.parent)
-    return folder / LAST
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -71,7 +71,7 @@ def gather_inputs(
 
 
 def synthetic_inputs(
-    model: nn.Module, image_size: int, count: int | None = None, *, seed: int = 0, progress: StageProgress = no_progress
+    model: nn.Module, image_size: int, count: int | None = None, *, progress: StageProgress = no_progress
 ) -> Tensor:
     """Return images, (count, 3, S, S), that match what the BatchNorm layers have stored; no data is needed.
 
@@ -87,7 +87,7 @@ def synthetic_inputs(
         affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size).to(device))
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
         count = min(numerous, max(MIN_SYNTHETIC, affordable))
-    images = natural_noise(count, image_size, seed=seed)
+    images = natural_noise(count, image_size)
     norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
     if not norms:
         return images
