@@ -38,10 +38,15 @@ def networks(rows: Rows) -> list[str]:
     return [row["network"] for row in sorted(floats, key=lambda row: (kinds.index(measure(row)), row["bytes"]))]
 
 
-def of(rows: Rows, network: str) -> list[Row]:
+def all_of(rows: Rows, network: str) -> list[Row]:
     """Return a network's rows by method, then bytes; the float network's comes first."""
     own = [row for row in rows.values() if row["network"] == network and row["method"] in ORDER]
     return sorted(own, key=lambda row: (ORDER.index(row["method"]), row["bytes"]))
+
+
+def of(rows: Rows, network: str) -> list[Row]:
+    """Return those of the first seed: no table or figure chooses among seeds."""
+    return [row for row in all_of(rows, network) if not row.get("seed")]
 
 
 def measure(row: Row) -> str:
@@ -114,8 +119,8 @@ def page(rows: Rows, published: list[Row], left_out: Mapping[str, Sequence[str]]
         "- P-, R- and O-Net, the three networks of MTCNN, put out tuples: crops of the same pictures, and the squared",
         "  error over the variance of each output.",
         "",
-        "*Divergence* is the mean of KL(float‖stored) in nats. Every row is of one seed, n = 1; the versions before v4",
-        "have [a page of their own](schemes.md).",
+        "*Divergence* is the mean of KL(float‖stored) in nats. Every row is of one seed, n = 1, of seed 0 where none is",
+        "named; the versions before v4 have [a page of their own](schemes.md).",
         "",
         "<picture>",
         '<source media="(prefers-color-scheme: dark)" srcset="answers-dark.png">',
@@ -123,11 +128,12 @@ def page(rows: Rows, published: list[Row], left_out: Mapping[str, Sequence[str]]
         "</picture>",
         "",
         *_main(rows),
+        *_seeds(rows),
         *_defaults(rows),
         *_published(rows, published),
         *_knob(rows),
         *_left_out(left_out),
-        *(line for network in networks(rows) for line in _everything(network, of(rows, network))),
+        *(line for network in networks(rows) for line in _everything(network, all_of(rows, network))),
     ]
 
 
@@ -220,6 +226,40 @@ def lost(row: Row, whole: Row) -> str:
     return {"drop": f"{number:.2f} points", "agreement": f"{number:.1f} % changed", "error": f"{number:.2g}"}[
         measure(row)
     ]
+
+
+def _seeds(rows: Rows) -> list[str]:
+    """Return what files of a setting come to that are made of other calibration pictures."""
+    lines = [
+        "## Other pictures, other seeds",
+        "",
+        "Files of one setting, each made with other calibration pictures and another seed: the mean, and from the least",
+        "to the most.",
+        "",
+        "| network | method | setting | n | bytes | loses | divergence or error, thousandths |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    first = len(lines)
+    for network in networks(rows):
+        own = all_of(rows, network)
+        settings = {(row["method"], row["setting"].partition(", seed")[0]): None for row in own if row.get("seed")}
+        for method, setting in settings:
+            several = [r for r in own if r["method"] == method and r["setting"].partition(", seed")[0] == setting]
+            strayed = [1000 * (row["error"] if "error" in row else row["divergence"]) for row in several]
+            cells = [_spread([row["bytes"] for row in several], ",.0f"), _losses(several, own[0])]
+            cells.append(_spread(strayed, ".1f"))
+            lines.append(f"| {network} | {method} | {setting} | {len(several)} | {' | '.join(cells)} |")
+    return [*lines, ""] if len(lines) > first else []
+
+
+def _losses(several: list[Row], whole: Row) -> str:
+    kind, losses = measure(whole), [loss(row, whole) for row in several]
+    unit = {"drop": " points", "agreement": " % changed", "error": ""}[kind]
+    return _spread(losses, ".4f" if kind == "error" else ".2f") + unit
+
+
+def _spread(numbers: list[float], form: str) -> str:
+    return f"{sum(numbers) / len(numbers):{form}} ({min(numbers):{form}} to {max(numbers):{form}})"
 
 
 def _defaults(rows: Rows) -> list[str]:

@@ -123,6 +123,18 @@ def test_our_smallest_good_file_meets_one_that_is_as_good() -> None:
     assert peer["bytes"] == 200
 
 
+def test_other_seeds_are_shown_and_none_is_chosen() -> None:
+    rows = answers_rows()
+    for seed, size, top1 in ((1, 480, 91.95), (2, 550, 91.65)):
+        row = answered("Many", "v4, 1,024 images", f"0.02, seed {seed}", size, **scored(10_000, top1, 97.5, 0.02))
+        rows[f"seed {seed}"] = {**row, "seed": seed}
+    ours, _ = answers_page.pair(answers_page.of(rows, "Many"), "v4, 1,024 images")
+    assert ours["bytes"] == 500
+    text = "\n".join(answers_page.page(rows, [], {}))
+    assert "| 0.02 | 3 | 510 (480 to 550) | 0.22 (0.05 to 0.35) points | 20.0 (20.0 to 20.0) |" in text
+    assert "| v4, 1,024 images | 0.02, seed 2 | 550 |" in text
+
+
 def test_bytes_at_equal_divergence_are_read_between_files() -> None:
     own = answers_page.of(answers_rows(), "Many")
     between = dict(own[-1], bytes=500, divergence=0.01 * 10**-0.5)  # half way from 0.01 to 0.001

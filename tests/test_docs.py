@@ -55,6 +55,7 @@ TOO_LONG = (
     "again.onnx",
     "v4",
     "--figures",
+    "--max-drop",
 )  # run with the slow tests
 WEIGHTS = ("weights.pth", "resnet20.th", "ckpt_best.pth", "pretrained_model.pth")  # what a reader has already
 
