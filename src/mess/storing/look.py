@@ -69,14 +69,21 @@ class FloatNetwork:
 
     @torch.no_grad()
     def look(self, weights: Mapping[str, Tensor]) -> Look:
-        """Run the network with its own weights and with those that are stored, on the inputs and mixtures of them."""
+        """Run the network with its own weights and with those that are stored; inputs and mixtures count alike."""
         stored = copy.deepcopy(self._module)
         stored.load_state_dict(dict(weights))
         rounds = min(MAX_MIXTURES, 2 * MAX_INPUTS // len(self._inputs) - 1) if self._held_out else 1
-        both = torch.cat([self._inputs, *(mixtures(self._inputs, MIXTURE_SEED + i) for i in range(rounds))])
+        mixed = torch.cat([mixtures(self._inputs, MIXTURE_SEED + i) for i in range(rounds)])
+        (plain, same), (strange, strange_same) = (self._beside(stored, x) for x in (self._inputs, mixed))
+        scored = any(output.scores for output in self._outputs)
+        agreement = 50 * (same + strange_same) if scored else None
+        return Look(len(self._inputs), (plain + strange) / 2, agreement, self._held_out)
+
+    def _beside(self, stored: nn.Module, inputs: Tensor) -> tuple[float, float]:
+        """Return the divergence, the mean over outputs, and the share of inputs decided alike (by the first scores)."""
         strayed, agreeing, device = 0.0, 0.0, device_of(stored)
         scored = next((place for place, output in enumerate(self._outputs) if output.scores), None)
-        for batch in split_batches(both, device):
+        for batch in split_batches(inputs, device):
             batch = batch.to(device)
             pairs = list(zip(self._outputs, tensors(self._module(batch)), tensors(stored(batch)), strict=True))
             for output, wanted, found in pairs:
@@ -90,5 +97,4 @@ class FloatNetwork:
             if scored is not None:
                 _, wanted, found = pairs[scored]
                 agreeing += float((wanted.argmax(1) == found.argmax(1)).sum())
-        agreement = None if scored is None else 100 * agreeing / len(both)
-        return Look(len(self._inputs), strayed / len(both), agreement, self._held_out)
+        return strayed / len(inputs), agreeing / len(inputs)
