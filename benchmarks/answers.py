@@ -40,14 +40,8 @@ NAME = "answers"
 QPS = (-38, -32, -28, -26, -25, -24, -22, -20)  # NNCodec's steps: larger is coarser
 BITS = (4, 8)
 PALETTES = (16, 64, 256)  # colours of a layer
-RATES = (
-    0.005,
-    0.007,
-    0.01,
-    0.02,
-    0.05,
-    0.07,
-)  # nats of divergence, or relative squared error where outputs are no scores
+# nats of divergence, or relative squared error where outputs are no scores
+RATES = (0.005, 0.007, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07)
 DEFAULT = "as it comes"
 PRECISIONS = {32: (32, 32, 32), 8: (8, 8, 16)}  # bits of α, of β, of the rest
 MATCHED = ("ResNet-20", "ResNet-20, CIFAR-100")  # what v1 … v3a store

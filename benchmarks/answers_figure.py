@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from answers_page import OURS, Row, Rows, allowed, loss, measure, networks, of
+from answers_rows import OURS, Row, Rows, allowed, loss, measure, networks, of
 from common import RESULTS
 
 ACROSS = 2  # panels beside each other

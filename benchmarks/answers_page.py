@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
-from typing import Any
 
+from answers_rows import (
+    AGREEMENT,
+    DROP,
+    ERROR,
+    OURS,
+    WHOLE_AGREEMENT,
+    Row,
+    Rows,
+    all_of,
+    at_equal,
+    keeps,
+    loss,
+    measure,
+    networks,
+    of,
+    pair,
+    smallest,
+)
 from common import all_described
 
-DROP = 0.3  # points of accuracy that may be lost, on test sets of thousands of pictures
-AGREEMENT = 96.5  # percent of answers that stay, on test sets of hundreds
-ERROR = 0.01  # relative squared error of outputs that are no class scores
-FEW = 1000  # pictures, below which accuracy is too coarse to be a measure
 DEFAULT = "as it comes"
-WHOLE_AGREEMENT = 99.0  # percent: what the default has to keep, or else lose no more than DROP
-ORDER = (
-    "float", "ZipNN", "integers + zstd", "k-means + zstd", "NNCodec",
-    "v4, no images", "v4, 128 images", "v4, 1,024 images", "v4, retrained",
-)  # fmt: skip
-OURS = ORDER[5:]
 GOALS = {  # (measure, method) → bytes over NNCodec's
     ("drop", "v4, 1,024 images"): 0.40,
     ("agreement", "v4, no images"): 0.70,
@@ -31,78 +36,6 @@ TRAINED_GOALS = (  # networks, bytes at most, top-1 % at least
     (("WRN-16-4",), 110_000, 93.5),
     (("ResNet-20", "ResNet-56", "WRN-16-4"), 50_000, 92.5),
 )
-Row = dict[str, Any]
-Rows = dict[str, Row]
-
-
-def networks(rows: Rows) -> list[str]:
-    """Return the networks of this page that a float row is there of, the small test sets after the large ones."""
-    compared = {row["network"] for row in rows.values() if row["method"] in ORDER[1:]}
-    floats = [row for row in rows.values() if row["method"] == "float" and row["network"] in compared]
-    kinds = ("drop", "agreement", "error")
-    return [row["network"] for row in sorted(floats, key=lambda row: (kinds.index(measure(row)), row["bytes"]))]
-
-
-def all_of(rows: Rows, network: str) -> list[Row]:
-    """Return a network's rows by method, then bytes; the float network's comes first."""
-    own = [row for row in rows.values() if row["network"] == network and row["method"] in ORDER]
-    return sorted(own, key=lambda row: (ORDER.index(row["method"]), row["bytes"]))
-
-
-def of(rows: Rows, network: str) -> list[Row]:
-    """Return those of the first seed: no table or figure chooses among seeds."""
-    return [row for row in all_of(rows, network) if not row.get("seed")]
-
-
-def measure(row: Row) -> str:
-    """Return what tells how good a row's network is: "drop", "agreement" or "error"."""
-    if "error" in row:
-        return "error"
-    return "drop" if row["pictures"] >= FEW else "agreement"
-
-
-def loss(row: Row, whole: Row) -> float:
-    """Return a row's loss by its measure: points, percent of answers that changed, or squared error."""
-    kind = measure(row)
-    if kind == "error":
-        return row["error"]
-    return round(whole["top1"] - row["top1"] if kind == "drop" else 100 - row["agreement"], 2)
-
-
-def allowed(kind: str) -> float:
-    """Return the loss up to which a file is good enough for the main table."""
-    return {"drop": DROP, "agreement": 100 - AGREEMENT, "error": ERROR}[kind]
-
-
-def smallest(own: list[Row], method: str, most: float) -> Row | None:
-    """Return the smallest file of a method that loses at most so much."""
-    good = [row for row in own if row["method"] == method and loss(row, own[0]) <= most + 1e-9]
-    return min(good, key=lambda row: row["bytes"], default=None)
-
-
-def pair(own: list[Row], method: str) -> tuple[Row | None, Row | None]:
-    """Return our smallest good file, and NNCodec's smallest that is as good.
-
-    As good is: at most `DROP` points lost, as ours; where a share of few hundred answers is counted, or an error
-    measured, no worse than ours is.
-    """
-    kind = measure(own[0])
-    ours = smallest(own, method, allowed(kind))
-    most = allowed(kind) if ours is None or kind == "drop" else loss(ours, own[0])
-    return ours, smallest(own, "NNCodec", most)
-
-
-def at_equal(own: list[Row], row: Row) -> float | None:
-    """Return a file's bytes over NNCodec's at the same divergence (or error), between its files on logarithmic axes."""
-    name = "error" if "error" in row else "divergence"
-    if not row[name]:
-        return None
-    curve = sorted((peer[name], peer["bytes"]) for peer in own if peer["method"] == "NNCodec" and peer[name])
-    for (x0, y0), (x1, y1) in pairwise(curve):
-        if x0 <= row[name] <= x1 and x0 < x1:
-            share = math.log(row[name] / x0) / math.log(x1 / x0)
-            return row["bytes"] / math.exp(math.log(y0) + share * math.log(y1 / y0))
-    return None
 
 
 def page(rows: Rows, published: list[Row], left_out: Mapping[str, Sequence[str]]) -> list[str]:
@@ -124,8 +57,9 @@ def page(rows: Rows, published: list[Row], left_out: Mapping[str, Sequence[str]]
         "- P-, R- and O-Net, the three networks of MTCNN, put out tuples: crops of the same pictures, and the squared",
         "  error over the variance of each output.",
         "",
-        "*Divergence* is the mean of KL(float‖stored) in nats. Every row is of one seed, n = 1, of seed 0 where none",
-        "is named; the versions before v4 have [a page of their own](schemes.md).",
+        "*Divergence* is the mean of KL(float‖stored) in nats. Tables show the mean of n files where there are several",
+        "seeds, each with other calibration pictures, and else one of seed 0; the versions before v4 have",
+        "[a page of their own](schemes.md).",
         "",
         "<picture>",
         '<source media="(prefers-color-scheme: dark)" srcset="answers-dark.png">',
@@ -194,10 +128,10 @@ def _main(rows: Rows) -> list[str]:
         f"Good is: at most {DROP} points lost (CIFAR-10), at least {AGREEMENT} % agreement (ImageNet), at most {ERROR}",
         "of squared error (MTCNN). NNCodec's is the smallest of its files that is good too, for ImageNet and MTCNN no",
         "worse than ours. *At equal divergence*: over NNCodec's bytes at that divergence, read between its files.",
-        "Which setting is taken is chosen on the unseen pictures, for all alike.",
+        "Which setting is taken is chosen on the unseen pictures, for all alike; *n* files of ours are a mean.",
         "",
-        "| network | method | setting | ours | loses | NNCodec | loses | ratio | goal | at equal divergence |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| network | method | setting | n | ours | loses | NNCodec | loses | ratio | goal | at equal divergence |",
+        "|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for network in networks(rows):
         own = of(rows, network)
@@ -214,6 +148,7 @@ def _compared(own: list[Row], method: str) -> list[str]:
     return [
         method or "–",
         ours["setting"] if ours else "–",
+        f"{ours['n']}" if ours else "–",
         *_file(ours, own),
         *_file(peer, own),
         f"{ours['bytes'] / peer['bytes']:.2f}" if ours and peer else "–",
@@ -313,13 +248,6 @@ def _defaults(rows: Rows) -> list[str]:
         cells = [row["network"], row["method"], f"{row['bytes']:,}", *_quality(row, whole), *_cost(row)]
         lines.append(f"| {' | '.join(cells)} | {'kept' if keeps(row, whole) else '**missed**'} |")
     return [*lines, ""] if found else []
-
-
-def keeps(row: Row, whole: Row) -> bool:
-    """Tell whether a network stored by default answers like the float one."""
-    if "error" in row:
-        return row["error"] <= ERROR
-    return row["agreement"] >= WHOLE_AGREEMENT or whole["top1"] - row["top1"] <= DROP + 1e-9
 
 
 def _quality(row: Row, whole: Row) -> list[str]:

@@ -199,7 +199,7 @@ class Program:
         start = self.scratch / "start.mess"
         torch.manual_seed(0)
         network = models.build(self.architecture(name))
-        compress(network, start, "v4", natural_noise(16, 32), architecture=self.architecture(name), steps=0)
+        compress(network, start, "v4", natural_noise(16, 32), architecture=self.architecture(name))
         ways = {
             "plain": {},
             "-N -v v2": {"scheme": SchemeChoice(store=StoreOptions("v2"))},

@@ -116,7 +116,7 @@ def scheme(name: str, data: DataChoice, rounds: int, steps: int) -> dict[str, An
         start = Path(folder) / "start.mess"
         torch.manual_seed(0)
         untrained = models.build(architecture)
-        compress(untrained, start, "v4", natural_noise(16, 32), architecture=architecture, steps=0)
+        compress(untrained, start, "v4", natural_noise(16, 32), architecture=architecture)
         programs: dict[str, Callable[[Window], None]] = {}
         for way, chosen in ways.items():
             job = job_of(architecture, data, steps, Path(folder) / way, chosen, start if chosen.rate else None)

@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["mess"]):
     from mess import codec
     from mess.errors import FormatError
 
-MOST_BYTES = 1 << 26
+MAX_BYTES = 1 << 26
 
 
 def read(content: bytes) -> None:
@@ -29,7 +29,7 @@ def read(content: bytes) -> None:
     if len(content) < codec.container.HEADER.size:
         return
     with suppress(FormatError):
-        codec.reconstruct(codec.read_model(sealed(content), max_bytes=MOST_BYTES))
+        codec.reconstruct(codec.read_model(sealed(content), max_bytes=MAX_BYTES))
 
 
 if __name__ == "__main__":

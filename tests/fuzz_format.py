@@ -16,7 +16,7 @@ from mess.errors import FormatError
 
 MEMORY = 3 << 30  # bytes of address space; the process needs about half of it before the first file
 SLOW_S = 1.0
-MOST_BYTES = 1 << 26
+MAX_BYTES = 1 << 26
 
 
 def main() -> int:
@@ -33,7 +33,7 @@ def main() -> int:
         for content in mutants(original, args.n // len(originals), args.seed + number):
             start = time.process_time()  # not the clock: a busy machine is no slow reader
             try:
-                codec.reconstruct(codec.read_model(content, max_bytes=MOST_BYTES))
+                codec.reconstruct(codec.read_model(content, max_bytes=MAX_BYTES))
                 read += 1
             except FormatError:
                 refused += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mess
@@ -45,3 +46,8 @@ def deciding_network() -> nn.Module:
         last.weight.div_(answers_NK.std(0)[:, None])
         last.bias.sub_(answers_NK.mean(0)).div_(answers_NK.std(0))
     return net
+
+
+def divergence(output_NK: Tensor, expected_NK: Tensor) -> Tensor:
+    """The Kullback-Leibler divergence of class scores, in nats."""
+    return F.kl_div(output_NK.log_softmax(1), expected_NK.log_softmax(1), log_target=True, reduction="batchmean")

@@ -1,4 +1,4 @@
-"""Archives from strangers, ImageNet's own and the Hub's shards: checked, unpacked, counted, and nothing outside."""
+"""Untrusted archives, ImageNet's own and the Hub's shards: checked, unpacked, counted, and nothing outside."""
 
 from __future__ import annotations
 

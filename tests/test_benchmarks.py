@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import answers_figure
 import answers_page
+import answers_rows
 import limits
 import peers
 import results
@@ -90,7 +91,7 @@ PUBLISHED = [
 ]  # fmt: skip
 
 
-def answers_rows() -> dict[str, dict[str, object]]:
+def measured_rows() -> dict[str, dict[str, object]]:
     """Return rows of a network of each kind, as answers.py measures them."""
     rows = [
         answered("Many", "float", "", 4000, **scored(10_000, 92.0, 100, 0)),
@@ -113,62 +114,66 @@ def answers_rows() -> dict[str, dict[str, object]]:
 
 
 def test_our_smallest_good_file_meets_one_that_is_as_good() -> None:
-    rows = answers_rows()
-    ours, peer = answers_page.pair(answers_page.of(rows, "Many"), "v4, 1,024 images")
+    rows = measured_rows()
+    ours, peer = answers_rows.pair(answers_rows.of(rows, "Many"), "v4, 1,024 images")
     assert (ours["bytes"], peer["bytes"]) == (500, 1000)  # both lose at most 0.3 points; 91.6 loses more
-    ours, peer = answers_page.pair(answers_page.of(rows, "Few"), "v4, 128 images")
+    ours, peer = answers_rows.pair(answers_rows.of(rows, "Few"), "v4, 128 images")
     assert (ours["bytes"], peer["bytes"]) == (1500, 3000)  # its 96.6 % are enough, but less than our 97 %
-    ours, peer = answers_page.pair(answers_page.of(rows, "Boxes"), "v4, no images")
+    ours, peer = answers_rows.pair(answers_rows.of(rows, "Boxes"), "v4, no images")
     assert ours is None
     assert peer["bytes"] == 200
 
 
 def test_other_seeds_are_shown_and_none_is_chosen() -> None:
-    rows = answers_rows()
+    rows = measured_rows()
     for seed, size, top1 in ((1, 480, 91.95), (2, 550, 91.65)):
         row = answered("Many", "v4, 1,024 images", f"0.02, seed {seed}", size, **scored(10_000, top1, 97.5, 0.02))
         rows[f"seed {seed}"] = {**row, "seed": seed}
-    ours, _ = answers_page.pair(answers_page.of(rows, "Many"), "v4, 1,024 images")
-    assert ours["bytes"] == 500
+    ours, _ = answers_rows.pair(answers_rows.of(rows, "Many"), "v4, 1,024 images")
+    assert (ours["bytes"], ours["n"]) == (510, 3)  # the mean of 500, 480 and 550
     text = "\n".join(answers_page.page(rows, [], {}))
     assert "| 0.02 | 3 | 510 (480 to 550) | 0.22 (0.05 to 0.35) points | 20.0 (20.0 to 20.0) |" in text
     assert "| v4, 1,024 images | 0.02, seed 2 | 550 |" in text
 
 
 def test_bytes_at_equal_divergence_are_read_between_files() -> None:
-    own = answers_page.of(answers_rows(), "Many")
+    own = answers_rows.of(measured_rows(), "Many")
     between = dict(own[-1], bytes=500, divergence=0.01 * 10**-0.5)  # half way from 0.01 to 0.001
-    assert answers_page.at_equal(own, between) == pytest.approx(500 / (2000 * 1000) ** 0.5)
-    assert answers_page.at_equal(own, dict(between, divergence=0.5)) is None
+    assert answers_rows.at_equal(own, between) == pytest.approx(500 / (2000 * 1000) ** 0.5)
+    assert answers_rows.at_equal(own, dict(between, divergence=0.5)) is None
 
 
 def test_a_default_keeps_the_answers_or_the_accuracy() -> None:
-    rows = answers_rows()
+    rows = measured_rows()
     whole = rows["Few|float|"]
-    assert not answers_page.keeps(rows["Few|v4, 128 images|as it comes"], whole)
-    assert answers_page.keeps(dict(whole, agreement=99.2, top1=83.0), whole)
-    assert answers_page.keeps(dict(whole, agreement=97.0, top1=83.75), whole)
-    assert not answers_page.keeps(rows["Boxes|v4, no images|as it comes"], rows["Boxes|float|"])
+    assert not answers_rows.keeps(rows["Few|v4, 128 images|as it comes"], whole)
+    assert answers_rows.keeps(dict(whole, agreement=99.2, top1=83.0), whole)
+    assert answers_rows.keeps(dict(whole, agreement=97.0, top1=83.75), whole)
+    assert not answers_rows.keeps(rows["Boxes|v4, no images|as it comes"], rows["Boxes|float|"])
 
 
 def test_the_page_has_every_row_and_sets_ours_beside_the_goal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = answers_rows()
+    rows = measured_rows()
     text = "\n".join(answers_page.page(rows, PUBLISHED, {"Few": ["v4, no images: 0.01"]}))
     assert (
         "| Many, CIFAR-10 | Other | 92 | 91 | 65 kB | nominal | no | a paper | read | 500; 91.75 (92.00); v4, 1,02"
         in text
     )
     assert "- Few: v4, no images: 0.01." in text
-    assert "| Many | v4, 1,024 images | 0.02 | 500 | 0.25 points | 1,000 | 0.30 points | 0.50 | ≤ 0.40 | 0.67 |" in text
     assert (
-        "| Few | v4, 128 images | as it comes | 1,500 | 3.0 % changed | 3,000 | 2.0 % changed | 0.50 | ≤ 0.50" in text
+        "| Many | v4, 1,024 images | 0.02 | 1 | 500 | 0.25 points | 1,000 | 0.30 points | 0.50 | ≤ 0.40 | 0.67 |"
+        in text
     )
-    assert "| Boxes | v4, no images | – | – | – | 200 | 0.005 | – | – | – |" in text
+    assert (
+        "| Few | v4, 128 images | as it comes | 1 | 1,500 | 3.0 % changed | 3,000 | 2.0 % changed | 0.50 | ≤ 0.50"
+        in text
+    )
+    assert "| Boxes | v4, no images | – | – | – | – | 200 | 0.005 | – | – | – |" in text
     assert text.count("**missed**") == 2
     for row in rows.values():
         assert f"| {row['method']} | {row['setting']} | {row['bytes']:,} |" in text
     without = {key: row for key, row in rows.items() if not str(row["method"]).startswith("v4")}
-    assert "| Many | – | – | – | – | 1,000 | 0.30 points |" in "\n".join(answers_page.page(without, [], {}))
+    assert "| Many | – | – | – | – | – | 1,000 | 0.30 points |" in "\n".join(answers_page.page(without, [], {}))
     monkeypatch.setattr(answers_figure, "RESULTS", tmp_path)
     answers_figure.draw(rows)
     assert all((tmp_path / f"answers{theme}.png").stat().st_size > 1000 for theme in ("", "-dark"))

@@ -164,17 +164,17 @@ class ListDataset(torch.utils.data.Dataset):
 
 
 def test_pictures_that_nothing_is_said_of_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=r"calibration: expected about=.*beside pictures.*found no mean, std, crop"):
+    with pytest.raises(OptionError, match=r"calibration: expected about=.*beside images.*found no mean, std, crop"):
         mess.compress(network(), tmp_path / "net.mess", calibration=list(PIXELS))
     with pytest.raises(OptionError, match="three finite numbers"):
         mess.compress(network(), tmp_path / "net.mess", calibration=Pictures(), about={**ABOUT, "mean": (1, 2)})
     (tmp_path / "bad.png").write_bytes(b"no picture")
     (tmp_path / "empty").mkdir()
     splits = type("Splits", (dict,), {"column_names": {"train": ["image"]}})({"train": 1, "test": 2})
-    for wrong, said in (([tmp_path / "bad.png"], "bad.png"), (tmp_path / "empty", "a folder with pictures"),
+    for wrong, said in (([tmp_path / "bad.png"], "bad.png"), (tmp_path / "empty", "a folder with images"),
                         (splits, "one split of it, found several: train, test"),
-                        (Table("text", ["a"] * 10), "a column of pictures, or one of pixel_values.*found name, text"),
-                        (ListDataset(["a", "b"]), "a dataset of tensors|a picture")):  # fmt: skip
+                        (Table("text", ["a"] * 10), "a column of images, or one of pixel_values.*found name, text"),
+                        (ListDataset(["a", "b"]), "a dataset of tensors|an image")):  # fmt: skip
         with pytest.raises(DataError, match=said):
             mess.compress(network(), tmp_path / "net.mess", calibration=wrong, about=ABOUT)
     assert not (tmp_path / "net.mess").exists()

@@ -259,7 +259,7 @@ def through(choice: SchemeChoice, options: TrainOptions) -> tuple[nn.Module, Hoo
         teacher = models.build(architecture).eval().requires_grad_(False)
         images_NCHW = FakeBatches(16).images_NCHW
         more = {
-            "start": learn(model, images_NCHW, LearnOptions(0.01), draft=True),
+            "start": learn(model, images_NCHW, LearnOptions(0.01)),
             "teacher": Teacher(teacher, architecture),
         }
     hooks = scheme_hooks(model, job, rounds=0, input_facts={}, written=[], **more)

@@ -21,11 +21,12 @@ from mess.cli import main, specified_main
 from mess.recipes.hooks import Stored
 
 ROOT = Path(__file__).parents[1]
+RESNET8 = ("--layers", "8", "--width-mult", "0.5")
 # small members of each family: (arch, flags)
 FAMILIES = [
     ("mobilenet", ["--width-mult", "0.25"]),
     ("mobilenetv2", ["--width-mult", "0.25"]),
-    ("resnet", ["--layers", "8", "--width-mult", "0.5"]),
+    ("resnet", [*RESNET8]),
     ("resnext", ["--layers", "11", "--width-mult", "0.5"]),
     ("shufflenet", ["--width-mult", "0.5"]),
     ("shufflenetv2", ["--width-mult", "0.5"]),
@@ -100,7 +101,7 @@ def test_help_shows_every_flag_of_the_specification() -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet-8 on digits, trained for four epochs: the folder with its checkpoints."""
     root = tmp_path_factory.mktemp("trained")
-    flags = ["--layers", "8", "--width-mult", "0.5", "--epochs", "4", "-b", "64", "-s", "1", "--checkpoints", str(root), "--lr", "0.1"]
+    flags = [*RESNET8, "--epochs", "4", "-b", "64", "-s", "1", "--checkpoints", str(root), "--lr", "0.1"]
     assert specified_main(["digits", "-a", "resnet", *flags]) == 0
     return root / "resnet" / "digits"
 
@@ -131,7 +132,7 @@ def test_every_version_is_stored_under_its_own_name_and_read_back(version: str, 
 def test_training_with_the_scheme_writes_files_that_test_as_it_said(
     way: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.5", "--checkpoints", str(tmp_path)]
+    network = ["digits", "-a", "resnet", *RESNET8, "--checkpoints", str(tmp_path)]
     start = ["--ckpt", str(trained / "ckpt_best.pth"), "-N", "-v", "v2a"]
     assert main(["train", *network, *start, *way, "--epochs", "2", "-s", "1", "--lr", "0.02", "-b", "64"]) == 0
     folder = tmp_path / "resnet" / "digits"
@@ -166,7 +167,7 @@ def test_an_epoch_makes_its_stored_form_once(
         return form(self, model)
 
     monkeypatch.setattr(Stored, "form", counted)
-    network = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.5", "--checkpoints", str(tmp_path), "-N", "-v", *way]
+    network = ["digits", "-a", "resnet", *RESNET8, "--checkpoints", str(tmp_path), "-N", "-v", *way]
     start = ["--ckpt", str(trained / "ckpt_best.pth"), "--epochs", "2", "-s", "1", "-b", "64", "--lr", "0.005"]
     assert main(["train", *network, *start]) == 0
     assert len(made) == 2
@@ -177,7 +178,7 @@ def test_an_epoch_makes_its_stored_form_once(
 
 
 def test_retraining_with_rounded_kernels_leaves_few_values(trained: Path, tmp_path: Path) -> None:
-    network = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.5", "--checkpoints", str(tmp_path), "-b", "64"]
+    network = ["digits", "-a", "resnet", *RESNET8, "--checkpoints", str(tmp_path), "-b", "64"]
     source = str(trained / "ckpt_best.pth")
     assert main(["train", *network, "-T", "-Q", "--qb", "4", "--ckpt", source, "--epochs", "1"]) == 0
     best = torch.load(tmp_path / "resnet" / "digits" / "ckpt_best.pth", weights_only=True)
@@ -189,7 +190,7 @@ def test_the_seed_says_the_first_weights_too(few_digits: None, tmp_path: Path) -
     states = []
     for run, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         where = ["--checkpoints", str(tmp_path / run), "--seed", seed]
-        assert main(["train", "digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.5", "--epochs", "1", *where]) == 0
+        assert main(["train", "digits", "-a", "resnet", *RESNET8, "--epochs", "1", *where]) == 0
         file = tmp_path / run / "resnet" / "digits" / "ckpt_best.pth"
         states.append(torch.load(file, weights_only=True)["state_dict"]["linear.weight"])
     assert torch.equal(states[0], states[1])
@@ -200,13 +201,13 @@ def test_the_seed_says_the_first_weights_too(few_digits: None, tmp_path: Path) -
 def test_a_resumed_run_with_the_scheme_is_the_same_run(
     version: str, lr: str, trained: Path, few_digits: None, tmp_path: Path
 ) -> None:
-    flags = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.5", "-N", "-v", version, "-s", "1", "--lr", lr, "-b", "64"]
+    flags = ["digits", "-a", "resnet", *RESNET8, "-N", "-v", version, "-s", "1", "--lr", lr, "-b", "64"]
     whole, parts = ([*flags, "--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
     source = ["--ckpt", str(trained / "ckpt_best.pth")]
     assert main(["train", *whole, *source, "--epochs", "3"]) == 0
     with stopped_once_there_is(tmp_path / "parts" / "resnet" / "digits" / "ckpt_last.pth"):
         assert main(["train", *parts, *source, "--epochs", "3"]) == 128 + signal.SIGTERM
-    network = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.5", "--checkpoints", str(tmp_path / "parts")]
+    network = ["digits", "-a", "resnet", *RESNET8, "--checkpoints", str(tmp_path / "parts")]
     assert main(["train", *network, "-R"]) == 0  # all else is as it was
     states = [
         torch.load(tmp_path / n / "resnet" / "digits" / "ckpt_last.pth", weights_only=True) for n in ("whole", "parts")
@@ -221,7 +222,7 @@ def test_a_resumed_run_with_the_scheme_is_the_same_run(
 def test_training_with_a_price_on_bits_makes_the_file_smaller(
     trained: Path, few_digits: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    network = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.5", "-b", "64", "-s", "1"]
+    network = ["digits", "-a", "resnet", *RESNET8, "-b", "64", "-s", "1"]
     source = str(trained / "ckpt_best.pth")
     sizes = []
     for number, price in enumerate(("0.0005", "0.005")):
@@ -251,7 +252,7 @@ def test_a_teacher_may_be_another_network_and_is_kept_by_a_resume(
     for dataset in ("digits", "cifar100"):
         teachers[dataset] = tmp_path / f"{dataset}.pth"
         torch.save(mess.create_model("resnet", dataset, layers=14).state_dict(), teachers[dataset])
-    network = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.5"]
+    network = ["digits", "-a", "resnet", *RESNET8]
     taught = ["-N", "-v", "v4", "--ckpt", str(trained / "ckpt_best.pth"), "-s", "1", "--epochs", "3", "--lr", "0.005"]
     whole, parts = (["--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
     assert main(["train", *network, *whole, *taught, "--teacher", str(teachers["cifar100"])]) == 2

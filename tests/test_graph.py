@@ -14,7 +14,6 @@ import torch
 
 from mess.devices import OneGpu, open_devices
 from mess.devices.gpu import choose_kernels
-from mess.devices.graph import Recorder, waits
 
 REAL_GRAPH = torch.cuda.graph
 
@@ -71,7 +70,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_step_warms_up_on_the_side_stream_is_recorded_there_and_replayed(calls: list[str]) -> None:
-    recorder = Recorder()
+    recorder = OneGpu(0)
     with recorder.apart():
         calls.append("step")
     replay = recorder.record(lambda: calls.append("step"))
@@ -87,18 +86,18 @@ def test_after_a_recording_that_fails_the_old_stream_and_a_new_generator_are_in_
         raise RuntimeError("operation not permitted when stream is capturing")
 
     with pytest.raises(RuntimeError, match="not permitted"):
-        Recorder().record(function)
+        OneGpu(0).record(function)
     assert calls == ["capture on side, thread_local", "back on main", "a generator that records nothing"]
 
 
 def test_waits_are_those_that_torch_warns_of(calls: list[str]) -> None:
-    with waits() as found:
+    with OneGpu(0).waits() as found:
         warnings.warn("called a synchronizing CUDA operation (Triggered internally at …)", stacklevel=1)
         warnings.warn("something else", stacklevel=1)
     assert len(found) == 1
     assert found[0].startswith(__file__)
     assert calls == ["debug warn", "debug 0"]
-    with pytest.raises(ValueError, match="the step"), waits():
+    with pytest.raises(ValueError, match="the step"), OneGpu(0).waits():
         raise ValueError("the step")
     assert calls[2:] == ["debug warn", "debug 0"]
 

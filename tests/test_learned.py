@@ -17,9 +17,7 @@ from mess.scheme.learned import LearnedLayer, rebuild_layer, synthetic_inputs
 from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.calls import Watch
-from mess.scheme.learned.distilling import _varied, divergence
 from mess.scheme.learned.inputs import natural_noise
-from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import patch_order, patches, products, weight_layers
 from mess.scheme.learned.rate_model import RateModel
 from mess.scheme.learned.rate_rounding import (
@@ -29,9 +27,11 @@ from mess.scheme.learned.rate_rounding import (
     inverse_cholesky_,
     layer_step,
     round_layer,
+    rounded,
 )
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps
-from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
+from mess.scheme.learned.training import Latent
+from mess.step_exponents import Exponents, steps_of
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int,
     torch.testing.assert_close(wanted, rest)
 
 
-def test_a_dearer_bit_makes_fewer_of_them() -> None:
+def test_a_higher_price_of_bits_makes_fewer_of_them() -> None:
     problem = problem_of(torch.randn(1, 20, 36, dtype=torch.float64), moment_of(36), 9)
 
     def bits(lmbda: float) -> float:
@@ -213,12 +213,14 @@ def test_rows_that_few_inputs_tell_apart_are_believed_less() -> None:
 
 
 def test_a_latent_starts_as_what_was_rounded() -> None:
-    integers = torch.randint(-3, 4, (4, 5, 9)).double()
-    latent = Latent.start(integers, integers + 2.0, 0.25, NO_EXPONENTS, torch.eye(9), torch.Size((4, 5, 3, 3)))
-    assert torch.equal(latent.integers(), integers.float())
-    torch.testing.assert_close(latent.weight().detach().flatten(), (integers * 0.25).float().flatten())
-    latent.weight().sum().backward()
-    assert latent.values_OCT.grad is not None
+    integers_OCT = torch.randint(-3, 4, (4, 5, 9))
+    latent = Latent(LearnedLayer(integers_OCT, 0.25, None, (4, 5, 3, 3), integers_OCT + 2.0), torch.eye(9))
+    start_OCT = latent.right_inverse(torch.zeros(4, 5, 3, 3)).requires_grad_(True)
+    assert torch.equal(rounded(start_OCT), integers_OCT.float())
+    weight = latent(start_OCT)
+    torch.testing.assert_close(weight.flatten(), (integers_OCT * 0.25).flatten())
+    weight.sum().backward()
+    assert start_OCT.grad is not None
 
 
 def sparse_layers(seed: int) -> dict[str, Tensor]:
@@ -258,22 +260,6 @@ def test_a_smaller_number_is_cheaper() -> None:
     assert slope is not None
     assert float((slope * sign).sum()) > 0
     assert torch.isfinite(slope).all()
-
-
-def test_divergence_of_the_same_is_nothing() -> None:
-    scores = torch.randn(6, 5)
-    assert float(divergence(scores, scores)) == pytest.approx(0.0, abs=1e-6)
-    assert float(divergence(scores[:, :1], scores[:, :1] + 2)) == pytest.approx(2.0)
-
-
-def test_images_keep_their_size_and_other_inputs_their_numbers() -> None:
-    draw = torch.Generator().manual_seed(0)
-    batch = pictures(6)
-    varied = _varied(batch, draw)
-    assert varied.shape == batch.shape
-    assert not torch.equal(varied, batch)
-    rows = torch.randn(6, 7)
-    assert torch.equal(_varied(rows, draw), rows)
 
 
 def test_decoding_is_the_codecs_arithmetic() -> None:

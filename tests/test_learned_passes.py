@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from learned_networks import deciding_network, pictures, small_network
+from learned_networks import deciding_network, divergence, pictures, small_network
 from mess.scheme.learned import curvature as curvature_module
 from mess.scheme.learned import layerwise as passes_module
 from mess.scheme.learned import moments as moments_module
 from mess.scheme.learned.curvature import with_curvature
-from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.layers import WeightLayer, weight_layers
 from mess.scheme.learned.layerwise import LayerwiseForward, split_batches
 from mess.scheme.learned.moments import Moments, asymmetric_target, joined, second_moments, shrink_
@@ -49,8 +48,8 @@ def test_what_errors_of_a_kernel_add_up_to_over_an_image_is_foretold() -> None:
         noisy[0].weight.add_(error_n.reshape(1, 3, 3, 3))
         found = float(output.strayed(noisy(inputs) - net(inputs)))
     batches = split_batches(inputs)
-    with LayerwiseForward(net, layers, batches) as one, LayerwiseForward(net, layers, batches) as other:
-        apart = joined(second_moments(one, other, layers[0], layers[0].weight.detach()))
+    one, other = LayerwiseForward(net, layers, batches), LayerwiseForward(net, layers, batches)
+    apart = joined(second_moments(one, other, layers[0], layers[0].weight.detach()))
     g_GR, e_n = seen.channels["0.weight"].reshape(1, 1), error_n.double()
     by_place = 0.5 * float(g_GR * (e_n @ apart.own_Gnn[0] @ e_n))
     together_Gnn, _ = with_curvature(apart.own_Gnn, seen.curvature["0.weight"], g_GR)
@@ -123,8 +122,8 @@ def test_answers_of_any_kind_are_known() -> None:
 def test_targets_are_the_weights_where_nothing_has_changed() -> None:
     net = small_network()
     layers = weight_layers(net, pictures(1))
-    with LayerwiseForward(net, layers, [pictures()]) as one, LayerwiseForward(net, layers, [pictures()]) as other:
-        moments = joined(second_moments(one, other, layers[1], layers[1].weight.detach()))
+    one, other = LayerwiseForward(net, layers, [pictures()]), LayerwiseForward(net, layers, [pictures()])
+    moments = joined(second_moments(one, other, layers[1], layers[1].weight.detach()))
     weight = layers[1].matrix(layers[1].weight.detach().double())
     shrink_(moments, 0.01, weight)
     torch.testing.assert_close(asymmetric_target(moments), weight, rtol=1e-3, atol=1e-5)
@@ -215,19 +214,19 @@ def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, mo
     net, batches, threads = make().eval(), list(pictures(12).split(5)), threading.active_count()
     float_net = copy.deepcopy(net)
     layers, twins = weight_layers(net, batches[0][:1]), weight_layers(float_net, batches[0][:1])
-    with LayerwiseForward(net, layers, batches) as stored, LayerwiseForward(float_net, twins, batches) as original:
-        for layer, twin in zip(layers, twins, strict=True):
-            assert threading.active_count() == threads
-            x_GNn, y_GNn = seen(net, layer, batches).double(), seen(float_net, twin, batches).double()
-            weight = layer.weight.detach().clone()
-            moments = joined(second_moments(stored, original, layer, twin.weight))
-            torch.testing.assert_close(moments.own_Gnn, x_GNn.mT @ x_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
-            answers_GNR = y_GNn @ layer.matrix(twin.weight.double()).mT
-            wanted = x_GNn.mT @ answers_GNR / x_GNn.shape[1]
-            torch.testing.assert_close(moments.cross_GnR, wanted, rtol=1e-4, atol=1e-5)
-            layer.weight.data = weight * (1 + 0.3 * torch.rand_like(weight))
-            stored.settle(layer.name)
-            original.settle(layer.name)
+    stored, original = LayerwiseForward(net, layers, batches), LayerwiseForward(float_net, twins, batches)
+    for layer, twin in zip(layers, twins, strict=True):
+        assert threading.active_count() == threads
+        x_GNn, y_GNn = seen(net, layer, batches).double(), seen(float_net, twin, batches).double()
+        weight = layer.weight.detach().clone()
+        moments = joined(second_moments(stored, original, layer, twin.weight))
+        torch.testing.assert_close(moments.own_Gnn, x_GNn.mT @ x_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
+        answers_GNR = y_GNn @ layer.matrix(twin.weight.double()).mT
+        wanted = x_GNn.mT @ answers_GNR / x_GNn.shape[1]
+        torch.testing.assert_close(moments.cross_GnR, wanted, rtol=1e-4, atol=1e-5)
+        layer.weight.data = weight * (1 + 0.3 * torch.rand_like(weight))
+        stored.settle(layer.name)
+        original.settle(layer.name)
 
 
 def test_an_error_in_the_network_comes_out_of_a_pass() -> None:
@@ -237,11 +236,11 @@ def test_an_error_in_the_network_comes_out_of_a_pass() -> None:
 
     net = nn.Sequential(nn.Conv2d(3, 4, 1), Breaks(), nn.Conv2d(4, 4, 1))
     layers = [WeightLayer(f"{i}.weight", net[i].weight, calls=1) for i in (0, 2)]
-    with LayerwiseForward(net, layers, [pictures()]) as made:
-        assert made.calls(0, "0.weight")[0].input.shape == (48, 3, 8, 8)
-        made.settle("0.weight")
-        with pytest.raises(ValueError, match="no such thing"):
-            made.calls(0, "2.weight")
+    made = LayerwiseForward(net, layers, [pictures()])
+    assert made.calls(0, "0.weight")[0].input.shape == (48, 3, 8, 8)
+    made.settle("0.weight")
+    with pytest.raises(ValueError, match="no such thing"):
+        made.calls(0, "2.weight")
 
 
 class Ran(TorchFunctionMode):

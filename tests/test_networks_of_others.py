@@ -16,7 +16,7 @@ import mess
 from mess.errors import OptionError
 
 IMAGES = torch.randn(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-QUICK = {"scheme": "v4", "divergence": 0.5, "steps": 0}
+QUICK = {"scheme": "v4", "divergence": 0.5}
 
 
 def plain() -> nn.Module:

@@ -56,7 +56,7 @@ def test_what_is_no_size(text: object) -> None:
 
 
 def test_a_target_size_may_be_written_with_its_unit(tmp_path: Path) -> None:
-    report = mess.compress(NET, tmp_path / "net.mess", scheme="v4", calibration=IMAGES, target_size="3KB", steps=0)
+    report = mess.compress(NET, tmp_path / "net.mess", scheme="v4", calibration=IMAGES, target_size="3KB")
     assert report.bytes <= 3000
 
 
@@ -103,7 +103,7 @@ def test_the_same_weights_give_the_same_bytes_from_any_container(network: str, t
 def test_an_output_that_cannot_be_is_refused_before_any_work(tmp_path: Path) -> None:
     told: list[object] = []
     (tmp_path / "net.mess").write_bytes(b"x")
-    quick = {"scheme": "v4", "calibration": IMAGES, "steps": 0, "progress": lambda *x: told.append(x)}
+    quick = {"scheme": "v4", "calibration": IMAGES, "progress": lambda *x: told.append(x)}
     with pytest.raises(FileExistsError, match=r"net\.mess"):
         mess.compress(NET, tmp_path / "net.mess", overwrite=False, **quick)
     with pytest.raises(mess.MessError, match="a folder that is there"):

@@ -6,6 +6,7 @@ import io
 import re
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def said(to: Console) -> str:
 def test_a_log_file_gets_a_line_every_so_often_also_within_one_long_step() -> None:
     assert SILENCE_S <= 30
     log = console(terminal=False)
-    with Stages(log, "storing [b].pth as v4", silence=0.05) as stages:
+    with closing(Stages(log, "storing [b].pth as v4", silence=0.05)) as stages:
         for layer in range(3):
             stages("rounding", layer, 8)
             time.sleep(0.01)
@@ -41,14 +42,14 @@ def test_a_log_file_gets_a_line_every_so_often_also_within_one_long_step() -> No
 
 def test_what_is_quickly_done_leaves_no_line() -> None:
     log = console(terminal=False)
-    with Stages(log, "storing") as stages:
+    with closing(Stages(log, "storing")) as stages:
         stages("rounding", 1, 8)
     assert said(log) == ""
 
 
 def test_a_terminal_gets_a_bar_which_is_gone_at_the_end() -> None:
     terminal = console(terminal=True)
-    with Stages(terminal, "storing") as stages:
+    with closing(Stages(terminal, "storing")) as stages:
         for layer in range(3):
             stages("round 1 of up to 4: weighing channels", layer, 100)
             time.sleep(0.01)

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import mess
-from learned_networks import deciding_network, pictures, small_network
+from learned_networks import deciding_network, divergence, pictures, small_network
 from mess import codec
 from mess.codec import inspect_file
 from mess.errors import DataError, OptionError, RangeError
 from mess.models.described import layout_of
 from mess.scheme.learned import Learned, LearnedLayer, LearnOptions, gather_inputs, learn
 from mess.scheme.learned import inputs as inputs_module
-from mess.scheme.learned.distilling import divergence
 from mess.scheme.learned.inputs import natural_noise
 from mess.step_exponents import Exponents
 from mess.storing import Request, StoreOptions, compress, identify, load_into, to_stored, to_tensors
@@ -27,7 +26,7 @@ from mess.storing.learned import coded
 from mess.storing.look import Look
 from mess.storing.rate import HeldOut, Search, accuracy_lost, hold_out, predict
 
-QUICK = {"divergence": 0.02, "steps": 3}
+QUICK = {"divergence": 0.02}
 
 
 def stored_v4(net: nn.Module, inputs=None, **options) -> codec.StoredModel:
@@ -80,10 +79,10 @@ def test_smaller_divergence_is_nearer_and_larger() -> None:
     net, inputs = small_network(), pictures()
 
     def outcome(nats: float) -> tuple[int, float]:
-        learned = learn(net, inputs, LearnOptions(divergence=nats, steps=0))
+        learned = learn(net, inputs, LearnOptions(divergence=nats))
         with torch.no_grad():
             error = float(divergence(learned.model(inputs), net(inputs)))
-        stored = stored_v4(net, inputs, divergence=nats, steps=0)
+        stored = stored_v4(net, inputs, divergence=nats)
         return len(codec.encode_model(stored)), error
 
     (small, far), (large, near) = outcome(0.3), outcome(0.003)
@@ -109,7 +108,7 @@ def test_a_file_strays_as_far_as_it_may(
 ) -> None:
     tried: list[float] = []
 
-    def settled(_self: Search, rate: float, _what: str) -> Coded:
+    def rounded_at(_self: Search, rate: float, _what: str) -> Coded:
         tried.append(rate)
         return Coded([], {}, {"round": len(tried) - 1}, {}, {})
 
@@ -119,7 +118,7 @@ def test_a_file_strays_as_far_as_it_may(
             raise RangeError("answers")
         return Look(200, found, 99.0)
 
-    monkeypatch.setattr(Search, "settled", settled)
+    monkeypatch.setattr(Search, "rounded_at", rounded_at)
     monkeypatch.setattr(Search, "look", look)
     inputs = torch.zeros(count, 3)
     search = Search(nn.Identity(), inputs, HeldOut(inputs, None), LearnOptions(), None, None, None)  # type: ignore[arg-type]
@@ -313,14 +312,14 @@ def test_labels_stay_with_inputs_that_are_cut_off(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_not_said_has_defaults() -> None:
-    assert StoreOptions("v4").learning().steps == 0
-    assert StoreOptions("v4", steps=7).learning() == LearnOptions(steps=7)
+    assert StoreOptions("v4").learning() == LearnOptions()
+    assert StoreOptions("v4", seed=7).learning() == LearnOptions(seed=7)
     assert StoreOptions("v4", rest_bits=10).rest == 10
     assert StoreOptions("v4").rest is None  # each vector what it is worth
 
 
 def test_options_validate_themselves() -> None:
-    for wrong in ({"divergence": 0.0}, {"steps": -1}, {"rest_bits": 1}, {"scale_bits": 8}, {"quant": True}):
+    for wrong in ({"divergence": 0.0}, {"rest_bits": 1}, {"scale_bits": 8}, {"quant": True}):
         with pytest.raises(OptionError):
             StoreOptions("v4", **wrong)
     with pytest.raises(OptionError, match="--target-size: expected v4 beside it"):
@@ -335,7 +334,7 @@ def test_a_channel_that_never_varies_takes_no_bits_from_the_others() -> None:
         norm.running_mean[3], norm.running_var[3] = 0.0, 1e-40
     inputs = pictures(100)
     again = deciding_network()
-    again.load_state_dict(to_tensors(stored_v4(net, inputs, divergence=1e-4, steps=0)))
+    again.load_state_dict(to_tensors(stored_v4(net, inputs, divergence=1e-4)))
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
     assert scale[3].abs() > 100 * scale[:3].abs().max()
     with torch.no_grad():

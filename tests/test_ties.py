@@ -39,7 +39,7 @@ class Mirrored(nn.Module):
 def test_v4_does_not_take_a_transpose_for_the_weight_itself(tmp_path: Path) -> None:
     torch.manual_seed(0)
     net = Mirrored()
-    options = {"divergence": 1e-5, "steps": 0, "rest_bits": 16}
+    options = {"divergence": 1e-5, "rest_bits": 16}
     mess.compress(net, tmp_path / "net.mess", scheme="v4", calibration=pictures(), **options)
     found = mess.load_state_dict(tmp_path / "net.mess")
     torch.testing.assert_close(found["mirror"], net.mirror, atol=0.02, rtol=0)
@@ -76,7 +76,7 @@ def test_norms_that_share_some_of_their_parts_compute_what_they_did(
     torch.manual_seed(0)
     net, again = Domains(shared).eval(), Domains(shared).eval()
     again.norms[1].eps = net.norms[1].eps = 0.1
-    options = {"calibration": pictures(), "divergence": 0.2, "steps": 0, "rest_bits": 16} if version == "v4" else {}
+    options = {"calibration": pictures(), "divergence": 0.2, "rest_bits": 16} if version == "v4" else {}
     mess.compress(net, tmp_path / "net.mess", scheme=version, **options)
     mess.load_into(again, tmp_path / "net.mess")
     x = torch.randn(2, 6, 5, 5)

@@ -150,7 +150,7 @@ def test_predict_writes_tables_takes_names_and_refuses_what_is_no_picture(
     assert rows[0]["name"] == f"kind {rows[0]['class']}"
     assert main(["predict", "net.mess", "photos/0.png"]) == 0
     assert "%" in capfd.readouterr().out
-    for wrong, said in (("names.txt", "one that cannot be read"), ("nowhere.png", "a picture, or a folder")):
+    for wrong, said in (("names.txt", "one that cannot be read"), ("nowhere.png", "an image, or a folder")):
         assert main(["predict", "net.mess", wrong]) == 2
         assert said in capfd.readouterr().err
 

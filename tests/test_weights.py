@@ -121,7 +121,7 @@ def test_public_weights_are_loaded_under_our_names(
     monkeypatch.setenv("MESS_CACHE", str(tmp_path / "cache"))
     model = mess.create_model("resnet", layers=20, num_classes=classes)
     head = model.linear.weight.clone()
-    _, replaced = load_pretrained(model)
+    replaced = load_pretrained(model)
     assert replaced == (classes == 4)
     assert torch.equal(model.layer3[0].conv1.weight, donor.layer3[0].conv1.weight)
     assert torch.equal(model.linear.weight, head if replaced else donor.linear.weight)

@@ -1,4 +1,4 @@
-"""Pictures as people have them, Pillow's, arrays of bytes or paths, and how a network takes them.
+"""Images as people have them, Pillow's, arrays of bytes or paths, and how a network takes them.
 
 Below what stores and above what decodes: storing itself knows tensors alone.
 """
@@ -31,10 +31,10 @@ FACTS = ("mean", "std", "resize", "crop")
 
 @dataclass(frozen=True)
 class View:
-    """How a network takes pictures.
+    """How a network takes images.
 
     Attributes:
-        resize, crop: shorter side before the centre crop, and its side, in pixels; pictures of the latter's size are
+        resize, crop: shorter side before the centre crop, and its side, in pixels; images of the latter's size are
             taken as they are.
         mean, std: of R, G, B in 0…1, three numbers each.
     """
@@ -44,13 +44,13 @@ class View:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
-    def of(self, pictures: Sequence[Any]) -> Tensor:
-        """Return pictures as the network takes them, (N, 3, crop, crop) float32.
+    def of(self, images: Sequence[Any]) -> Tensor:
+        """Return images as the network takes them, (N, 3, crop, crop) float32.
 
         Raises:
-            DataError: a picture that cannot be read.
+            DataError: an image that cannot be read.
         """
-        seen = torch.stack([self._seen(_pixels(picture)) for picture in pictures])
+        seen = torch.stack([self._seen(_pixels(image)) for image in images])
         mean, std = (torch.tensor(x).view(1, 3, 1, 1) for x in (self.mean, self.std))
         return (seen.float() / 255 - mean) / std
 
@@ -60,7 +60,7 @@ class View:
 
 
 def view_of(facts: Mapping[str, Any], dataset: str | None, side: int | None = None) -> View:
-    """Return how a network takes pictures, as facts say (mean, std, crop, resize), else as its dataset's are.
+    """Return how a network takes images, as facts say (mean, std, crop, resize), else as its dataset's are.
 
     Args:
         dataset: of a network of the zoo.
@@ -76,9 +76,7 @@ def view_of(facts: Mapping[str, Any], dataset: str | None, side: int | None = No
     crop: Any = side or facts.get("crop") or (known.image_size if known else None)
     missing = [name for name, value in (("mean", mean), ("std", std), ("crop", crop)) if not value]
     if missing:
-        expected = (
-            "about={'mean': (R, G, B), 'std': (R, G, B), 'crop': side} beside pictures, as the network takes them"
-        )
+        expected = "about={'mean': (R, G, B), 'std': (R, G, B), 'crop': side} beside images, as the network takes them"
         raise OptionError("calibration", expected, f"no {', '.join(missing)}")
     check_normalisation(mean, std)
     small = side is not None or (known is not None and known.padding > 0)
@@ -89,7 +87,7 @@ def view_of(facts: Mapping[str, Any], dataset: str | None, side: int | None = No
 
 
 def is_image(value: object) -> bool:
-    """Return whether a value is one picture: Pillow's, (height, width, 3) uint8, a path, or the bytes of a file."""
+    """Return whether a value is one image: Pillow's, (height, width, 3) uint8, a path, or the bytes of a file."""
     if isinstance(value, Mapping):  # of the Hugging Face library, where it does not decode
         return isinstance(value.get("bytes") or value.get("path"), bytes | str)
     if isinstance(value, np.ndarray):
@@ -100,24 +98,24 @@ def is_image(value: object) -> bool:
 
 
 def are_images(array: np.ndarray) -> bool:
-    """Return whether an array is pictures, (N, height, width, 3) uint8, and no (N, 3, height, width)."""
+    """Return whether an array is images, (N, height, width, 3) uint8, and no (N, 3, height, width)."""
     return array.ndim == 4 and array.shape[1] != 3 and len(array) > 0 and is_image(array[0])
 
 
-def _pixels(picture: Any) -> np.ndarray:
+def _pixels(image: Any) -> np.ndarray:
     """Return (height, width, 3) uint8, upright."""
-    if isinstance(picture, Mapping):
-        content = picture.get("bytes")
-        picture = picture["path"] if content is None else io.BytesIO(content)
-    if isinstance(picture, Tensor):
-        return picture.permute(1, 2, 0).contiguous().numpy()
-    if isinstance(picture, np.ndarray):
-        return picture
+    if isinstance(image, Mapping):
+        content = image.get("bytes")
+        image = image["path"] if content is None else io.BytesIO(content)
+    if isinstance(image, Tensor):
+        return image.permute(1, 2, 0).contiguous().numpy()
+    if isinstance(image, np.ndarray):
+        return image
     try:
-        if isinstance(picture, str | os.PathLike):
-            return EncodedImage(Path(picture)).pixels()
-        return pixels_of(picture if isinstance(picture, Image.Image) else Image.open(picture))
+        if isinstance(image, str | os.PathLike):
+            return EncodedImage(Path(image)).pixels()
+        return pixels_of(image if isinstance(image, Image.Image) else Image.open(image))
     except CorruptImageError as error:
-        raise DataError(error.args[0], "a picture", "one that cannot be read") from error
+        raise DataError(error.args[0], "an image", "one that cannot be read") from error
     except FAULTS as error:
-        raise DataError("calibration", "pictures that can be read", error) from error
+        raise DataError("calibration", "images that can be read", error) from error

@@ -13,8 +13,6 @@ INNER = {  # name of the wrapper's class -> where it keeps the network
     "_FabricModule": "module",
     "OptimizedModule": "_orig_mod",  # of torch.compile; may stand around parts, too
 }
-
-
 COMPILED = "OptimizedModule"
 
 

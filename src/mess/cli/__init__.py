@@ -31,7 +31,7 @@ VERBS = {
     "test": "test a network from a checkpoint or a .mess file",
     "compress": "store a checkpoint, or any weights file, as a .mess file",
     "decompress": "turn a .mess file into weights, an ONNX model or C",
-    "predict": "say what a stored network sees in pictures",
+    "predict": "say what a stored network sees in images",
     "verify": "check .mess files, every number in them decoded",
     "diff": "compare two networks layer by layer: error and bytes",
     "reader": "say which reader of .mess files serves; build the one in C, which is faster",

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import FORCE, Flag, add_normalisation_flags
+from mess.cli.flags import DATAPATH, FORCE, Flag, add_flags, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.errors import OptionError
 from mess.files import atomic_write, check_output
@@ -33,22 +33,20 @@ FLAGS = (
 BEYOND = (  # what is said of a file beyond what it says itself
     Flag("--license", "licence of the network: mit, apache-2.0 (default: none)", "ID", default=""),
     Flag("--test", f"measure the accuracy on {', '.join(DATASETS)} or a folder of class folders", "DATA"),
-    Flag("--datapath", "default: ../data", "PATH", Path, Path("../data")),
+    DATAPATH,
     Flag("-j --workers", "data loading workers (default: 8)", "N", int, 8),
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess card`."""
-    for flag in FLAGS:
-        flag.add_to(parser)
+    add_flags(parser, None, FLAGS)
     add_card_flags(parser)
 
 
 def add_card_flags(parser: argparse.ArgumentParser) -> None:
     """Add what is said of a file beyond what it says itself."""
-    for flag in BEYOND:
-        flag.add_to(parser)
+    add_flags(parser, None, BEYOND)
     add_normalisation_flags(parser)
 
 
@@ -83,9 +81,7 @@ def make_card(args: argparse.Namespace, path: Path, repo: str) -> Card:
         MessError: its children say what keeps the accuracy from being measured.
     """
     info = inspect(path)
-    accuracy = None
-    if args.test is not None:
-        accuracy = _measured(args, path)
+    accuracy = None if args.test is None else _measured(args, path)
     return Card(path.name, info, repo, args.license, accuracy)
 
 

@@ -47,16 +47,9 @@ def one_device(args: argparse.Namespace) -> torch.device:
     return open_devices(args.cuda, [args.gpuid or 0]).device
 
 
-def architecture(args: argparse.Namespace, num_classes: int | None = None) -> models.Architecture:
+def architecture(args: argparse.Namespace) -> models.Architecture:
     """Return the network the flags describe; raises OptionError where none is possible."""
-    return models.resolve(
-        args.arch,
-        args.data,
-        num_classes=num_classes,
-        layers=args.layers,
-        width_mult=args.width_mult,
-        groups=args.groups,
-    )
+    return models.resolve(args.arch, args.data, layers=args.layers, width_mult=args.width_mult, groups=args.groups)
 
 
 def store_options(args: argparse.Namespace) -> StoreOptions:

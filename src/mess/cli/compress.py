@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mess import hub
-from mess.cli.flags import CUDA, FORCE, GPU, KEY, Flag, add_bit_flags, add_flags, add_normalisation_flags
+from mess.cli.flags import CUDA, DATAPATH, FORCE, GPU, KEY, Flag, add_bit_flags, add_flags, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.cli.parser import Gather
 from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
@@ -25,7 +26,6 @@ from mess.sizes import parse_size
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from mess.storing import SizeReport, StoreOptions
 
@@ -72,7 +72,7 @@ LEARNED = (
     Flag("--calibration", "dataset or folder whose training images v4 looks at, or inputs in .npy or .npz", "DATA"),
     Flag("--validation", "images held out, to measure on what is lost: DATA:train or DATA:val (DATA alone means val), "
          "or .npy", "DATA"),
-    Flag("--datapath", "default: ../data", "PATH", Path, Path("../data")),
+    DATAPATH,
     Flag("--divergence", "how far what the network says may stray, looked at before the file is written; smaller: "
          f"larger files (default: {DIVERGENCE:g})", "NATS", float),
     Flag("--input-shape", "shape of one input of an ONNX model that leaves it open (default: the first usual one it "
@@ -93,8 +93,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="checkpoint, state dict (.pth, .th), .safetensors, .onnx or .mess; a folder stands for all of them in it; "
         f"{hub.FORM} is a file of the Hugging Face hub",
     )
-    for flag in FLAGS:
-        flag.add_to(parser)
+    add_flags(parser, None, FLAGS)
     about = "PATTERN: a tensor, or a module and all in it, with * and ?.\nOf those that match the last says all."
     add_flags(parser, "single layers", LAYERS, about)
     add_flags(parser, "version v4", LEARNED)
@@ -147,9 +146,11 @@ def _store(
     from mess.foreign.nested import told_of
     from mess.models import Architecture
     from mess.storing import Request, store
+    from mess.storing.sources import input_facts, read_network
 
     check_output(output, overwrite=args.force, source=path)
-    weights, about, facts = _read(args, path)
+    weights, about, facts = read_network(path, args.key, args.arch)
+    facts |= input_facts({"mean": args.mean, "std": args.std})
     for note in about.get("notes", ()):
         console.print(escape(note), soft_wrap=True)
     if (told := told_of(about)) is not None:
@@ -157,7 +158,7 @@ def _store(
     if not options.scheme().learned:
         console.print(f"[yellow]{escape(WARNING.format(options.version))}[/]", soft_wrap=True)
     described = about.get("architecture")
-    with Stages(console, f"storing {path.name} as {options.tag}") as stages:
+    with closing(Stages(console, f"storing {path.name} as {options.tag}")) as stages:
         request = Request(
             options,
             calibration_images(args, about | facts, weights),
@@ -171,16 +172,6 @@ def _store(
             progress=stages,
         )
         return store(weights, output, request)
-
-
-def _read(
-    args: argparse.Namespace, path: Path
-) -> tuple[nn.Module | Mapping[str, torch.Tensor], dict[str, Any], dict[str, Any]]:
-    """Return the weights of a file, what it says of them, and facts that the stored one is to keep."""
-    from mess.storing.sources import input_facts, read_network
-
-    network, about, facts = read_network(path, args.key, args.arch)
-    return network, about, facts | input_facts({"mean": args.mean, "std": args.std})
 
 
 def outputs_of(files: Sequence[Path], output: Path | None, tag: str) -> list[tuple[Path, Path]]:

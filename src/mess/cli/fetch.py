@@ -72,8 +72,7 @@ def add_imagenet_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `down_imagenet.py`."""
     parser.set_defaults(what="imagenet", data=None)
     replace(DATAPATH, help="Where you want to save ImageNet? (default: ../data)").add_to(parser)
-    for flag in (OFFLINE, *IMAGENET):
-        flag.add_to(parser)
+    add_flags(parser, None, (OFFLINE, *IMAGENET))
 
 
 def add_ckpt_arguments(parser: argparse.ArgumentParser) -> None:

@@ -150,9 +150,11 @@ IMAGES = (
 )  # fmt: skip
 
 
-def add_flags(parser: argparse.ArgumentParser, title: str, flags: Sequence[Flag], about: str | None = None) -> None:
-    """Add flags to a parser, under a title and what is said about all of them."""
-    group = parser.add_argument_group(title, about)
+def add_flags(
+    parser: argparse.ArgumentParser, title: str | None, flags: Sequence[Flag], about: str | None = None
+) -> None:
+    """Add flags to a parser, under a title, if there is one, and what is said about all of them."""
+    group = parser if title is None else parser.add_argument_group(title, about)
     for flag in flags:
         flag.add_to(group)
 
@@ -174,13 +176,12 @@ def add_specified_flags(parser: argparse.ArgumentParser, *, several: bool = Fals
         type=_dataset,
         help=f"dataset: {' | '.join(DATASETS)}, or a folder of class folders (default: {usual})",
     )
-    families = FAMILIES
     arch = Flag(
         "-a --arch",
-        f"model architecture: {' | '.join(families)} (default: {'all' if several else 'mobilenet'})",
+        f"model architecture: {' | '.join(FAMILIES)} (default: {'all' if several else 'mobilenet'})",
         "ARCH",
         _architecture,
-        families if several else "mobilenet",
+        FAMILIES if several else "mobilenet",
         nargs="+" if several else None,
     )
     add_flags(parser, "network", (arch, *NETWORK))

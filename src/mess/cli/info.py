@@ -42,31 +42,33 @@ def run(args: argparse.Namespace) -> int:
 
 def lines_of(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what was found in lines, each with its name; further lines of one kind have none."""
-    machine, devices, reader, folders = (found[name] for name in ("machine", "devices", "reader", "folders"))
-    memory = machine["memory_bytes"]
-    lines = [
-        ("mess", f"{found['mess']['version']}, in {found['mess']['folder']}"),
-        ("python", f"{machine['python']}, {machine['executable']}"),
-        ("machine", f"{machine['system']}, {machine['processor']}, {machine['cores']} cores"
-         + (f", {memory / 2**30:.1f} GiB" if memory else "")),
-        ("packages", ", ".join(f"{name} {version or 'missing'}" for name, version in found["packages"].items())),
-        ("devices", devices.get("error") or _computing(devices)),
-        ("reader", f"files are read by {reader['name']}" + (
-            f", {reader['library']}" if reader["library"] else "; `mess reader --build` compiles one in C")),
-    ]  # fmt: skip
-    for extra, packages in found["extras"].items():
-        missing = [name for name, version in packages.items() if version is None]
-        there = ", ".join(f"{name} {version}" for name, version in packages.items() if version)
-        said = f"{extra}: {there}" if not missing else f"{extra}: no {', no '.join(missing)}; "
-        said += f"pip install 'mess-cnn[{extra}]'" if missing else ""
-        lines.append(("extras" if extra == next(iter(found["extras"])) else "", said))
-    for place, told in folders.items():
-        more = f": {', '.join(told['datasets'])}" if told.get("datasets") else ""
-        there = more if told["there"] else " (not there)"
-        lines.append(("folders" if place == next(iter(folders)) else "", f"{place}: {told['folder']}{there}"))
-    for name, value in found["settings"].items():
-        lines.append(("settings" if name == next(iter(found["settings"])) else "", f"{name}={value}"))
-    return lines
+    machine, devices, reader = (found[name] for name in ("machine", "devices", "reader"))
+    memory = f", {machine['memory_bytes'] / 2**30:.1f} GiB" if machine["memory_bytes"] else ""
+    build = f", {reader['library']}" if reader["library"] else "; `mess reader --build` compiles one in C"
+    groups = {
+        "mess": [f"{found['mess']['version']}, in {found['mess']['folder']}"],
+        "python": [f"{machine['python']}, {machine['executable']}"],
+        "machine": [f"{machine['system']}, {machine['processor']}, {machine['cores']} cores{memory}"],
+        "packages": [", ".join(f"{name} {version or 'missing'}" for name, version in found["packages"].items())],
+        "devices": [devices.get("error") or _computing(devices)],
+        "reader": [f"files are read by {reader['name']}{build}"],
+        "extras": [_extra(extra, packages) for extra, packages in found["extras"].items()],
+        "folders": [_folder(place, told) for place, told in found["folders"].items()],
+        "settings": [f"{name}={value}" for name, value in found["settings"].items()],
+    }
+    return [("" if place else name, line) for name, lines in groups.items() for place, line in enumerate(lines)]
+
+
+def _extra(extra: str, packages: dict[str, str | None]) -> str:
+    missing = [name for name, version in packages.items() if version is None]
+    if missing:
+        return f"{extra}: no {', no '.join(missing)}; pip install 'mess-cnn[{extra}]'"
+    return f"{extra}: {', '.join(f'{name} {version}' for name, version in packages.items())}"
+
+
+def _folder(place: str, told: dict[str, Any]) -> str:
+    more = f": {', '.join(told['datasets'])}" if told.get("datasets") else ""
+    return f"{place}: {told['folder']}{more if told['there'] else ' (not there)'}"
 
 
 def _computing(devices: dict[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import sys
-from typing import TextIO
 
 WORDS = {
     "α": "alpha", "β": "beta", "λ": "lambda", "ρ": "rho", "×": "x", "·": ".", "²": "^2", "…": "...", "–": "-", "—": "-",
@@ -19,13 +18,9 @@ def make_plain() -> None:
     """Let standard output and error write what their encoding lacks in plain characters (cp1252, ASCII)."""
     codecs.register_error(HANDLER, _replaced)
     for stream in (sys.stdout, sys.stderr):
-        _set(stream)
-
-
-def _set(stream: TextIO | None) -> None:
-    reconfigure = getattr(stream, "reconfigure", None)  # not of streams that tests or notebooks put in place
-    if reconfigure is not None:
-        reconfigure(errors=HANDLER)
+        reconfigure = getattr(stream, "reconfigure", None)  # not of streams that tests or notebooks put in place
+        if reconfigure is not None:
+            reconfigure(errors=HANDLER)
 
 
 def _replaced(error: UnicodeError) -> tuple[str, int]:

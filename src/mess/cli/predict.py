@@ -1,4 +1,4 @@
-"""`mess predict`: what a stored network says of pictures."""
+"""`mess predict`: what a stored network says of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mess import hub
-from mess.cli.flags import Flag, add_normalisation_flags
+from mess.cli.flags import Flag, add_flags, add_normalisation_flags
 from mess.cli.output import make_console
 from mess.cli.shapes import shape_of_input
 from mess.errors import OptionError
@@ -26,8 +26,8 @@ EXAMPLES = """Examples:
 
 FLAGS = (
     Flag("file", "a network of the zoo, of a catalogue, or from ONNX", "FILE.mess", Path),
-    Flag("pictures", "pictures, and folders of them", "PICTURE", Path, nargs="+"),
-    Flag("--top", "classes a picture, the likeliest (default: 5)", "N", int, 5),
+    Flag("images", "images, and folders of them", "IMAGE", Path, nargs="+"),
+    Flag("--top", "classes an image, the likeliest (default: 5)", "N", int, 5),
     Flag("--classes", "names of the classes: a file, one a line, a folder of class folders, or imagenet (default: as "
          "the file says, else its dataset; those of ImageNet need timm or torchvision)", "FILE", Path),
     Flag("--csv", "for tables: picture, place, class, name, probability"),
@@ -38,23 +38,22 @@ FLAGS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess predict`."""
-    for flag in FLAGS:
-        flag.add_to(parser)
+    add_flags(parser, None, FLAGS)
     add_normalisation_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Read, predict, print."""
-    from mess.recipes.predicting import open_classifier, pictures_in, predict
+    from mess.recipes.predicting import images_in, open_classifier, predict
 
     if args.top < 1:
         raise OptionError("--top", "at least 1", args.top)
     if args.csv and args.json:
         raise OptionError("--csv", "one form", "--json as well")
-    pictures = pictures_in(args.pictures)
+    images = images_in(args.images)
     shape = args.input_shape
     model, view = open_classifier(hub.local(args.file), mean=args.mean, std=args.std, classes=args.classes, shape=shape)
-    found = predict(model, view, pictures, count=args.top, shape=shape)
+    found = predict(model, view, images, count=args.top, shape=shape)
     if args.json:
         rows = [
             {"picture": str(p.path), "top": [{"class": c, "name": n, "probability": x} for c, n, x in p.top]}

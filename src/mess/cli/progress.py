@@ -30,9 +30,9 @@ class ConsoleReporter(Reporter):
         self._stages: Stages | None = None
 
     def stage(self, what: str, done: int, total: int) -> None:
-        """Show how far storing has come, before the first epoch."""
+        """Show what is done before the first epoch, and how far it has come."""
         if self._stages is None:
-            self._stages = Stages(self.console, "storing").start()
+            self._stages = Stages(self.console, "before training")
         self._stages(what, done, total)
 
     def start(self, info: dict[str, object]) -> None:
@@ -97,7 +97,7 @@ class ConsoleReporter(Reporter):
             self._stop()
             self._live = Live(console=self.console, transient=True, auto_refresh=False)
             self._live.start()
-        if time.monotonic() - self._shown > 0.1:  # a terminal gains nothing from more than ten pictures a second
+        if time.monotonic() - self._shown > 0.1:  # a terminal gains nothing from more than ten images a second
             self._shown = time.monotonic()
             self._live.update(content, refresh=True)  # type: ignore[arg-type]
 

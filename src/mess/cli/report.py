@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from mess.cli.flags import Flag
+from mess.cli.flags import Flag, add_flags
 from mess.cli.output import make_console
 from mess.errors import DataError, OptionError, WeightsError
 from mess.files import atomic_write, check_output
@@ -41,8 +41,7 @@ FLAGS = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `mess report`."""
-    for flag in FLAGS:
-        flag.add_to(parser)
+    add_flags(parser, None, FLAGS)
 
 
 def run(args: argparse.Namespace) -> int:

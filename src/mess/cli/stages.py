@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from threading import Event, Lock, Thread
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
@@ -18,7 +17,7 @@ MEMORY_S = 300.0  # how far back steps tell how fast the next ones go: layers of
 
 
 class Stages:
-    """A `StageProgress` for people: what is being done, k of n, and the time that is left of this stage.
+    """A `StageProgress` for people: what is being done, k of n, and the time that is left of this stage; until `close`.
 
     Args:
         title: what all stages belong to; begins each line where no bar is drawn.
@@ -42,23 +41,11 @@ class Stages:
         self._stage: str | None = None
         self._task = self._bars.add_task(title, total=None)
         self._speaker: Thread | None = None
-
-    def __enter__(self) -> Stages:
-        return self.start()
-
-    def start(self) -> Stages:
-        """Begin to show."""
-        if self._bars.console.is_terminal:
+        if console.is_terminal:
             self._bars.start()
         else:
             self._speaker = Thread(target=self._speak, name="stages", daemon=True)
             self._speaker.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Leave the terminal as it was."""

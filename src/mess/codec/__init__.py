@@ -20,13 +20,10 @@ from mess.codec.model import Matched as Matched
 from mess.codec.model import Plain as Plain
 from mess.codec.model import StoredModel as StoredModel
 from mess.codec.model import Tied as Tied
-from mess.codec.model_file import LARGEST_MODEL as LARGEST_MODEL
 from mess.codec.model_file import encode_model as encode_model
 from mess.codec.model_file import read_model as read_model
 from mess.codec.model_file import write_model as write_model
 from mess.codec.numbers import NumberArray as NumberArray
-from mess.codec.quantize import choose_step as choose_step
-from mess.codec.quantize import dequantize as dequantize
 from mess.codec.quantize import quantize as quantize
 from mess.codec.quantize import quantize_numbers as quantize_numbers
 from mess.codec.reconstruct import Tensor as Tensor

@@ -1,4 +1,4 @@
-"""Rounding numbers to few bits: choose a step, quantize, dequantize."""
+"""Rounding numbers to few bits: choose a step, quantize; `NumberArray.floats` undoes it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ def choose_step(values_N: np.ndarray, bits: int) -> float:
 def quantize(values_N: np.ndarray, step: float) -> np.ndarray:
     """Return the nearest multiples of `step`, as int32; halves to even."""
     return np.rint(values_N.astype(np.float64) / step).astype(np.int32)
-
-
-def dequantize(integers_N: np.ndarray, step: float) -> np.ndarray:
-    """Return float32(q)·float32(step), rounded once."""
-    return integers_N.astype(np.float32) * np.float32(step)
 
 
 def quantize_numbers(values_N: np.ndarray, dtype: str, bits: int, where: str) -> NumberArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mess import notebook
@@ -247,31 +247,16 @@ def by_reason(tensors: Iterable[TensorInfo]) -> dict[str, list[TensorInfo]]:
 
 def as_json(path: str | os.PathLike[str], info: FileInfo) -> dict[str, Any]:
     """Return everything as plain JSON values; `sections` add up to `bytes`."""
+    tensors = [asdict(t) | {"bytes": t.bytes, "bits_per_weight": t.bits_per_weight} for t in info.tensors]
+    whole = ("float_bytes", "ratio", "numbers", "bits_per_weight")
     return {
         "file": os.fspath(path),
-        "bytes": info.bytes,
-        "float_bytes": info.float_bytes,
-        "ratio": info.ratio,
-        "numbers": info.numbers,
-        "bits_per_weight": info.bits_per_weight,
-        "format": list(info.format),
-        "network": info.network,
-        "scheme": info.scheme,
-        "sha256": info.sha256,
+        **asdict(info),
+        **{name: getattr(info, name) for name in whole},
         "crc32": {name: f"{crc:08x}" for name, crc in info.crc32.items()},
-        "header": info.header,
         "reader": reader_name(),
-        "own_references": info.own_references,
-        "sections": info.sections,
-        "tensors": [
-            {
-                "name": t.name, "stored": t.stored, "reason": t.reason, "shape": list(t.shape), "dtype": t.dtype,
-                "numbers": t.numbers, "float_bytes": t.float_bytes, "bytes": t.bytes,
-                "bits_per_weight": t.bits_per_weight, "parts": t.parts, "forms": t.forms,
-            }
-            for t in info.tensors
-        ],
-    }  # fmt: skip
+        "tensors": tensors,
+    }
 
 
 def _folded(weights: list[TensorInfo], most: int | None) -> list[Row]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from importlib import import_module
-from importlib.resources import files
+
+from mess.data.folder import imagenet_wnids
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 IN_CIFAR100 = """
@@ -29,7 +29,7 @@ def imagenet_names() -> tuple[str, ...]:
             continue
         if len(names) == IMAGENET_CLASSES:
             return names
-    return tuple(json.loads(files("mess.data").joinpath("imagenet.json").read_text(encoding="utf-8")))
+    return imagenet_wnids()
 
 
 def _of_timm() -> tuple[str, ...]:

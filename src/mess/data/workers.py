@@ -20,16 +20,16 @@ CORRUPT_CAP = 20  # an epoch; more than these mean that the copy of the dataset 
 WAIT_S = 300  # for one batch; a worker that hangs longer is an error, not a wait for ever
 log = logging.getLogger("mess.data")
 
-Decoded = tuple[Tensor, Tensor, list[str]]
+DecodedBatch = tuple[Tensor, Tensor, list[str]]
 
 
-class _Parts(Dataset[Decoded]):
+class _Parts(Dataset[DecodedBatch]):
     """Item (epoch, samples, samples that only fill up) is a batch: workers hand over whole batches."""
 
     def __init__(self, folder: ImageFolder, seed: int) -> None:
         self.folder, self.seed = folder, seed
 
-    def __getitem__(self, item: tuple[int, np.ndarray, np.ndarray]) -> Decoded:
+    def __getitem__(self, item: tuple[int, np.ndarray, np.ndarray]) -> DecodedBatch:
         epoch, own_N, more_N = item
         side = self.folder.crop
         images_NCHW = torch.empty((len(own_N) + len(more_N), 3, side, side), dtype=torch.uint8)

@@ -1,19 +1,25 @@
-"""One GPU and one process: plain torch. Nothing has to be started, so Fabric's import of seconds is saved."""
+"""One GPU and one process: plain torch. Nothing has to be started, so Fabric's import of seconds is saved.
+
+Steps are captured in CUDA graphs as PyTorch's notes on them say: warm up on a side stream, capture there, replay
+anywhere.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mess.devices.base import Devices, Result
-from mess.devices.graph import Recorder, waits
 
 DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}  # of autocast; weights are always kept in float32
+WAITED = "called a synchronizing CUDA operation"  # how torch's warning begins
 
 
 class OneGpu(Devices):
@@ -30,7 +36,6 @@ class OneGpu(Devices):
         super().__init__(precision)
         self.device = torch.device("cuda", gpu)
         self._scaler = torch.amp.GradScaler("cuda") if precision == "16" else None
-        self._recorder = Recorder()
 
     def launch(self, function: Callable[..., Result], *args: object) -> Result:
         """Run `function(*args)` with this GPU as torch's current one."""
@@ -54,17 +59,47 @@ class OneGpu(Devices):
         """Backward of the loss as the scaler has it."""
         (loss if self._scaler is None else self._scaler.scale(loss)).backward()
 
-    def apart(self) -> AbstractContextManager[object]:
-        """Return the context of the stream on which `record` records."""
-        return self._recorder.apart()
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        """The stream that graphs are recorded on."""
+        return torch.cuda.Stream()
 
-    def waits(self) -> AbstractContextManager[list[str]]:
-        """Note what torch's debugging of synchronisation finds."""
-        return waits()
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """Run on that stream, after all that was asked for before and before all that is asked for later."""
+        before = torch.cuda.current_stream()
+        self._stream.wait_stream(before)
+        with torch.cuda.stream(self._stream):
+            yield
+        before.wait_stream(self._stream)
+
+    @contextmanager
+    def waits(self) -> Iterator[list[str]]:
+        """Note each operation that makes the CPU wait for the GPU; most of those there are (torch's debug mode)."""
+        found: list[str] = []
+        mode = torch.cuda.get_sync_debug_mode()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                yield found
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+                found += [f"{w.filename}:{w.lineno}" for w in caught if str(w.message).startswith(WAITED)]
 
     def record(self, function: Callable[[], object]) -> Callable[[], None]:
-        """Record a CUDA graph."""
-        return self._recorder.record(function)
+        """Return the replay of a new CUDA graph."""
+        before, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        try:
+            # other threads, which hand over images, may go on meanwhile
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                function()
+        except RuntimeError:
+            torch.cuda.set_stream(before)  # a capture that fails at its end leaves its own stream in place, ...
+            generator = torch.cuda.default_generators[before.device.index]
+            generator.graphsafe_set_state(torch.Generator(before.device))  # ... and draws in the state of recording
+            raise
+        return graph.replay
 
     def scaler_state(self) -> dict[str, Any]:
         """Return the scaler's state."""

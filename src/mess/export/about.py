@@ -9,7 +9,7 @@ from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN
 from mess.models.described import architecture_of
 from mess.version import __version__
 
-IMAGE_SIDE = 224  # of what a network for pictures in folders sees
+IMAGE_SIDE = 224  # of what a network for images in folders sees
 
 
 def facts_of(network: Mapping[str, Any] | None, scheme: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def facts_of(network: Mapping[str, Any] | None, scheme: Mapping[str, Any]) -> di
     side = known.image_size if known else IMAGE_SIDE
     facts |= {
         "network": architecture.slug,
-        "dataset": known.name if known else "pictures in folders",
+        "dataset": known.name if known else "images in folders",
         "input": f"float32 N x 3 x {side} x {side}, R G B from 0 to 1, less the mean, over the std",
         "mean": [float(x) for x in network.get("mean") or (known.mean if known else IMAGENET_MEAN)],
         "std": [float(x) for x in network.get("std") or (known.std if known else IMAGENET_STD)],

@@ -28,7 +28,7 @@ from mess.models.described import layout_of
 
 OPSET = 17  # of ONNX 1.12 (2022), which onnxruntime reads from 1.12 on
 TOLERANCE = 1e-4  # largest difference, as a share of the largest output
-BATCHES = (1, 3)  # what is compared: the number of pictures may be any
+BATCHES = (1, 3)  # what is compared: the number of images may be any
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 
 

@@ -10,7 +10,6 @@ from mess.fetch.download import fetch as fetch
 from mess.fetch.imagenet import prepare_imagenet as prepare_imagenet
 from mess.fetch.parquet import fetch_imagenet_parquet as fetch_imagenet_parquet
 from mess.fetch.weights import Weights as Weights
-from mess.fetch.weights import fetch_weights as fetch_weights
 from mess.fetch.weights import find_weights as find_weights
 from mess.fetch.weights import input_facts as input_facts
 from mess.fetch.weights import load_pretrained as load_pretrained

@@ -93,11 +93,7 @@ def find_weights(architecture: Any, *, best: bool = False) -> Weights:
 
 
 def fetch_weights(
-    weights: Weights,
-    cache: Path | None = None,
-    *,
-    progress: DownloadProgress | None = None,
-    offline: bool = False,
+    weights: Weights, *, progress: DownloadProgress | None = None, offline: bool = False
 ) -> dict[str, Tensor]:
     """Return a state dict under the source's names, from the cache or the network.
 
@@ -105,8 +101,7 @@ def fetch_weights(
         DownloadError: not to be had, or damaged.
         CheckpointError: a file that holds no weights, or could run code.
     """
-    folder = cache or cache_folder()
-    path = folder / weights.file
+    path = cache_folder() / weights.file
     zipped = path.suffix == ".zip"
     remote = Remote(weights.file, (weights.url,), "" if zipped else weights.hash, f"See {weights.url}")
     fetch(remote, path, progress=progress, offline=offline)
@@ -116,15 +111,14 @@ def fetch_weights(
 def load_pretrained(
     model: nn.Module,
     weights: Weights | None = None,
-    cache: Path | None = None,
     *,
     progress: DownloadProgress | None = None,
     offline: bool = False,
-) -> tuple[Weights, bool]:
+) -> bool:
     """Load public weights into a network of the zoo.
 
     Returns:
-        The weights, and whether the last layer was left as it was because the number of classes differs.
+        Whether the last layer was left as it was because the number of classes differs.
 
     Raises:
         DownloadError: there are none.
@@ -132,8 +126,8 @@ def load_pretrained(
     """
     architecture: Any = model.architecture
     weights = weights or find_weights(architecture)
-    state = fetch_weights(weights, cache, progress=progress, offline=offline)
-    return weights, take_up(model, state, weights)
+    state = fetch_weights(weights, progress=progress, offline=offline)
+    return take_up(model, state, weights)
 
 
 def take_up(model: nn.Module, state: Mapping[str, Tensor], weights: Weights) -> bool:

@@ -46,7 +46,8 @@ class GraphNetwork(nn.Module):
         self.view: Callable[[Answers], Answers] | None = None
         self.before_squashing = False
         for prefix, eps, channels in _norms(self.plan, tensors):
-            _add(self, prefix, Norm(channels, eps=eps))
+            above, _, part = prefix.rpartition(".")
+            _home(self, above).add_module(part, Norm(channels, eps=eps))
         for name, tensor in tensors.items():
             self._take(name, tensor)
 
@@ -167,8 +168,3 @@ def _home(root: nn.Module, prefix: str) -> nn.Module:
             root.add_module(part, nn.Module())
         root = root.get_submodule(part)
     return root
-
-
-def _add(root: nn.Module, name: str, module: nn.Module) -> None:
-    prefix, _, part = name.rpartition(".")
-    _home(root, prefix).add_module(part, module)

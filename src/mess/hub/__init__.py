@@ -8,5 +8,4 @@ from mess.hub.files import fetch as fetch
 from mess.hub.files import is_hub as is_hub
 from mess.hub.files import local as local
 from mess.hub.files import parse as parse
-from mess.hub.files import refusals as refusals
 from mess.hub.files import stem as stem

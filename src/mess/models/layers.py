@@ -34,10 +34,10 @@ def stack(
     return nn.Sequential(first, *(block(out_channels, out_channels, 1) for _ in range(repeats - 1)))
 
 
-def make_divisible(channels: float, divisor: int = 8) -> int:
-    """Round a width to a multiple of `divisor`, never down by more than 10% (MobileNetV2's rule)."""
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
+def make_divisible(channels: float) -> int:
+    """Round a width to a multiple of 8, never down by more than 10% (MobileNetV2's rule)."""
+    rounded = max(8, int(channels + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * channels else rounded
 
 
 def scaled(channels: int, width_mult: float) -> int:

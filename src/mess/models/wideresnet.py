@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from mess.models.architecture import Architecture
 from mess.models.layers import conv, init_kaiming, scaled, stack
-from mess.models.resnet import ImageNetResNet
+from mess.models.resnet import imagenet_resnet
 
 
 class WideBlock(nn.Module):
@@ -58,4 +58,4 @@ def wideresnet(architecture: Architecture) -> nn.Module:
     """Return the WideResNet of the form the images need."""
     if architecture.cifar_form:
         return CifarWideResNet(architecture)
-    return ImageNetResNet(architecture, middle=scaled(64, architecture.width_mult))
+    return imagenet_resnet(architecture, middle=scaled(64, architecture.width_mult))

@@ -11,8 +11,6 @@ from mess.recipes.job import RateChoice as RateChoice
 from mess.recipes.job import SchemeChoice as SchemeChoice
 from mess.recipes.job import run_folder as run_folder
 from mess.recipes.resuming import recipe_to_resume as recipe_to_resume
-from mess.recipes.run import RunResult as RunResult
-from mess.recipes.run import Tested as Tested
 from mess.recipes.run import run_job as run_job
 from mess.recipes.run import score_network as score_network
 from mess.recipes.run import score_stored as score_stored

@@ -1,4 +1,4 @@
-"""What a stored network says of pictures: read, cut and normalised as its file says, classes by their names."""
+"""What a stored network says of images: read, cut and normalised as its file says, classes by their names."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from mess.image_inputs import MARGIN
 from mess.models.described import layout_of
 from mess.storing.calibration import side_of, taken_by
 
-SIDE = 224  # of pictures that no file says anything of
+SIDE = 224  # of images that no file says anything of
 BATCH = 32
 EPSILON = 1e-3  # by which probabilities may miss 1
 
 
 @dataclass(frozen=True)
 class View(image_inputs.View):
-    """How a network takes pictures, and what it calls what it sees.
+    """How a network takes images, and what it calls what it sees.
 
     Attributes:
         names: of classes, in their order; empty where nothing says them.
@@ -43,7 +43,7 @@ class View(image_inputs.View):
 
 @dataclass(frozen=True)
 class Prediction:
-    """The likeliest classes of a picture: (class, name, probability), the likeliest first."""
+    """The likeliest classes of an image: (class, name, probability), the likeliest first."""
 
     path: Path
     top: tuple[tuple[int, str, float], ...]
@@ -57,7 +57,7 @@ def open_classifier(
     classes: Path | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> tuple[nn.Module, View]:
-    """Read a network, and how it takes pictures: as is said here, else in the file, else as its dataset is.
+    """Read a network, and how it takes images: as is said here, else in the file, else as its dataset is.
 
     Args:
         classes: what names the classes, see `names_in`.
@@ -115,34 +115,34 @@ def names_in(path: Path) -> tuple[str, ...]:
         raise DataError(path, "names of classes, one a line", "no such text") from error
 
 
-def pictures_in(named: Sequence[Path]) -> list[Path]:
-    """Return the pictures that are named, and those in folders that are named, sorted.
+def images_in(named: Sequence[Path]) -> list[Path]:
+    """Return the images that are named, and those in folders that are named, sorted.
 
     Raises:
-        DataError: nothing of that name, or a folder without pictures.
+        DataError: nothing of that name, or a folder without images.
     """
     found: list[Path] = []
     for path in named:
         inside = files_in(path, ENDINGS)
         if not inside or not path.exists():
-            raise DataError(path, "a picture, or a folder with pictures", "none")
+            raise DataError(path, "an image, or a folder with images", "none")
         found += inside
     return found
 
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, view: View, pictures: Sequence[Path], *, count: int = 5, shape: tuple[int, ...] | None = None
+    model: nn.Module, view: View, images: Sequence[Path], *, count: int = 5, shape: tuple[int, ...] | None = None
 ) -> Iterator[Prediction]:
-    """Yield what the network says of each picture.
+    """Yield what the network says of each image.
 
     Raises:
-        DataError: a picture that cannot be read.
+        DataError: an image that cannot be read.
         WeightsError: a network whose output is no class scores.
     """
     model = model.float().eval()
-    for start in range(0, len(pictures), BATCH):
-        paths = pictures[start : start + BATCH]
+    for start in range(0, len(images), BATCH):
+        paths = images[start : start + BATCH]
         scores_NK = _scores(model, taken_by(model, shape, [(view.of(paths), torch.zeros(len(paths)))]))
         if view.of_imagenet and not view.names and scores_NK.shape[1] == IMAGENET_CLASSES:
             view = replace(view, names=imagenet_names())
@@ -153,13 +153,13 @@ def predict(
 
 
 def _scores(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-    """Return probabilities (N, K), one picture at a time where a graph was made for one."""
+    """Return probabilities (N, K), one image at a time where a graph was made for one."""
     (inputs, _), *_ = batches
     alone = isinstance(model, GraphNetwork) and model.plan.inputs[0].shape[:1] == (1,)
     found = torch.cat([model(x) for x in inputs.split(1)]) if alone else model(inputs)
     if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(inputs):
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise WeightsError("the network", "class scores, one row a picture", shape)
+        raise WeightsError("the network", "class scores, one row an image", shape)
     sure = bool((found >= 0).all()) and bool(((found.sum(1) - 1).abs() < EPSILON).all())
     return found if sure else found.softmax(1)
 

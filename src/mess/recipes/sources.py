@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,6 @@ from mess.training.checkpoint import find
 Tell = Callable[[str], object]
 log = logging.getLogger("mess.data")
 LARGE_TEST = 1024  # images of a test's batch, at least, where starting an operation costs more than its arithmetic
-TELL_S = 5  # seconds between two lines on a download
 
 
 def open_images(choice: DataChoice, *, train: bool, tell: Tell = log.warning) -> ImageSet | ImageFolder:
@@ -91,7 +89,7 @@ def calibration_batches(
 
 
 def calibration_inputs(choice: DataChoice, count: int = 1024) -> Tensor:
-    """Return the first of these pictures."""
+    """Return the first of these images."""
     return next(calibration_batches(choice, count))[0]
 
 
@@ -167,22 +165,13 @@ def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, An
 
     weights = find_weights(job.architecture)
     reporter.message(f"public weights of {weights.source}: {weights.url} ({weights.licence})")
-    _, replaced = load_pretrained(model, weights, progress=_DownloadLines(reporter))
-    if replaced:
+
+    def tell(name: str, done: int, total: int | None) -> None:
+        reporter.stage(f"fetching (MB) {name}", done // 10**6, (total or 0) // 10**6)
+
+    if load_pretrained(model, weights, progress=tell):
         reporter.message(f"a new last layer, for {job.architecture.num_classes} classes")
     return model, input_facts(weights), None
-
-
-class _DownloadLines:
-    """Tells every few seconds how far a download has come."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self.reporter, self.last = reporter, time.monotonic()
-
-    def __call__(self, name: str, done: int, total: int | None) -> None:
-        if time.monotonic() - self.last > TELL_S:
-            self.last = time.monotonic()
-            self.reporter.message(f"{name}: {done / 1e6:.0f} MB" + (f" of {total / 1e6:.0f} MB" if total else ""))
 
 
 def check_version(path: Path, about: dict[str, Any], job: Job) -> int:

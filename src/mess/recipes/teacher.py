@@ -94,7 +94,7 @@ def rate_start(
     def learned() -> dict[str, Any]:
         progress("reading images", 0, 0)
         there = copy.deepcopy(model).to(devices.device)
-        found = learn(there, calibration_inputs(data), options, draft=True, progress=progress)
+        found = learn(there, calibration_inputs(data), options, progress=progress)
         return {"layers": found.layers, "bases": found.bases}
 
     return Learned(model=model, **devices.once(learned))  # minutes, which one process takes for all

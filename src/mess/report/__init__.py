@@ -11,7 +11,6 @@ from mess.report.drawn import save as save
 from mess.report.facts import FileFacts as FileFacts
 from mess.report.facts import read_facts as read_facts
 from mess.report.kernel_figures import draw_references as draw_references
-from mess.report.page import Report as Report
 from mess.report.page import distinct as distinct
 from mess.report.page import figures_of as figures_of
 from mess.report.page import make_report as make_report

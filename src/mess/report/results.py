@@ -23,7 +23,6 @@ class Measured:
     """One row: a network stored in one way. `top1` is in percent, of the network read back from the file."""
 
     dataset: str
-
     network: str
     method: str
     setting: str

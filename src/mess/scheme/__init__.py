@@ -6,7 +6,6 @@ learns them over all layers; in each, `training` trains through what is stored. 
 
 from mess.scheme.matched.geometry import Geometry as Geometry
 from mess.scheme.matched.matching import Matches as Matches
-from mess.scheme.matched.matching import fit_for_index as fit_for_index
 from mess.scheme.matched.matching import match as match
 from mess.scheme.matched.matching import match_tensor as match_tensor
 from mess.scheme.matched.matching import rebuild as rebuild
@@ -15,8 +14,6 @@ from mess.scheme.matched.matching import refit_offset as refit_offset
 from mess.scheme.matched.penalties import nuclear_penalty as nuclear_penalty
 from mess.scheme.matched.penalties import pearson_penalty as pearson_penalty
 from mess.scheme.matched.penalties import reference_penalty as reference_penalty
-from mess.scheme.matched.plan import Group as Group
-from mess.scheme.matched.plan import Plan as Plan
 from mess.scheme.matched.plan import plan as plan
 from mess.scheme.matched.training import ReferenceTraining as ReferenceTraining
 from mess.scheme.matched.training import project_ as project_

@@ -1,4 +1,4 @@
-"""What v4 looks at: arrays in files, datasets and pictures as batches, pictures for a network that comes as ONNX."""
+"""What v4 looks at: arrays in files, datasets and images as batches, images for a network that comes as ONNX."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def as_inputs(given: Any, cut: Callable[[], Cut] | None = None) -> Iterable[Any]
 
     Args:
         given: see `mess.compress`.
-        cut: says how pictures are cut and normalised; asked only where there are some.
+        cut: says how images are cut and normalised; asked only where there are some.
 
     Raises:
-        DataError: a file or an array without numbers, a dataset whose samples are neither pictures nor tensors of one
+        DataError: a file or an array without numbers, a dataset whose samples are neither images nor tensors of one
             shape.
-        OptionError: pictures of which nothing says how the network takes them.
+        OptionError: images of which nothing says how the network takes them.
     """
     if isinstance(given, str | os.PathLike) and not Path(given).is_dir():
         return read_arrays(given)
@@ -71,7 +71,7 @@ def cut_for(
     facts: Mapping[str, Any],
     shape: tuple[int, ...] | None,
 ) -> Cut:
-    """Return what makes of pictures the inputs of a network: as facts say, else as its dataset's are.
+    """Return what makes of images the inputs of a network: as facts say, else as its dataset's are.
 
     Args:
         architecture: the network of the zoo that it is; found out where possible if None.
@@ -82,11 +82,11 @@ def cut_for(
     """
     wanted, known = _shape(network, shape), architecture or identify(network).architecture
     view = view_of(facts, known.dataset if known else None, max(wanted) if wanted else None)
-    return view.of if wanted is None else lambda pictures: shaped(view.of(pictures), wanted)
+    return view.of if wanted is None else lambda images: shaped(view.of(images), wanted)
 
 
 def side_of(network: object, shape: tuple[int, ...] | None) -> int | None:
-    """Return the side of pictures that inputs of a network which comes as ONNX are cut out of; None: any other."""
+    """Return the side of images that inputs of a network which comes as ONNX are cut out of; None: any other."""
     wanted = _shape(network, shape)
     return None if wanted is None else max(wanted)
 
@@ -94,10 +94,10 @@ def side_of(network: object, shape: tuple[int, ...] | None) -> int | None:
 def taken_by(
     network: object, shape: tuple[int, ...] | None, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of pictures as a network that comes as ONNX takes them; for any other as they are."""
+    """Yield batches of images as a network that comes as ONNX takes them; for any other as they are."""
     wanted = _shape(network, shape)
-    for pictures, labels in batches:
-        yield (pictures if wanted is None else shaped(pictures, wanted)), labels
+    for images, labels in batches:
+        yield (images if wanted is None else shaped(images, wanted)), labels
 
 
 def _shape(network: object, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:

@@ -56,7 +56,6 @@ def compress(
     validation: Calibration = None,
     max_drop: float | None = None,
     divergence: float | None = None,
-    steps: int | None = None,
     seed: int = 0,
     bind: int = 2,
     quant_bits: int = 8,
@@ -87,8 +86,8 @@ def compress(
         scheme: version, ``"v1"`` … ``"v4"``.
         calibration: v4 only: 1,024 inputs are learned from. Either as the network takes them (normalised, first axis
             N, images NCHW): a tensor, an array, a ``.npy`` file, a dataset of tensors, or batches of inputs or of
-            (inputs, labels) as a DataLoader gives. Or pictures: a dataset of PyTorch, torchvision or Hugging Face, a
-            folder, a list of Pillow images or paths, or an NHWC array of uint8; they are cut and normalised as `about`
+            (inputs, labels) as a DataLoader gives. Or plain images: a dataset of PyTorch, torchvision or Hugging Face,
+            a folder, a list of Pillow images or paths, or an NHWC array of uint8; cut and normalised as `about`
             says (``{"mean": (R, G, B), "std": (R, G, B), "crop": side}``), else as the network's own file or dataset
             does. None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost; in the same forms.
@@ -97,7 +96,6 @@ def compress(
         max_drop: v4 only: points of accuracy that may be lost, measured on inputs that nothing is learned from.
         divergence: v4 only: nats by which predictions may stray (of other outputs: squared error over the variance), as
             looked at before the file is written. None: 0.004, unless there is a target.
-        steps: v4 only: of distilling; None: none.
         seed: v4 only: of sampled predictions and of the order of inputs.
         bind: v3, v3a: kernels a unit (d).
         quant_bits: v2q, and with `quant`: bits that kernels are rounded to before they are matched.
@@ -139,7 +137,7 @@ def compress(
         options = StoreOptions(
             version=scheme, bind=bind, quant_bits=quant_bits, quant=quant, pointwise=pointwise, linear=linear,
             scale_bits=scale_bits, offset_bits=offset_bits, rest_bits=rest_bits, self_contained=self_contained,
-            divergence=divergence, steps=steps, target_size=parse_size(target_size), max_drop=max_drop, seed=seed,
+            divergence=divergence, target_size=parse_size(target_size), max_drop=max_drop, seed=seed,
             layers=layers or {},
         )  # fmt: skip
         read = Path(model_or_state_dict) if isinstance(model_or_state_dict, str | os.PathLike) else None

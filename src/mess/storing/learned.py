@@ -93,8 +93,8 @@ def _looked_at(
         return None
     learning = replace(options.learning(), kept=network.kept, finer=network.finer)
 
-    def rounded(inputs: Tensor, learning: LearnOptions, draft: bool, progress: StageProgress) -> Coded:
-        return coded(learn(module, inputs, learning, progress=progress, draft=draft), network)
+    def rounded(inputs: Tensor, learning: LearnOptions, progress: StageProgress) -> Coded:
+        return coded(learn(module, inputs, learning, progress=progress), network)
 
     search = Search(module, inputs, held_out, learning, rounded, write, options.layout, request.progress)
     if options.target_size is not None:

@@ -14,13 +14,13 @@ from mess.codec.quantize import BITS
 from mess.errors import OptionError
 from mess.models import Architecture
 from mess.models.described import layout_of
-from mess.names import DEFAULT_VERSION, REST_BITS
+from mess.names import DEFAULT_VERSION, DIVERGENCE, REST_BITS
 from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
 from mess.storing.layers import LayerRule, check_rules
 
 OF_REFERENCES = ("scale_bits", "offset_bits", "pointwise", "linear")  # options that say nothing to learned references
-OF_LEARNING = ("divergence", "steps", "target_size", "max_drop")  # and to references that are kernels of the network
+OF_LEARNING = ("divergence", "target_size", "max_drop")  # and to references that are kernels of the network
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,6 @@ class StoreOptions:
     rest_bits: int | None = None
     self_contained: bool = False
     divergence: float | None = None
-    steps: int | None = None
     target_size: int | None = None
     max_drop: float | None = None
     seed: int = 0
@@ -90,9 +89,8 @@ class StoreOptions:
         return None if self.self_contained else layout_of
 
     def learning(self) -> LearnOptions:
-        """Return rate and effort of v4."""
-        given: dict[str, Any] = {"divergence": self.divergence, "steps": self.steps, "seed": self.seed}
-        return LearnOptions(**{name: value for name, value in given.items() if value is not None})
+        """Return the rate of v4."""
+        return LearnOptions(DIVERGENCE if self.divergence is None else self.divergence, self.seed)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Finding the rate of version 4: from bytes of the file, or from accuracy on inputs that nothing was learned from.
 
-A *draft* is a network rounded after a look at a few inputs, without distilling: it takes seconds, is as large as the
-real one within some per cent, and loses more.
+A *draft* is a network rounded after a look at a few inputs: it takes seconds, is as large as the real one within some
+per cent, and loses more.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Search:
         inputs: what it is looked at with.
         held_out: other inputs, which what it lost is measured on.
         learning: all but the rate.
-        rounded: (inputs, learning, draft, progress) → the network in the codec's form.
+        rounded: (inputs, learning, progress) → the network in the codec's form.
         write: makes of that the whole of what is written.
         layout: says names and shapes that the file need not say.
         progress: told which round of how many it is, and how far that has come.
@@ -110,24 +110,28 @@ class Search:
     inputs: Tensor
     held_out: HeldOut
     learning: LearnOptions
-    rounded: Callable[[Tensor, LearnOptions, bool, StageProgress], Coded]
+    rounded: Callable[[Tensor, LearnOptions, StageProgress], Coded]
     write: Callable[[Coded], StoredModel]
     layout: codec.Layout | None
     progress: StageProgress = no_progress
 
-    def settled(self, divergence: float, what: str, finer: Mapping[str, float] = NONE_FINER) -> Coded:
-        """Round the network at a rate, and distil; `what` says which round it is, `finer` which layers are so still."""
-        whole = {name: finer.get(name, 1.0) * self.learning.finer.get(name, 1.0) for name in finer}
-        learning = replace(self.learning, divergence=divergence, finer={**self.learning.finer, **whole})
-        return self.rounded(self.inputs, learning, False, self._telling(what))
+    def rounded_at(
+        self, divergence: float, what: str, *, count: int | None = None, finer: Mapping[str, float] = NONE_FINER
+    ) -> Coded:
+        """Round the network at a rate.
 
-    def draft(self, divergence: float, what: str, count: int | None = None) -> Coded:
-        """Round it without distilling, which takes longest, with a look at all inputs or the first `count`."""
-        learning = replace(self.learning, divergence=divergence)
-        return self.rounded(self.inputs[:count], learning, True, self._telling(what))
+        Args:
+            what: names the round.
+            count: look at the first of the inputs; None: at all.
+            finer: layers whose steps are smaller by these factors still.
+        """
+        both = {name: factor * self.learning.finer.get(name, 1.0) for name, factor in finer.items()}
+        learning = replace(self.learning, divergence=divergence, finer={**self.learning.finer, **both})
 
-    def _telling(self, what: str) -> StageProgress:
-        return lambda stage, done, total: self.progress(f"{what}: {stage}", done, total)
+        def tell(stage: str, done: int, total: int) -> None:
+            self.progress(f"{what}: {stage}", done, total)
+
+        return self.rounded(self.inputs[:count], learning, tell)
 
     def to_divergence(self, divergence: float, *, met: bool) -> Coded:
         """Round at the rate of `divergence`, and more finely until the file, looked at, has strayed no further.
@@ -143,7 +147,7 @@ class Search:
         rate, best, good = divergence, math.inf, None
         for number in range(1, LOOKS + 1):
             try:
-                coded = self.settled(rate, f"round {number} of up to {LOOKS}")
+                coded = self.rounded_at(rate, f"round {number} of up to {LOOKS}")
                 found = self.look(coded)
             except RangeError:
                 if good is None:
@@ -192,7 +196,7 @@ class Search:
         points: list[Point] = []
         divergence = self.learning.divergence
         while len(points) < DRAFTS:
-            draft = self.draft(divergence, f"draft {len(points) + 1} of up to {DRAFTS}", DRAFT_INPUTS)
+            draft = self.rounded_at(divergence, f"draft {len(points) + 1} of up to {DRAFTS}", count=DRAFT_INPUTS)
             points.append((divergence, self.size(draft)))
             stuck = len(points) > 1 and points[-1][1] == points[-2][1]
             if points[-1][1] > target and (stuck or divergence == MAX_DIVERGENCE):
@@ -206,7 +210,7 @@ class Search:
         rate, power = divergence, _power(points)
         for number in range(1, SIZE_RUNS + 1):
             finer = dict.fromkeys(last, math.sqrt(divergence / rate))
-            coded = self.settled(divergence, f"round {number} of up to {SIZE_RUNS}", finer)
+            coded = self.rounded_at(divergence, f"round {number} of up to {SIZE_RUNS}", finer=finer)
             size = self.size(coded)
             runs.append((rate, size))
             if size <= target and (best is None or size > best[0]):
@@ -227,8 +231,6 @@ class Search:
     def to_drop(self, drop: float) -> Coded:
         """Find a rate on quick drafts, and change it until rounding loses no more than `drop` points, nor much less.
 
-        Then distil; what comes of it is taken where it loses less.
-
         Raises:
             OptionError: nothing held out to measure on, or fewer points than the finest rates lose.
         """
@@ -236,12 +238,12 @@ class Search:
             raise OptionError("--max-drop", "at least 4 calibration inputs", len(self.inputs))
         divergence = self._drafted(DRAFT_LOSS * drop)
         fine, coarse = 0.0, math.inf  # the coarsest rate that kept to the drop, and the finest that did not
-        best: tuple[float, Coded] | None = None
+        best: Coded | None = None
         for run in range(DRAFTS):
-            coded = self.draft(divergence, f"round {run + 1} of up to {DRAFTS}")
+            coded = self.rounded_at(divergence, f"round {run + 1} of up to {DRAFTS}")
             lost = self.lost(coded)
             if lost <= drop:
-                fine, best = divergence, (lost, coded)
+                fine, best = divergence, coded
             else:
                 coarse = divergence
             done = ENOUGH * drop <= lost <= drop or (best is not None and run >= FULL_RUNS - 1)
@@ -253,10 +255,7 @@ class Search:
                 divergence = min(_scaled(divergence, AIM * drop, lost), coarse / 2)
         if best is None:
             raise OptionError("--max-drop", "more points for this network", drop, "Try a larger one")
-        if self.learning.steps:
-            distilled = self.settled(fine, "last round")
-            best = min(best, (self.lost(distilled), distilled), key=lambda pair: pair[0])
-        return replace(best[1], look=self.look(best[1]))
+        return replace(best, look=self.look(best))
 
     def lost(self, coded: Coded, count: int | None = None) -> float:
         """Return points of accuracy that a file loses on the inputs held apart, or the first `count` of them."""
@@ -271,7 +270,7 @@ class Search:
     def _drafted(self, drop: float) -> float:
         divergence = self.learning.divergence
         for number in range(1, DRAFTS + 1):
-            draft = self.draft(divergence, f"draft {number} of up to {DRAFTS}", DRAFT_INPUTS)
+            draft = self.rounded_at(divergence, f"draft {number} of up to {DRAFTS}", count=DRAFT_INPUTS)
             lost = self.lost(draft, DRAFT_HELD)
             if NEAR_DROP[0] * drop <= lost <= NEAR_DROP[1] * drop or not MIN_DIVERGENCE < divergence < MAX_DIVERGENCE:
                 break

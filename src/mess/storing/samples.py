@@ -1,4 +1,4 @@
-"""Datasets of any library, folders and lists of pictures, as batches of what a network takes."""
+"""Datasets of any library, folders and lists of images, as batches of what a network takes."""
 
 from __future__ import annotations
 
@@ -22,40 +22,39 @@ MAX_SAMPLES = 5 * 1024  # of them that are read
 IN_ORDER = 1024  # samples that are all looked at, whatever their size: of more a draw comes, as they may lie by class
 TENSORS = ("pixel_values", "inputs")  # columns that are as the network takes them, by the usage of `transformers`
 LABELS = ("label", "labels", "fine_label")
-EXPECTED = "a dataset of tensors of one shape, or of pictures, alone or with labels"
-Cut = Callable[[Sequence[Any]], Tensor]  # makes of pictures what a network takes
-Sample = tuple[Any, Any]  # a picture or a tensor, and its label or None
+EXPECTED = "a dataset of tensors of one shape, or of images, alone or with labels"
+Cut = Callable[[Sequence[Any]], Tensor]  # makes of images what a network takes
+Sample = tuple[Any, Any]  # an image or a tensor, and its label or None
 
 
 def samples_of(given: Any) -> Iterable[Sample] | None:
-    """Return pairs of (picture or tensor, label or None); None: it is no dataset, folder or list of pictures.
+    """Return pairs of (image or tensor, label or None); None: it is no dataset, folder or list of images.
 
     Raises:
         DataError: several splits, or samples in which there is neither.
     """
     if isinstance(given, str | os.PathLike):
         if not (found := files_in(Path(given), ENDINGS)):
-            raise DataError(given, "a folder with pictures", "none in it")
-        return [(path, None) for path in _drawn(found)]
+            raise DataError(given, "a folder with images", "none in it")
+        given = found
     if isinstance(given, DataLoader):
         return None if not isinstance(first := next(iter(given), None), Mapping) else _of_loader(given, first)
     if hasattr(given, "column_names"):
         return _of_table(given)
     if isinstance(given, Dataset):
         return (_pair(sample) for sample in _drawn(given))
-    if isinstance(given, list | tuple) and given and is_image(given[0]):
-        return [(picture, None) for picture in _drawn(given)]
-    if isinstance(given, np.ndarray) and are_images(given):
-        return [(picture, None) for picture in _drawn(given)]
+    listed = isinstance(given, list | tuple) and bool(given) and is_image(given[0])
+    if listed or (isinstance(given, np.ndarray) and are_images(given)):
+        return [(image, None) for image in _drawn(given)]
     return None
 
 
 def batches_of(samples: Iterable[Sample], cut: Callable[[], Cut]) -> Iterator[tuple[Tensor, ...]]:
-    """Yield batches of inputs, or of (inputs, labels); `cut` is asked for only where there are pictures.
+    """Yield batches of inputs, or of (inputs, labels); `cut` is asked for only where there are images.
 
     Raises:
-        DataError: samples that are neither pictures nor tensors of one shape.
-        OptionError: pictures of which nothing says how the network takes them.
+        DataError: samples that are neither images nor tensors of one shape.
+        OptionError: images of which nothing says how the network takes them.
     """
     remaining = iter(samples)
     how: Cut | None = None
@@ -121,7 +120,7 @@ def _columns(row: Mapping[str, Any]) -> tuple[str, str | None]:
     """Return the columns of inputs and of labels."""
     labels = next((name for name in LABELS if name in row), None)
     for name in (*(name for name in TENSORS if name in row), *row):
-        # text may be a path, but names no picture here
+        # text may be a path, but names no image here
         if name in TENSORS or (is_image(row[name]) and not isinstance(row[name], str)):
             return name, labels
-    raise DataError("calibration", f"a column of pictures, or one of {', '.join(TENSORS)}", f"{', '.join(row)}")
+    raise DataError("calibration", f"a column of images, or one of {', '.join(TENSORS)}", f"{', '.join(row)}")

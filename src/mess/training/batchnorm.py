@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from itertools import islice
 from typing import Any
 
@@ -37,7 +36,7 @@ def refresh_statistics(model: nn.Module, batches: BatchSource, n: int = 10) -> i
     moments = [_Moments() for _ in layers]
     with ExitStack() as stack:
         for layer, moment in zip(layers, moments, strict=True):
-            stack.enter_context(_watched(layer, moment.add))
+            stack.enter_context(layer.register_forward_pre_hook(moment.hear))
         for images_NCHW, _ in islice(batches.epoch(0), n):
             model(images_NCHW)
     model.train(was_training)
@@ -51,15 +50,6 @@ def _computes_affine(layer: nn.Module) -> bool:
     return isinstance(layer, _BatchNorm) and layer.affine and layer.track_running_stats
 
 
-@contextmanager
-def _watched(layer: nn.Module, see: Callable[[Tensor], None]) -> Iterator[None]:
-    handle = layer.register_forward_pre_hook(lambda _module, inputs: see(inputs[0]))
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 class _Moments:
     """Mean and squared deviations by channel, batch by batch, in float64 (Chan, Golub & LeVeque 1979)."""
 
@@ -68,8 +58,8 @@ class _Moments:
         self.mean: Tensor = torch.zeros(())
         self.sum_of_squares: Tensor = torch.zeros(())
 
-    def add(self, x_NCHW: Tensor) -> None:
-        x_CM = x_NCHW.double().transpose(0, 1).flatten(1)
+    def hear(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x_CM = inputs[0].double().transpose(0, 1).flatten(1)
         count, mean = x_CM.shape[1], x_CM.mean(1)
         squares = (x_CM - mean[:, None]).square().sum(1)
         total, delta = self.count + count, mean - self.mean.to(mean)

@@ -83,7 +83,7 @@ def save(path: Path, checkpoint: Mapping[str, Any] | bytes) -> None:
         raise CheckpointError(path, "what was just written", "something else: the disk cannot be trusted")
 
 
-def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> Path:
+def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> None:
     """Write `ckpt_last.pth` and make the one before it `ckpt_last_previous.pth`.
 
     Nothing older is touched before the new file is written, synced and read back. At every moment one of the two names
@@ -105,7 +105,6 @@ def save_last(folder: Path, checkpoint: Mapping[str, Any] | bytes) -> Path:
         os.replace(link, folder / PREVIOUS)  # noqa: PTH105
     os.replace(fresh, last)  # noqa: PTH105
     sync_folder(last.parent)
-    return folder / LAST
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -146,7 +145,8 @@ def find(name: str | os.PathLike[str], folder: Path) -> Path:
     there = _files_with_weights(folder)
     near = difflib.get_close_matches(Path(name).name, there, n=1)
     there = near + [other for other in there if other not in near]
-    raise CheckpointError(name, f"a file there or in {folder}", "none", _there(there))
+    hint = f"There: {first_few(there, MAX_SHOWN)}" if there else ""
+    raise CheckpointError(name, f"a file there or in {folder}", "none", hint)
 
 
 def _files_with_weights(folder: Path) -> list[str]:
@@ -158,10 +158,6 @@ def _files_with_weights(folder: Path) -> list[str]:
     files = [p for p in folder.iterdir() if p.suffix in (".pth", ".mess") and not p.name.startswith(".")]
     stems = {p: next((s for s in old if p.stem == s or p.stem.startswith(f"{s}_")), None) for p in files}
     return sorted(path.name for path in files if stems[path] is None)
-
-
-def _there(names: list[str]) -> str:
-    return f"There: {first_few(names, MAX_SHOWN)}" if names else ""
 
 
 def epoch_checkpoints(folder: Path) -> dict[int, Path]:
@@ -219,7 +215,7 @@ def check_same_network(checkpoint: Mapping[str, Any], architecture: Mapping[str,
     saved = checkpoint.get("architecture")
     if not saved or not architecture:
         return
-    saved, architecture = (  # a folder of pictures may lie elsewhere now
+    saved, architecture = (  # a folder of images may lie elsewhere now
         {**a, "dataset": Path(str(a.get("dataset"))).resolve().name} for a in (saved, architecture)
     )
     if saved != architecture:

@@ -14,14 +14,6 @@ from torch import Tensor, nn
 from mess.training.options import TrainOptions
 
 
-def _plain_state(model: nn.Module) -> dict[str, Tensor]:
-    return model.state_dict()
-
-
-def _load_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    model.load_state_dict(state)
-
-
 @dataclass(frozen=True)
 class Hooks:
     """Optional callables. They get the network itself, never a wrapper of it.
@@ -57,8 +49,8 @@ class Hooks:
     inputs: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     train_mode: Callable[[nn.Module], object] = nn.Module.train
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-    export: Callable[[nn.Module], dict[str, Tensor]] = _plain_state
-    load: Callable[[nn.Module, dict[str, Tensor]], None] = _load_state
+    export: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
+    load: Callable[[nn.Module, dict[str, Tensor]], object] = nn.Module.load_state_dict
     extra_state: Callable[[], dict[str, Any]] = dict
     load_extra_state: Callable[[dict[str, Any]], None] | None = None
     validated: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext

@@ -132,7 +132,10 @@ def train_epoch(run: Run, watch: SignalWatch) -> None:
         run.steps_since_save += 1
         if progress.step % run.options.print_freq == 0 or progress.step == steps:
             run.check_finite()
-            _report_step(run, meter.report())
+            report = meter.report()
+            run.reporter.step(report)
+            if run.board is not None:
+                run.board.step(report, progress.samples)
         poll(run, watch, save=run.save_is_due())
     if hooks.after_epoch is not None:
         hooks.after_epoch(progress.epoch, run.model, run.is_save_epoch())
@@ -205,12 +208,6 @@ def step_seed(seed: int, progress: Position, rank: int) -> int:
     for part in (progress.epoch, progress.step, rank):
         mixed = (mixed * 6364136223846793005 + part + 1442695040888963407) % 2**64  # Knuth's MMIX generator
     return mixed >> 1
-
-
-def _report_step(run: Run, report: StepReport) -> None:
-    run.reporter.step(report)
-    if run.board is not None:
-        run.board.step(report, run.progress.samples)
 
 
 def _log(run: Run, report: EpochReport) -> None:

@@ -3,13 +3,13 @@
 ::
 
     inputs ─ sensitivity ─► g ─┐
-    inputs ─ moments ─► H, C ──┼─ rounding ─► q ─ distilling ─► q, BatchNorm ─► Learned
+    inputs ─ moments ─► H, C ──┼─ rounding ─► q, R, BatchNorm ─► Learned
     weights ─ basis ─► R ──────┘      (layer by layer, each on what the layers before it have become)
 
 `layers` says what a layer is, `basis` finds the references (the eigen-kernels of all kernels of a size),
 `sensitivity` says how much an output channel matters, `moments` what a layer sees; `rate_rounding` picks integers by
-distortion plus λ times bits, `distilling` lets them settle together through the decoder at a `rate_model` like the
-coder's; `learn` joins these, `inputs` makes images where none are given. `training` does the same on a whole dataset.
+distortion plus λ times bits; `learn` joins these, `inputs` makes images where none are given. `training` goes on from
+there on a whole dataset: through the decoder, at the prices of a `rate_model` like the coder's.
 """
 
 from mess.scheme.learned.basis import basis_step as basis_step

@@ -16,9 +16,7 @@ from mess.scheme.learned.rate_rounding import round_alone
 RELATIVE_ERROR = 1e-5
 
 
-def round_blind(
-    weights: Mapping[str, Tensor], relative_error: float = RELATIVE_ERROR, finer: Mapping[str, float] | None = None
-) -> dict[str, LearnedLayer]:
+def round_blind(weights: Mapping[str, Tensor], finer: Mapping[str, float] | None = None) -> dict[str, LearnedLayer]:
     """Return the matrices among `weights` as integers, each with the same relative error.
 
     Every weight of a tensor counts alike: the step follows from s²/12 = relative error · mean square, and integers are
@@ -30,7 +28,7 @@ def round_blind(
         if not is_matrix(weight):
             continue
         weight_OC = weight.detach().cpu().double().flatten(1)
-        spread = math.sqrt(12 * relative_error * float(weight_OC.square().mean()))
+        spread = math.sqrt(12 * RELATIVE_ERROR * float(weight_OC.square().mean()))
         step = float(torch.tensor(spread / (finer or {}).get(name, 1.0) or 1.0))
         lmbda = step * step * math.log(2) / 12
         sensitivity_O = torch.ones(len(weight_OC), dtype=torch.float64)

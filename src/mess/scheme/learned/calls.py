@@ -51,8 +51,8 @@ class Call:
         return F.pad(x, flat) if any(flat) else x
 
 
-Seen = Callable[[str, Call], None]
-Answered = Callable[[str, Call, Tensor], None]
+Before = Callable[[str, Call], None]
+After = Callable[[str, Call, Tensor], None]
 
 
 class Watch(TorchFunctionMode):
@@ -64,7 +64,7 @@ class Watch(TorchFunctionMode):
         after: is told after it, with what came out.
     """
 
-    def __init__(self, names: Mapping[int, str], before: Seen | None = None, after: Answered | None = None) -> None:
+    def __init__(self, names: Mapping[int, str], before: Before | None = None, after: After | None = None) -> None:
         super().__init__()
         self._names, self._before, self._after = names, before, after
 

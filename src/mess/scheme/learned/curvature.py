@@ -101,6 +101,6 @@ def with_curvature(own_Gnn: Tensor, curvature: Curvature, sensitivity_GR: Tensor
     apart, together = ((x_Gnn.diagonal(dim1=1, dim2=2) * rows_G11[..., 0]).sum() for x_Gnn in (own_Gnn, halves[0]))
     own_Gnn.mul_(together / apart)
     known = known_share(curvature.inputs // 2 * curvature.rows)
-    share, strain_Gn = best_share(lambda share: halves[0].lerp(own_Gnn, share), halves[1:], known)
+    share, strain_Gn = best_share(lambda share: halves[0].lerp(own_Gnn, share), halves, known)
     whole_Gnn = halves[0].add_(halves[1]).div_(2) if halves[1:] else halves[0]
     return own_Gnn.lerp_(whole_Gnn, 1 - share), strain_Gn

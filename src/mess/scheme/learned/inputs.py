@@ -15,9 +15,7 @@ from mess.scheme.learned.calls import Watch, work
 from mess.scheme.learned.layerwise import StageProgress, device_of, in_fast_layout, no_progress, split_batches
 
 MAX_INPUTS = 1024  # inputs learned from
-MAX_SMALL_INPUTS = (
-    5 * MAX_INPUTS
-)  # inputs that are read in all, if they are small, so that losses can be measured on the others
+MAX_SMALL_INPUTS = 5 * MAX_INPUTS  # that are read, if they are small, so that losses can be measured on the others
 SMALL_NUMBERS = MAX_SMALL_INPUTS * 3 * 32 * 32  # numbers that small inputs have in all
 SYNTHETIC = 256  # images that are made up at most
 SYNTHETIC_NUMBERS = 16 * 3 * 224 * 224  # that they have together: fewer images where they are large
@@ -73,7 +71,7 @@ def gather_inputs(
 
 
 def synthetic_inputs(
-    model: nn.Module, image_size: int, count: int | None = None, *, seed: int = 0, progress: StageProgress = no_progress
+    model: nn.Module, image_size: int, count: int | None = None, *, progress: StageProgress = no_progress
 ) -> Tensor:
     """Return images, (count, 3, S, S), that match what the BatchNorm layers have stored; no data is needed.
 
@@ -89,7 +87,7 @@ def synthetic_inputs(
         affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size).to(device))
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
         count = min(numerous, max(MIN_SYNTHETIC, affordable))
-    images = natural_noise(count, image_size, seed=seed)
+    images = natural_noise(count, image_size)
     norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
     if not norms:
         return images

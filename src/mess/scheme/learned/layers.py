@@ -38,7 +38,7 @@ class WeightLayer:
 
     @property
     def terms(self) -> int:
-        """Numbers a unit, T."""
+        """Elements of a unit, T."""
         return self.basis[0] * self.basis[1] if self.basis else 1
 
     def matrix(self, weight: Tensor) -> Tensor:

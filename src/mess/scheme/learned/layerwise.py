@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
-from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ StageProgress = Callable[[str, int, int], None]
 """Hears how far work has come: what is being done, how much of it is done, and how much there is (0: not known)."""
 BATCH = 64  # inputs a pass of a small image
 BATCH_NUMBERS = 5 << 17  # input numbers a pass at most: fewer inputs where they are large
-TOGETHER, MOST_TOGETHER = 4, 64  # batches, and inputs, that go at once on a GPU: none more where inputs are small
+TOGETHER, MAX_TOGETHER = 4, 64  # batches, and inputs, that go at once on a GPU: none more where inputs are small
 # that waiting passes of a network may keep, on the CPU and elsewhere; others are run anew when they are needed
 WAITING_BYTES, LARGE_WAITING_BYTES = 1 << 28, 1 << 30
 
@@ -49,21 +48,15 @@ class LayerwiseForward:
         self._waiting: dict[int, ForwardPass] = {}
         self._repeats = True  # until the network shows that it does not
 
-    def __enter__(self) -> LayerwiseForward:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._waiting.clear()
-
     def settle(self, name: str) -> None:
         """Say that a layer has the weights it is to keep: passes may go beyond it."""
         self._settled.add(name)
 
     def calls(self, place: int, name: str) -> list[Call]:
         """Return the products that a layer which is not settled takes part in, in the pass over one batch."""
-        going = self._waiting.pop(place, None) or self._begun(place)
+        going = self._waiting.pop(place, None)
+        if going is None:
+            going = ForwardPass(self._model, self.batches[place].to(self._device), self._names, self._settled)
         try:
             while self._repeats and (going.at is None or going.at in self._settled):
                 if not going.advance():
@@ -78,9 +71,6 @@ class LayerwiseForward:
         if going.at is not None:
             self._keep(place, going)
         return found
-
-    def _begun(self, place: int) -> ForwardPass:
-        return ForwardPass(self._model, self.batches[place].to(self._device), self._names, self._settled)
 
     def _keep(self, place: int, going: ForwardPass) -> None:
         kept = sum(waiting.nbytes for waiting in self._waiting.values())
@@ -126,4 +116,4 @@ def split_batches(inputs: Tensor, device: torch.device | None = None) -> list[Te
 
 def batches_at_once(device: torch.device, size: int) -> int:
     """Return how many batches go at once: several where starting an operation costs more than its arithmetic."""
-    return 1 if device.type == "cpu" else max(1, min(TOGETHER, MOST_TOGETHER // size))
+    return 1 if device.type == "cpu" else max(1, min(TOGETHER, MAX_TOGETHER // size))

@@ -14,9 +14,7 @@ from mess.errors import OptionError, RangeError
 from mess.names import DIVERGENCE
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.curvature import Curvature, with_curvature
-from mess.scheme.learned.distilling import distil
 from mess.scheme.learned.inputs import NORMS
-from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.layers import Basis, WeightLayer, weight_layers
 from mess.scheme.learned.layerwise import (
     LayerwiseForward,
@@ -34,8 +32,6 @@ from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivi
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, shrinkage
 from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
-DISTILLED_NUMBERS = 3 * 64 * 64  # an input: of larger ones a step takes minutes
-MIN_DISTILLED = 256  # inputs: fewer would be learned by heart
 MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
 MIN_BITS, MAX_BITS = 6, 12  # of vectors with a step; beyond: float16
 DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
@@ -50,15 +46,12 @@ class LearnOptions:
         divergence: nats by which the stored network's predictions on unseen inputs may stray from the float network's
             (of answers that are no class scores: squared error over variance), about, since it is estimated:
             λ = 2·ln 2·divergence / weights. Smaller: more bytes.
-        steps: of distilling; few or large inputs leave it out. None by default: 200 of them changed neither the bytes
-            nor the divergence of a ResNet-20.
         seed: of sampled predictions and of the order of inputs.
         kept: names of tensors that stay as they are; what is learned of the others knows.
         finer: name → factor by which the steps of a tensor are smaller than the rate makes them.
     """
 
     divergence: float = DIVERGENCE
-    steps: int = 0
     seed: int = 0
     kept: frozenset[str] = frozenset()
     finer: Mapping[str, float] = field(default_factory=dict)
@@ -66,8 +59,6 @@ class LearnOptions:
     def __post_init__(self) -> None:
         if not 0 < self.divergence < 100:
             raise OptionError("divergence", "a number of nats in 0…100", self.divergence)
-        if self.steps < 0:
-            raise OptionError("steps", "0 or more", self.steps)
         if not (isinstance(self.seed, int) and -(1 << 63) <= self.seed < 1 << 64):
             raise OptionError("seed", "a whole number of 64 bits", self.seed)
 
@@ -110,27 +101,19 @@ class Learned:
     vector_bits: dict[str, int] = field(default_factory=dict)
 
 
-def learn(
-    model: nn.Module,
-    inputs: Tensor,
-    options: LearnOptions,
-    *,
-    progress: StageProgress = no_progress,
-    draft: bool = False,
-) -> Learned:
+def learn(model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: StageProgress = no_progress) -> Learned:
     """Round a network.
 
     Args:
         model: stays as it is. What is looked at is computed where it is; integers are chosen on the CPU.
         inputs: what the network is to be looked at with, as it takes it; no labels.
-        draft: leave out distilling: quick, for finding a rate.
 
     Raises:
         OptionError: a network without layers that weigh these inputs.
         RangeError: numbers within the network leave float32 on these inputs.
     """
     original = in_fast_layout(copy.deepcopy(model).float().eval().requires_grad_(False))
-    stored = copy.deepcopy(original).requires_grad_(True)
+    stored = copy.deepcopy(original)
     # given images may come class by class; some layers look at the first of them only
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
     if inputs.dim() == 4:
@@ -147,43 +130,39 @@ def learn(
     sensitivity = sensitivity.finer(options.finer)
     bases = shared_bases(layers)
     lmbda = lambda_for(layers, options)
-    latents: dict[str, Latent] = {}
+    rounded: dict[str, LearnedLayer] = {}
     batches = split_batches(inputs)
-    with (
-        LayerwiseForward(stored, layers, batches) as stored_passes,
-        LayerwiseForward(original, twins, batches) as original_passes,
-    ):
-        for number, layer in enumerate(layers):
-            progress("rounding", number, len(layers))
-            if layer.weight[0].numel() >= WIDE:
-                give_back()
-            basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
-            if layer.calls:
-                halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
-                # no |Σ x·y| is beyond the largest Σ x²
-                _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
-                _check_range("sums of products", [half.cross_GnR for half in halves])
-                curvature = sensitivity.curvature.pop(layer.name, None)
-                if curvature is not None:
-                    _check_range("squares of gradients", [curvature.halves_2Gnn])
-                latents[layer.name] = latent = _rounded(layer, halves, channels, curvature, basis, lmbda, len(inputs))
-                del halves
-            else:
-                latents[layer.name] = latent = _rounded_alone(layer, channels, lmbda)
-            with torch.no_grad():
-                layer.weight.copy_(latent.weight())
-            stored_passes.settle(layer.name)
-            original_passes.settle(layer.name)
-    distilled = len(inputs) >= MIN_DISTILLED and inputs[0].numel() <= DISTILLED_NUMBERS
-    if options.steps and distilled and not draft:
-        distil(
-            stored, original, latents, inputs, outputs,
-            steps=options.steps, lmbda=lmbda, seed=options.seed, kept=options.kept, progress=progress,
-        )  # fmt: skip
+    stored_passes, original_passes = (
+        LayerwiseForward(stored, layers, batches),
+        LayerwiseForward(original, twins, batches),
+    )
+    for number, layer in enumerate(layers):
+        progress("rounding", number, len(layers))
+        if layer.weight[0].numel() >= WIDE:
+            give_back()
+        basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
+        if layer.calls:
+            halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
+            # no |Σ x·y| is beyond the largest Σ x²
+            _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
+            _check_range("sums of products", [half.cross_GnR for half in halves])
+            curvature = sensitivity.curvature.pop(layer.name, None)
+            if curvature is not None:
+                _check_range("squares of gradients", [curvature.halves_2Gnn])
+            rounded[layer.name] = _rounded(layer, halves, channels, curvature, basis, lmbda, len(inputs))
+            del halves
+        else:
+            rounded[layer.name] = _rounded_alone(layer, channels, lmbda)
+        layer.weight.copy_(_weight(rounded[layer.name], basis))
+        stored_passes.settle(layer.name)
+        original_passes.settle(layer.name)
     bits = vector_bits(stored, sensitivity, lmbda)
-    for latent in latents.values():
-        latent.move(torch.device("cpu"))
-    return _finished(stored.cpu(), layers, latents, bases, bits)
+    stored.cpu()
+    for name, found in rounded.items():
+        stored.get_parameter(name).data = rebuild_layer(found, bases)
+    return Learned(
+        {name: rounded[name] for name, _ in stored.named_parameters() if name in rounded}, bases, stored, bits
+    )
 
 
 def _check_range(what: str, numbers: Iterable[Tensor]) -> None:
@@ -221,7 +200,7 @@ def _rounded(
     basis_TT: Tensor | None,
     lmbda: float,
     inputs: int,
-) -> Latent:
+) -> LearnedLayer:
     """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
     weight_GRn = layer.matrix(layer.weight.detach().double())
     if basis_TT is not None:
@@ -247,19 +226,29 @@ def _rounded(
     exponents = fitted_exponents(cost_Gn, sensitivity_GR, layer.terms, inputs)
     problem = in_steps(RoundingProblem(target_GRn, upper_Gnn, sensitivity_GR, cost_Gn, layer.terms), exponents)
     step = best_step(problem, lmbda)
-    integers, wanted = round_layer(problem, step, lmbda)
-    size = (layer.weight.shape[0], -1, layer.terms)
-    return Latent.start(integers.reshape(size), wanted.reshape(size), step, exponents, basis_TT, layer.weight.shape)
+    return _learned(layer, round_layer(problem, step, lmbda), step, exponents)
 
 
-def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> Latent:
+def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> LearnedLayer:
     weight_OC, sensitivity_O = layer.weight.detach().cpu().double().flatten(1), sensitivity_O.cpu()
     step = math.sqrt(12 * lmbda / math.log(2) / float(sensitivity_O.log().mean().exp()))
     largest = float(weight_OC.abs().max()) or 1.0
     step = min(step, largest / MIN_LEVELS)  # where nothing comes of it, as in a part that does not run
-    integers, wanted = round_alone(weight_OC, sensitivity_O, step=step, lmbda=lmbda)
-    size = (len(weight_OC), -1, 1)
-    return Latent.start(integers.reshape(size), wanted.reshape(size), step, NO_EXPONENTS, None, layer.weight.shape)
+    return _learned(layer, round_alone(weight_OC, sensitivity_O, step=step, lmbda=lmbda), step, NO_EXPONENTS)
+
+
+def _learned(layer: WeightLayer, rounded: tuple[Tensor, Tensor], step: float, exponents: Exponents) -> LearnedLayer:
+    """Join what was rounded: integers, and the multiples of the step that they were rounded from."""
+    integers_OCT, unrounded_OCT = (numbers.reshape(len(layer.weight), -1, layer.terms) for numbers in rounded)
+    step = float(torch.tensor(math.log(step)).exp())  # as training keeps it: by its logarithm in float32
+    shape = tuple(layer.weight.shape)
+    return LearnedLayer(integers_OCT.to(torch.int32), step, layer.basis, shape, unrounded_OCT.float(), exponents)
+
+
+def _weight(layer: LearnedLayer, basis_TT: Tensor | None) -> Tensor:
+    """Return about what `rebuild_layer` gives, in one product: the next layers are looked at behind it."""
+    units_OCT = layer.integers_OCT.float() * torch.from_numpy(steps_of(layer.step, layer.exponents))
+    return (units_OCT if basis_TT is None else units_OCT @ basis_TT.float()).reshape(layer.shape)
 
 
 def vector_bits(model: nn.Module, sensitivity: Sensitivity, lmbda: float) -> dict[str, int]:
@@ -290,28 +279,3 @@ def _bits(values: Tensor, squares: Tensor, lmbda: float) -> int:
     levels = float(values.abs().max()) / step
     bits = math.ceil(math.log2(max(levels, 1.0))) + 1
     return 16 if bits > MAX_BITS + 1 else min(max(bits, MIN_BITS), MAX_BITS)
-
-
-def _finished(
-    stored: nn.Module,
-    layers: list[WeightLayer],
-    latents: dict[str, Latent],
-    bases: dict[Basis, Tensor],
-    bits: dict[str, int],
-) -> Learned:
-    made: dict[str, LearnedLayer] = {}
-    for layer in layers:
-        latent = latents[layer.name]
-        step = float(latent.log_step.detach().exp().float())
-        found = LearnedLayer(
-            latent.integers().to(torch.int32),
-            step,
-            layer.basis,
-            tuple(latent.shape),
-            latent.values_OCT.detach(),
-            latent.exponents,
-        )
-        made[layer.name] = found
-        stored.get_parameter(layer.name).data = rebuild_layer(found, bases)
-    order = [name for name, _ in stored.named_parameters() if name in made]
-    return Learned({name: made[name] for name in order}, bases, stored.eval(), bits)

@@ -36,7 +36,7 @@ def shrinkage(halves: list[Moments]) -> tuple[float, Tensor]:
         shrink_second_moment_(second_moment_Gnn, share)
         return second_moment_Gnn
 
-    return best_share(shrunk, [half.own_Gnn for half in halves[1:]], known_share(halves[-1].count))
+    return best_share(shrunk, [half.own_Gnn for half in halves], known_share(halves[-1].count))
 
 
 def known_share(count: int) -> float:
@@ -44,22 +44,22 @@ def known_share(count: int) -> float:
     return count / (count + ENOUGH)
 
 
-def best_share(made: Callable[[float], Tensor], others: list[Tensor], known: float) -> tuple[float, Tensor]:
+def best_share(made: Callable[[float], Tensor], halves: list[Tensor], known: float) -> tuple[float, Tensor]:
     """Return the share of what is known better in H, and by how much more than H says a column costs elsewhere, (G, n).
 
     What is left of the first half's directions of no variance, errors flow into; the second half says what that costs.
 
     Args:
         made: share → H of the first half, (G, n, n).
-        others: H of the second half, if there is one.
+        halves: H of the first half, and of the second if there is one.
         known: how far to believe what the second half says of one column.
     """
-    if not others:
-        return SHARES[0], torch.ones_like(made(SHARES[0])[:, 0])
+    if len(halves) == 1:
+        return SHARES[0], torch.ones_like(halves[0][:, 0])
     lowest, best = float("inf"), (SHARES[0], torch.empty(0))
     for share in SHARES:
         upper_Gnn = inverse_cholesky_(made(share))
-        cost_Gn = column_costs(upper_Gnn, others[0])
+        cost_Gn = column_costs(upper_Gnn, halves[1])
         lost = float(cost_Gn.log().mean())
         if lost > lowest:
             break

@@ -1,11 +1,12 @@
 """Training a whole network through version 4: the loss and the bits fall together.
 
-The same straight-through training as `distilling`, on all training images and for epochs: a loss with labels, a price
-on the estimated bits, and integers and their code lengths that are chosen anew on the way.
+On all training images and for epochs: a loss, a price on the estimated bits, and integers and their code lengths that
+are chosen anew on the way. Roundings pass gradients straight through (Bengio et al. 2013, arXiv 1308.3432).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import CheckpointError
-from mess.scheme.learned.latent import Latent
 from mess.scheme.learned.learn import Learned, LearnedLayer, rebuild_layer
 from mess.scheme.learned.rate_model import RateModel
 from mess.scheme.learned.rate_rounding import rounded
 from mess.scheme.parametrized import OWN, Parametrized
 from mess.scheme.ties import find_ties
-from mess.step_exponents import NO_EXPONENTS, Exponents
+from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
 REFRESH = 50  # steps between two looks at how long the integers' codes are
+INSIDE = 0.45  # of a step: how near its edge a number may start in the bin that rounding chose for it
 VECTOR_RATE = 0.1  # learning rate of steps, BatchNorm and biases, over that of the latent numbers
 
 
@@ -43,9 +44,7 @@ class RateTraining(Parametrized):
         ties = find_ties(model.state_dict())
         for name, layer in learned.layers.items():
             basis_TT = learned.bases[layer.basis] if layer.basis is not None else None
-            latent = Latent.start(
-                layer.integers_OCT, layer.unrounded_OCT, layer.step, layer.exponents, basis_TT, layer.shape
-            )
+            latent = Latent(layer, basis_TT)
             first = ties.get(name, name)
             # layers that share the weight go on sharing it: the same latent tensor, the same step
             for same in dict.fromkeys((name, first, *(n for n, to in ties.items() if to == first))):
@@ -121,6 +120,41 @@ class RateTraining(Parametrized):
         self.model.load_state_dict(state["coded"], strict=False)
         self.rate_model.take(rate_model["bits"], rate_model.get("limit"), rate_model["places"])
         self.steps = int(state["steps"])
+
+
+class Latent(nn.Module):
+    """Latent numbers of a layer → the weight they stand for, as a parametrization of it.
+
+    Attributes:
+        start_OCT: what training starts with, multiples of the step in the bin that rounding chose, on the side where
+            the number came from; their nearest integers are what is stored.
+        log_step: () logarithm of the step.
+        factors_OCT: by which the steps of rows, columns and terms differ from it, of a shape that broadcasts.
+        basis_TT: rows are references; None: the numbers are the weights.
+    """
+
+    factors_OCT: Tensor
+    basis_TT: Tensor | None
+
+    def __init__(self, layer: LearnedLayer, basis_TT: Tensor | None) -> None:
+        super().__init__()
+        beside_OCT = (layer.unrounded_OCT - layer.integers_OCT).clamp(-INSIDE, INSIDE)
+        self.start_OCT, self.shape = (layer.integers_OCT + beside_OCT).float(), layer.shape
+        self.log_step = nn.Parameter(torch.tensor(math.log(layer.step)))
+        self.register_buffer("factors_OCT", torch.from_numpy(steps_of(1.0, layer.exponents)), persistent=False)
+        self.register_buffer("basis_TT", basis_TT.float() if basis_TT is not None else None, persistent=False)
+
+    def forward(self, values_OCT: Tensor) -> Tensor:
+        """Return the weight Σ_t q_t·s_t·R_t that is decoded, differentiable as if nothing had been rounded."""
+        # in float32 whatever the forward pass computes in: training is to see what the file decodes to
+        with torch.autocast(values_OCT.device.type, enabled=False):
+            straight_OCT = values_OCT + (rounded(values_OCT) - values_OCT).detach()
+            units_OCT = straight_OCT * (self.log_step.exp() * self.factors_OCT)
+            return (units_OCT if self.basis_TT is None else units_OCT @ self.basis_TT).reshape(self.shape)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """Return what training starts with, in place of the weight that was there."""
+        return self.start_OCT.to(weight.device)
 
 
 def resumed_start(state: Mapping[str, Any], model: nn.Module) -> Learned:
