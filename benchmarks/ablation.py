@@ -194,7 +194,7 @@ def computed_once(output_sensitivity: Callable[..., Any], file: Path) -> Callabl
 
 def once(search: Search, divergence: float, *, met: bool) -> Coded:  # noqa: ARG001
     """Round at the λ of a divergence, whatever comes of it: in place of the search for a rate."""
-    return search.settled(divergence, "one round")
+    return search.rounded_at(divergence, "one round")
 
 
 def recoded(file: Path) -> dict[str, int]:

@@ -11,13 +11,17 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+import mess
 from mess.codec.contexts import ContextState
 from mess.scheme.learned import LearnOptions, learn
+from mess.storing.rate import Search
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+import ablation
 import ablation_page
 from ablation_ingredients import INGREDIENTS, without
+from networks import Network
 
 
 def small_network() -> nn.Module:
@@ -25,17 +29,27 @@ def small_network() -> nn.Module:
     norm = nn.BatchNorm2d(8)
     norm.weight.data = torch.logspace(-2, 1, 8)  # so that the next layer's inputs differ much
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3), norm, nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4)
+        nn.Conv2d(3, 8, 3),
+        norm,
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(16, 4),
     )
+
+
+def smooth_inputs() -> torch.Tensor:
+    return F.avg_pool2d(torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(1)), 3, 1)
 
 
 @pytest.fixture(scope="module")
 def found() -> dict[str, list[object]]:
     """Return what a small network comes to without each part, with all of them before and after."""
-    inputs = F.avg_pool2d(torch.randn(32, 3, 8, 8, generator=torch.Generator().manual_seed(1)), 3, 1)  # smooth
 
     def rounded() -> list[object]:
-        learned = learn(small_network(), inputs, LearnOptions(divergence=0.05))
+        learned = learn(small_network(), smooth_inputs(), LearnOptions(divergence=0.05))
         layers = [(x.integers_OCT.tolist(), x.step, str(x.exponents)) for x in learned.layers.values()]
         seen = ContextState(1, 2, 2)
         seen.add(slice(0, 2), np.array([[[1, 5], [0, 0]]]))
@@ -57,6 +71,20 @@ def test_a_part_that_is_left_out_changes_what_a_network_comes_to(name: str, foun
     changed = [a != b for a, b in zip(found[name], found["before"], strict=True)]
     assert any(changed)
     assert changed[2] == INGREDIENTS[name].coder  # nothing but the coder's parts leaves the integers as they are
+
+
+def test_a_file_is_rounded_once_at_the_rate_that_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network("small", small_network(), smooth_inputs(), torch.empty(0), None)
+    rates = []
+    rounded_at = Search.rounded_at
+    monkeypatch.setattr(
+        Search, "rounded_at", lambda self, rate, what: rates.append(rate) or rounded_at(self, rate, what)
+    )
+    found = ablation.stored(ablation.Job("small", ablation.FULL, 0.05, 0), network, tmp_path / "net.mess")
+    assert rates == [0.05]
+    assert found["bytes"] == (tmp_path / "net.mess").stat().st_size
+    assert found["coded without"].keys() == {"contexts"}
+    mess.load_into(small_network(), tmp_path / "net.mess")
 
 
 def row(
