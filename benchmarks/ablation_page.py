@@ -63,13 +63,12 @@ def page(rows: Rows) -> list[str]:
         "what this leaves unsure of a share, which is a mean over rates and seeds (one standard error). ° stands where",
         "a divergence is beyond those of the curve: the share is extrapolated.",
         "",
-        f"| part | {' | '.join(curves)} | verdict |",
+        f"| part | {' | '.join(curves)} | earns its place on |",
         f"|---|{'---:|' * len(curves)}---|",
         *(_line(part, [saved[name][part] for name in curves]) for part in INGREDIENTS),
         "",
-        f"A part earns its place on a network where it saves more than {100 * WORTH:.1f} %, and more than the ±;",
-        "it stays if it does so on two of three. Shares of several parts do not add up: each is what is lost when all",
-        "the others are there to make up for it.",
+        f"A part earns its place on a network where it saves more than {100 * WORTH:.1f} %, and more than the ±. Shares of",
+        "several parts do not add up: each is what is lost when all the others are there to make up for it.",
         "",
         "## Each seed",
         "",
@@ -128,11 +127,9 @@ def shares(rows: Rows, network: str, part: str, known: Curve) -> Shares:
 
 
 def verdict(found: list[Shares]) -> str:
-    """Return whether a part stays: it goes where it earns nothing on two of three networks."""
+    """Return on how many of the networks measured a part earns its place."""
     told = [own.earned for own in found if own.by_seed]
-    if told.count(True) >= 2:
-        return "stays"
-    return "goes" if told.count(False) >= 2 else "open"
+    return f"{told.count(True)} of {len(told)}" if told else "–"
 
 
 def _over(row: Row, known: Curve) -> float:

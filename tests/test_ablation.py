@@ -112,7 +112,7 @@ def test_a_share_is_read_at_equal_divergence_beside_files_of_all_seeds() -> None
             rows[f"{network} {seed} b"] = row("row steps", 0.08, round(1000 * 0.08**-0.3), seed, network)
     text = "\n".join(ablation_page.page(rows))
     # both seeds lie half a per cent off their curve
-    assert "| references | +9.5 ± 0.6 % | +9.5 ± 0.6 % | stays |" in text
-    assert "| row steps | -0.5 ± 0.6 %° | -0.5 ± 0.6 %° | goes |" in text
-    assert "| contexts | +5.0 % | +5.0 % | stays |" in text
-    assert "| curvature | – | – | open |" in text
+    assert "| references | +9.5 ± 0.6 % | +9.5 ± 0.6 % | 2 of 2 |" in text
+    assert "| row steps | -0.5 ± 0.6 %° | -0.5 ± 0.6 %° | 0 of 2 |" in text
+    assert "| contexts | +5.0 % | +5.0 % | 2 of 2 |" in text
+    assert "| curvature | – | – | – |" in text
