@@ -225,11 +225,14 @@ INGREDIENTS = {
         coder=True,
     ),
 }  # fmt: skip
-SMALL = ("column steps", "row steps", "channels", "rate", "step search", "strain")
-INGREDIENTS["six together"] = Ingredient(
-    "none of these parts saves much alone: " + ", ".join(SMALL),
-    "all six are left out at once",
-    "—",
-    tuple(swap for name in SMALL for swap in INGREDIENTS[name].swaps),
-    finer=4,
-)
+for several, names in {
+    "rate and search": ("rate", "step search"),
+    "six together": ("column steps", "row steps", "channels", "rate", "step search", "strain"),
+}.items():
+    INGREDIENTS[several] = Ingredient(
+        ", ".join(names),
+        "all of these are left out at once",
+        "—",
+        tuple(swap for name in names for swap in INGREDIENTS[name].swaps),
+        finer=max(INGREDIENTS[name].finer for name in names),
+    )
