@@ -39,6 +39,7 @@ from peak import peak_mb
 
 NAME = "ablation"
 FULL = "full"
+SEEDS = (0, 1)
 FEW = 1000  # pictures
 NEARER = 16  # this part of the side is cut off at each edge
 Row = dict[str, Any]
@@ -88,7 +89,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--datapath", type=Path, default=Path("../data"))
     parser.add_argument("--network", nargs="+", choices=list(PLANS), default=list(PLANS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     names = [FULL, *(name for name, ingredient in INGREDIENTS.items() if not ingredient.coder)]
     parser.add_argument("--ingredients", nargs="+", choices=names, default=names)
     parser.add_argument("--rates", nargs="+", type=float, default=[], help="of files without a part")

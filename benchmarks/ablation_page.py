@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ablation import FULL, PLANS
+from ablation import FULL, PLANS, SEEDS, plan
 from ablation_ingredients import INGREDIENTS
 from common import all_described
 
@@ -69,6 +69,7 @@ def page(rows: Rows) -> list[str]:
         "",
         f"A part earns its place on a network where it saves more than {100 * WORTH:.1f} %, and more than the ±.",
         "Shares of several parts do not add up: each is what is lost when all the others are there to make up for it.",
+        *_missing(rows),
         "",
         "## Each seed",
         "",
@@ -164,6 +165,12 @@ def _unseen(looked_at: int, pictures: int) -> str:
     if looked_at <= pictures:
         return f"{looked_at:,} unseen ones"
     return f"{pictures:,} unseen ones in {looked_at // pictures} views (mirrored, nearer)"
+
+
+def _missing(rows: Rows) -> list[str]:
+    planned = [job.key for name in PLANS for seed in SEEDS for job in plan(name, seed)]
+    left = sum(key not in rows for key in planned)
+    return [f"Of {len(planned)} rows planned, {left} are not measured yet."] if left else []
 
 
 def _seeds(curves: dict[str, Curve], saved: dict[str, dict[str, Shares]]) -> list[str]:
