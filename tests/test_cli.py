@@ -204,9 +204,9 @@ def test_a_resumed_run_with_the_scheme_is_the_same_run(
     flags = ["digits", "-a", "resnet", *RESNET8, "-N", "-v", version, "-s", "1", "--lr", lr, "-b", "64"]
     whole, parts = ([*flags, "--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
     source = ["--ckpt", str(trained / "ckpt_best.pth")]
-    assert main(["train", *whole, *source, "--epochs", "3"]) == 0
+    assert main(["train", *whole, *source, "--epochs", "2"]) == 0
     with stopped_once_there_is(tmp_path / "parts" / "resnet" / "digits" / "ckpt_last.pth"):
-        assert main(["train", *parts, *source, "--epochs", "3"]) == 128 + signal.SIGTERM
+        assert main(["train", *parts, *source, "--epochs", "2"]) == 128 + signal.SIGTERM
     network = ["digits", "-a", "resnet", *RESNET8, "--checkpoints", str(tmp_path / "parts")]
     assert main(["train", *network, "-R"]) == 0  # all else is as it was
     states = [
@@ -214,7 +214,7 @@ def test_a_resumed_run_with_the_scheme_is_the_same_run(
     ]
     assert all(torch.equal(a, b) for a, b in zip(*(s["state_dict"].values() for s in states), strict=True))
     files = [
-        (tmp_path / n / "resnet" / "digits" / f"ckpt_epoch_3_{version}.mess").read_bytes() for n in ("whole", "parts")
+        (tmp_path / n / "resnet" / "digits" / f"ckpt_epoch_2_{version}.mess").read_bytes() for n in ("whole", "parts")
     ]
     assert files[0] == files[1]
 
@@ -253,7 +253,7 @@ def test_a_teacher_may_be_another_network_and_is_kept_by_a_resume(
         teachers[dataset] = tmp_path / f"{dataset}.pth"
         torch.save(mess.create_model("resnet", dataset, layers=14).state_dict(), teachers[dataset])
     network = ["digits", "-a", "resnet", *RESNET8]
-    taught = ["-N", "-v", "v4", "--ckpt", str(trained / "ckpt_best.pth"), "-s", "1", "--epochs", "3", "--lr", "0.005"]
+    taught = ["-N", "-v", "v4", "--ckpt", str(trained / "ckpt_best.pth"), "-s", "1", "--epochs", "2", "--lr", "0.005"]
     whole, parts = (["--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
     assert main(["train", *network, *whole, *taught, "--teacher", str(teachers["cifar100"])]) == 2
     assert "a teacher of 10 classes, found 100" in capsys.readouterr().err
@@ -263,7 +263,7 @@ def test_a_teacher_may_be_another_network_and_is_kept_by_a_resume(
         assert main(["train", *network, *parts, *taught]) == 128 + signal.SIGTERM
     teachers["digits"].unlink()
     assert main(["train", *network, *parts, "-R"]) == 0
-    files = [(tmp_path / n / "resnet" / "digits" / "ckpt_epoch_3_v4.mess").read_bytes() for n in ("whole", "parts")]
+    files = [(tmp_path / n / "resnet" / "digits" / "ckpt_epoch_2_v4.mess").read_bytes() for n in ("whole", "parts")]
     assert files[0] == files[1]
 
 

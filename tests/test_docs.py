@@ -56,6 +56,7 @@ TOO_LONG = (
     "v4",
     "--figures",
     "--max-drop",
+    "--target-size",
 )  # run with the slow tests
 WEIGHTS = ("weights.pth", "resnet20.th", "ckpt_best.pth", "pretrained_model.pth")  # what a reader has already
 
