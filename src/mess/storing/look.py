@@ -66,15 +66,15 @@ class FloatNetwork:
         self._module = copy.deepcopy(module).float().eval()
         self._inputs, self._held_out = inputs[:MAX_INPUTS], held_out
         self._outputs = known_outputs(self._module, self._inputs)
+        rounds = min(MAX_MIXTURES, 2 * MAX_INPUTS // len(self._inputs) - 1) if held_out else 1
+        self._mixed = torch.cat([mixtures(self._inputs, MIXTURE_SEED + i) for i in range(rounds)])
 
     @torch.no_grad()
     def look(self, weights: Mapping[str, Tensor]) -> Look:
         """Run the network with its own weights and with those that are stored; inputs and mixtures count alike."""
         stored = copy.deepcopy(self._module)
         stored.load_state_dict(dict(weights))
-        rounds = min(MAX_MIXTURES, 2 * MAX_INPUTS // len(self._inputs) - 1) if self._held_out else 1
-        mixed = torch.cat([mixtures(self._inputs, MIXTURE_SEED + i) for i in range(rounds)])
-        (plain, same), (strange, strange_same) = (self._beside(stored, x) for x in (self._inputs, mixed))
+        (plain, same), (strange, strange_same) = (self._beside(stored, x) for x in (self._inputs, self._mixed))
         scored = any(output.scores for output in self._outputs)
         agreement = 50 * (same + strange_same) if scored else None
         return Look(len(self._inputs), (plain + strange) / 2, agreement, self._held_out)

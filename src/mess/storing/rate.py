@@ -77,7 +77,9 @@ class HeldOut:
 
     def first(self, count: int | None) -> HeldOut:
         """Return the first `count` of them, or all."""
-        return HeldOut(self.inputs[:count], self.labels[:count] if self.labels is not None else None)
+        return replace(
+            self, inputs=self.inputs[:count], labels=self.labels[:count] if self.labels is not None else None
+        )
 
 
 def hold_out(inputs: Tensor, labels: Tensor | None, share: int) -> tuple[Tensor, HeldOut]:
