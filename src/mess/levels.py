@@ -1,0 +1,63 @@
+"""How large the integers of a sum of references are likely to be, by row, column and term (FORMAT.md 10.10).
+
+A file says it in quarter octaves, a few hundred small numbers a layer; what they add up to for an integer is its
+context, which picks the table that it is coded with, and whether it is a step of a trellis. What is learned and what is
+decoded must agree on that, so both take their contexts from here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+CONTEXTS = 48  # half octaves of mean magnitude, from 2^−12 up
+LEVELS = 96
+LEVEL_OF_ONE = 48  # the level of a term whose mean magnitude is 1; quarter octaves
+LOWEST, HIGHEST = -64, 63  # of rows and columns: quarter octaves below or above the term's
+FLOOR = 0.02  # of the mean: a row of zeros is not worth a context of its own
+
+
+class Levels(NamedTuple):
+    """Quarter octaves of mean magnitude.
+
+    Attributes:
+        terms_K: of each term, 0 … 95; 48 is a mean magnitude of 1.
+        rows_R, columns_C: of each row and column above the term's; None: all alike.
+        trellised_from: the context from which on an integer is a step of a trellis (FORMAT.md 10.12); 48: none is.
+    """
+
+    terms_K: np.ndarray
+    rows_R: np.ndarray | None = None
+    columns_C: np.ndarray | None = None
+    trellised_from: int = CONTEXTS
+
+
+def contexts_of(levels: Levels, rows: int, columns: int) -> np.ndarray:
+    """Return the context of each integer, (R, C, K) uint8."""
+    row_R = np.zeros(rows, dtype=np.int64) if levels.rows_R is None else levels.rows_R
+    column_C = np.zeros(columns, dtype=np.int64) if levels.columns_C is None else levels.columns_C
+    below_RCK = row_R[:, None, None] + column_C[:, None]
+    return (np.clip(below_RCK + levels.terms_K, 0, LEVELS - 1) >> 1).astype(np.uint8)
+
+
+def fitted_levels(magnitudes_RCK: np.ndarray) -> Levels:
+    """Return the levels of integers; those of rows and columns where they save more than they take."""
+    means = [magnitudes_RCK.mean(axis=axes) if magnitudes_RCK.size else None for axes in ((1, 2), (0, 2))]
+    mean_K = magnitudes_RCK.mean(axis=(0, 1)) if magnitudes_RCK.size else np.zeros(magnitudes_RCK.shape[2])
+    terms_K = np.rint(4 * np.log2(np.maximum(mean_K, 2.0**-12))).astype(np.int64) + LEVEL_OF_ONE
+    mean = float(mean_K.mean())
+    own = [None if mean_N is None or not mean else _worth(mean_N / mean, magnitudes_RCK) for mean_N in means]
+    return Levels(np.clip(terms_K, 0, LEVELS - 1), *own)
+
+
+def _worth(ratio_N: np.ndarray, magnitudes_RCK: np.ndarray) -> np.ndarray | None:
+    """Return an axis' levels if they save bits.
+
+    Coding numbers of mean m at the mean of all takes log₂ of the ratio more, on average; of rare ones less.
+    """
+    level_N = np.clip(np.rint(4 * np.log2(ratio_N + FLOOR)), LOWEST, HIGHEST).astype(np.int64)
+    count_X = np.unique(level_N, return_counts=True)[1]
+    taken = -float((count_X * np.log2(count_X / len(level_N))).sum())
+    saved = -float(np.log2(ratio_N + FLOOR).mean()) * min(float(magnitudes_RCK.sum()), magnitudes_RCK.size)
+    return level_N if saved > taken else None
