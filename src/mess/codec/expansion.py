@@ -42,7 +42,7 @@ from mess.codec.numbers import NumberArray
 from mess.codec.streams import PreviousTable, read_stream, write_stream
 from mess.codec.tables import Table
 from mess.errors import FormatError, WeightsError
-from mess.levels import CONTEXTS, HIGHEST, LEVELS, LOWEST, Levels, contexts_of, fitted_levels
+from mess.levels import CONTEXTS, EVERY, HIGHEST, LEVELS, LOWEST, Levels, contexts_of, fitted_levels
 from mess.step_exponents import NO_EXPONENTS, Exponents, are_steps_good
 from mess.trellis import indices_of, integers_of
 
@@ -217,7 +217,8 @@ def _decode(decoder: LaneDecoder, clusters: list[ContextCluster], size: Size, le
             found_N = np.concatenate(decoder.decode(counts_S.tolist()))
             found_N += np.repeat(low_S, counts_S)
             index_N[cluster_N.argsort(kind="stable")] = found_N  # by cluster, as they were coded
-    index_RCK = index_KN.reshape(terms, rows, columns).transpose(1, 2, 0)
-    if levels.trellised_from == CONTEXTS:
-        return index_RCK
-    return integers_of(index_RCK, contexts_of(levels, rows, columns) >= levels.trellised_from)
+    index_RKC = index_KN.reshape(terms, rows, columns).transpose(1, 0, 2)
+    if levels.trellised_from < CONTEXTS:
+        trellised_RCK = contexts_of(levels, rows, columns, EVERY >= levels.trellised_from)
+        index_RKC = integers_of(index_RKC, trellised_RCK.transpose(0, 2, 1))
+    return index_RKC.transpose(0, 2, 1)
