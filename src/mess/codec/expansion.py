@@ -219,6 +219,6 @@ def _decode(decoder: LaneDecoder, clusters: list[ContextCluster], size: Size, le
             index_N[cluster_N.argsort(kind="stable")] = found_N  # by cluster, as they were coded
     index_RKC = index_KN.reshape(terms, rows, columns).transpose(1, 0, 2)
     if levels.trellised_from < CONTEXTS:
-        trellised_RCK = contexts_of(levels, rows, columns, EVERY >= levels.trellised_from)
+        trellised_RCK = contexts_of(levels, rows, columns, levels.trellised_from <= EVERY)
         index_RKC = integers_of(index_RKC, trellised_RCK.transpose(0, 2, 1))
     return index_RKC.transpose(0, 2, 1)

@@ -1,4 +1,4 @@
-"""Version 4: every layer as sums of learned references, Σ_t q_t·R_t a unit, with integers q_t as coarse as answers bear.
+"""Version 4: every layer as sums of learned references, Σ_t q_t·R_t a unit, with q_t as coarse as the answers bear.
 
 ::
 
