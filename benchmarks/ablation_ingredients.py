@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mess.codec import contexts
+from mess import levels
 from mess.scheme.learned import curvature, rate_rounding, step_sizes
 from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import NO_EXPONENTS, Exponents
@@ -125,8 +125,8 @@ def _half_precision(vector_bits: Callable[..., Mapping[str, int]]) -> Any:
     return lambda *args: dict.fromkeys(vector_bits(*args), 16)
 
 
-def _no_neighbours(_octaves: Any) -> Any:
-    return lambda self: np.full(self._sum_TN.shape, -contexts.LOWEST)
+def _never_worth_it(_worth: Any) -> Any:
+    return lambda _ratio_N, _magnitudes_RCK: None
 
 
 STRAINS = ((learn, "shrinkage", _own_strain), (learn, "with_curvature", _own_strain))
@@ -218,10 +218,10 @@ INGREDIENTS = {
         ((learn, "vector_bits", _half_precision),),
     ),
     "contexts": Ingredient(
-        "an integer's table follows from how large those of its row and its column were",
-        "what rows and columns have shown says nothing of the next integer: one table for each size of a term",
+        "a file tells how large the integers of each row and column are, and their tables follow from that",
+        "nothing is told of rows and columns: one table for each size of a term",
         "context modelling (FORMAT.md, clause 10)",
-        ((contexts.ContextState, "_octaves", _no_neighbours),),
+        ((levels, "_worth", _never_worth_it),),
         coder=True,
     ),
 }  # fmt: skip

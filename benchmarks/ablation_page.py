@@ -83,7 +83,8 @@ def page(rows: Rows) -> list[str]:
         "|---|---|---|---|",
         *(f"| {name} | {part.does} | {part.without} | {part.source} |" for name, part in INGREDIENTS.items()),
         "",
-        "*contexts* is the same integers coded anew, a length alone: no reader knows such a file.",
+        "*contexts* is the same integers coded anew, a length alone. Up to format 1.1 contexts followed from the"
+        " integers before, and what rows of that time say is what these saved.",
         "",
         "## All rows",
         "",

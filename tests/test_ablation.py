@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import mess
-from mess.codec.contexts import ContextState
+from mess.levels import fitted_levels
 from mess.scheme.learned import LearnOptions, learn
 from mess.storing.rate import Search
 
@@ -51,9 +51,8 @@ def found() -> dict[str, list[object]]:
     def rounded() -> list[object]:
         learned = learn(small_network(), smooth_inputs(), LearnOptions(divergence=0.05))
         layers = [(x.integers_OCT.tolist(), x.step, str(x.exponents)) for x in learned.layers.values()]
-        seen = ContextState(1, 2, 2)
-        seen.add(slice(0, 2), np.array([[[1, 5], [0, 0]]]))
-        return [layers, learned.vector_bits, seen.stage(1, slice(0, 2), np.array([48])).contexts().tolist()]
+        told = fitted_levels(np.repeat([[[0], [9]]], 64, axis=1))
+        return [layers, learned.vector_bits, str(told)]
 
     results = {"before": rounded()}
     for name, ingredient in INGREDIENTS.items():

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import independent_decoder
-from mess import codec, levels, step_exponents, trellis
+from format_helpers import of_trellis
+from mess import codec, levels, step_exponents
 from mess.codec import contexts, expansion
 from mess.codec.bits import Reader
 from mess.codec.expansion import Integers
@@ -59,10 +60,7 @@ def levels_of(indices: np.ndarray, told: str, seed: int, trellised_from: int) ->
 
 def layer_of(indices: np.ndarray, step: float, exponents: codec.Exponents, own: codec.Levels | None) -> Integers:
     """A layer of these indices."""
-    if own is None or own.trellised_from == levels.CONTEXTS:
-        return Integers(indices, step, exponents, own)
-    trellised = levels.contexts_of(own, *indices.shape[:2]) >= own.trellised_from
-    return Integers(trellis.integers_of(indices, trellised), step, exponents, own)
+    return Integers(indices if own is None else of_trellis(indices, own), step, exponents, own)
 
 
 @settings(max_examples=40, deadline=None)
