@@ -83,8 +83,7 @@ def page(rows: Rows) -> list[str]:
         "|---|---|---|---|",
         *(f"| {name} | {part.does} | {part.without} | {part.source} |" for name, part in INGREDIENTS.items()),
         "",
-        "*contexts* is the same integers coded anew, a length alone. Up to format 1.1 contexts followed from the"
-        " integers before, and what rows of that time say is what these saved.",
+        "*contexts* is the same integers coded anew, a length alone. Rows of before format 1.2 are of other contexts.",
         "",
         "## All rows",
         "",

@@ -240,7 +240,7 @@ def test_prices_are_about_what_the_coder_takes(seed: int) -> None:
     layers = sparse_layers(seed)
     estimate = float(RateModel(layers).bits(layers)) / 8
     coded = len(write_expansions([Integers(x.int().numpy(), 1.0) for x in layers.values()])[1])
-    assert 0.9 * coded < estimate < coded
+    assert 0.9 * coded < estimate < 1.1 * coded
 
 
 def test_prices_see_empty_channels() -> None:
