@@ -120,14 +120,19 @@ def read_expansions(
     return found
 
 
-def expansion_shares(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[int]:
-    """Return bytes of the section by layer: its lane's, and of what all share as much as its share of all lanes."""
+def expansion_shares(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[tuple[int, bool]]:
+    """Return bytes of the section by layer, and whether its integers follow a trellis.
+
+    The bytes are its lane's, and of what all share as much as its share of all lanes.
+    """
     total = reader.left
-    lengths = np.array(_read_head(reader, coder, sizes).lengths, dtype=np.int64)
+    head = _read_head(reader, coder, sizes)
+    lengths = np.array(head.lengths, dtype=np.int64)
     reader.take(int(lengths.sum()))
     shared = total - reader.left - int(lengths.sum())
     ends = np.cumsum(lengths + 1)  # + 1 so that there is something to share by, also between empty lanes
-    return (lengths + np.diff(ends * shared // ends[-1:], prepend=0)).tolist()
+    shares = (lengths + np.diff(ends * shared // ends[-1:], prepend=0)).tolist()
+    return [(share, own.trellised_from < CONTEXTS) for share, own in zip(shares, head.levels, strict=True)]
 
 
 def tables_of(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[Table]:
