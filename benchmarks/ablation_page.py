@@ -83,7 +83,7 @@ def page(rows: Rows) -> list[str]:
         "|---|---|---|---|",
         *(f"| {name} | {part.does} | {part.without} | {part.source} |" for name, part in INGREDIENTS.items()),
         "",
-        "*contexts* is the same integers coded anew, a length alone. Rows of before format 1.2 are of other contexts.",
+        "*levels* is the same integers coded anew, a length alone: no reader knows such a file.",
         "",
         "## All rows",
         "",
