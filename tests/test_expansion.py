@@ -64,7 +64,7 @@ def layer_of(indices: np.ndarray, step: float, exponents: codec.Exponents, own: 
     return Integers(indices if own is None else of_trellis(indices, own), step, exponents, own)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7), st.sampled_from([1, 4, 9])), min_size=1, max_size=4),
     st.sampled_from([0.0, 0.3, 2.0, 300.0]),
