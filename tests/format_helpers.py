@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mess import codec
-from mess.levels import CONTEXTS, contexts_of
+from mess.levels import CONTEXTS, trellised
 from mess.storing import Request, StoreOptions, identify, to_stored
 from mess.trellis import integers_of
 
@@ -58,7 +58,7 @@ def example_v4(*, exponents: bool = False, trellises: bool = False) -> codec.Sto
     values = (((rows * 7 + columns * 3 + terms * 5) % 11 - 5) // (1 + terms // 2)).astype(np.int32)
     integers = [values, values[::-1] // 2, np.resize(values, (4, 30, 1))]
     if trellises:
-        integers = [trellised(indices, levels) for indices, levels in zip(integers, told, strict=True)]
+        integers = [of_trellis(indices, levels) for indices, levels in zip(integers, told, strict=True)]
     levels = told if trellises else [None] * 3
     references = codec.NumberArray((np.arange(81) * 37 % 101 - 50).astype(np.int32), "int32", 0.001)
     one = codec.NumberArray(np.ones(1, dtype=np.int32), "int32", 1.0)
@@ -74,8 +74,8 @@ def example_v4(*, exponents: bool = False, trellises: bool = False) -> codec.Sto
     return codec.StoredModel(None, {"version": "v4"}, books, entries)
 
 
-def trellised(indices_RCK: np.ndarray, levels: codec.Levels) -> np.ndarray:
+def of_trellis(indices_RCK: np.ndarray, levels: codec.Levels) -> np.ndarray:
     """Return what indices stand for: themselves where there is no trellis."""
     if levels.trellised_from == CONTEXTS:
         return indices_RCK
-    return integers_of(indices_RCK, contexts_of(levels, *indices_RCK.shape[:2]) >= levels.trellised_from)
+    return integers_of(indices_RCK, trellised(levels, *indices_RCK.shape[:2]))
