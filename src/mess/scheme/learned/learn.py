@@ -223,16 +223,16 @@ def _rounded(
             change_basis(half, there_TT)
         for half_Gnn in curvature.halves_2Gnn if curvature is not None else ():
             turn_(half_Gnn, there_TT)
-    share, strain_Gn = shrinkage(halves)
+    share = shrinkage(halves)
     moments = joined(halves)
     shrink_(moments, share, weight_GRn)
     target_GRn = asymmetric_target(moments)
     sensitivity_GR = sensitivity_O.reshape(layer.groups, -1)
     second_moment_Gnn = moments.own_Gnn
     if curvature is not None:
-        second_moment_Gnn, strain_Gn = with_curvature(second_moment_Gnn, curvature, sensitivity_GR)
+        second_moment_Gnn = with_curvature(second_moment_Gnn, curvature, sensitivity_GR)
     upper_Gnn = inverse_cholesky_(second_moment_Gnn)
-    cost_Gn = strain_Gn / upper_Gnn.diagonal(dim1=1, dim2=2).square()
+    cost_Gn = 1 / upper_Gnn.diagonal(dim1=1, dim2=2).square()
     # what follows goes number by number, with NumPy
     target_GRn, upper_Gnn, cost_Gn = target_GRn.cpu(), upper_Gnn.cpu(), cost_Gn.cpu()
     sensitivity_GR = sensitivity_GR.cpu()
