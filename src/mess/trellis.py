@@ -17,8 +17,6 @@ from math import isqrt, prod
 import numpy as np
 
 QUARTERS = 4  # integers a step, in a tensor that has trellises
-
-
 STEP, ODD, PHASE, REGISTER = 1 << 7, 1 << 6, 7 << 3, 7  # of a byte: bits of a state and of what comes next
 SIDE_BY_SIDE = 4096  # numbers, from which on blocks of rows save no time
 PERIOD = 7  # steps of even indices, after which any register comes back
