@@ -28,7 +28,7 @@ TRIED_ROWS = 32  # to find a step with
 FARTHEST = 6  # half octaves from the usual step
 BLOCK = 64
 SMOOTHING = 0.3  # added to counts: an integer that has not been seen is not without bounds
-TRELLISED_FROM = 21  # the context: a mean magnitude of 2^−1.5; smaller numbers are best rounded to zero
+TRELLISED_FROM = 20  # the context: a mean magnitude of 1/4; smaller numbers are best rounded to zero
 TRELLIS_LOSS = 0.788  # squared error over that of rounding at the same step; 8 states (`mess.trellis`)
 
 
