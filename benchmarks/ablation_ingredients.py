@@ -101,10 +101,6 @@ def _one_by_one(_: Any) -> Any:
     return lambda problem, step: (*rounding.round_layer(problem, step), step, None)
 
 
-def _by_formula(_: Any) -> Any:
-    return rounding.layer_step
-
-
 def _half_precision(vector_bits: Callable[..., Mapping[str, int]]) -> Any:
     return lambda *args: dict.fromkeys(vector_bits(*args), 16)
 
@@ -170,13 +166,6 @@ INGREDIENTS = {
         "each number is rounded to the nearest integer",
         "trellis-coded quantisation (Marcellin and Fischer 1990)",
         ((learn, "rounded_in_trellises", _one_by_one),),
-    ),
-    "step search": Ingredient(
-        "steps about the formula's are tried on some of the rows",
-        "a layer's step follows from a formula for high rates, and none is tried",
-        "—",
-        ((learn, "best_step", _by_formula),),
-        finer=4,
     ),
     "shrinkage": Ingredient(
         "H is drawn towards what is known better, as far as one half of the inputs tells best of the other",

@@ -30,8 +30,8 @@ from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis
 from mess.scheme.learned.outputs import known_outputs
 from mess.scheme.learned.rounding import (
     RoundingProblem,
-    best_step,
     inverse_cholesky_,
+    layer_step,
     round_layer,
     rounded,
     rounded_in_trellises,
@@ -238,7 +238,7 @@ def _rounded(
     sensitivity_GR = sensitivity_GR.cpu()
     exponents = fitted_exponents(cost_Gn, sensitivity_GR, layer.terms, inputs)
     problem = in_steps(RoundingProblem(target_GRn, upper_Gnn, sensitivity_GR, cost_Gn, layer.terms), exponents)
-    step = best_step(problem, lmbda)
+    step = layer_step(problem, lmbda)
     if trellised:
         return _learned(layer, *rounded_in_trellises(problem, step), exponents)
     return _learned(layer, *round_layer(problem, step), step, None, exponents)
