@@ -90,8 +90,10 @@ typedef struct {                 /* all of it is the decoder's own; `count`, `ne
   uint8_t coder[10];
   struct mess_i_item *items;
   struct mess_i_book *books;
-  uint8_t *steps, *axes;         /* of each sum of references: float32; what it has exponents for */
-  int8_t *levels, *exponents;    /* of all of them, one after the other */
+  uint8_t *steps, *axes;         /* of each sum of references: float32; what it has exponents and levels for */
+  uint8_t *trellised;            /* of each: the first context that is a step of a trellis */
+  int8_t *levels, *exponents;    /* of all of them, one after the other: of terms; by axes */
+  int8_t *sides;                 /* levels of rows and columns */
   uint64_t mask;                 /* clause 10.2: contexts that have a table */
   struct mess_i_cluster *clusters;
   struct mess_i_table *ready;    /* those tables, if they are kept */
@@ -178,7 +180,7 @@ typedef struct mess_i_item {           /* a row of `tensors` */
   uint8_t special;                     /* P: references are cut from it; B: it counts batches */
   uint32_t book;                       /* or the number of its eps, or the item that it is tied to */
   uint32_t count, rows;
-  mess_i_place stream[3];              /* E: its lane and its bytes; its levels and its place among sums; its exponents */
+  mess_i_place stream[3];              /* E: its lane and its bytes; its levels and its place among sums; its exponents and levels of sides */
 } mess_i_item;
 
 typedef struct mess_i_book {
@@ -344,7 +346,7 @@ static uint32_t mess_i_crc(const uint8_t *p, uint32_t size) {
 
 /* Clauses 2 and 3: header and section table. */
 static int mess_i_sections(mess_file *f, const uint8_t *b, size_t size) {
-  static const uint8_t coders[10] = {0, 2, 1, 1, 1, 1, 1, 1, 3, 2};   /* how many a section knows */
+  static const uint8_t coders[10] = {0, 2, 1, 1, 1, 1, 1, 1, 4, 2};   /* how many a section knows */
   int check = !(f->flags & MESS_TRUSTED);
   uint32_t n, i, last = 0;
   uint64_t expected;
@@ -1126,15 +1128,15 @@ static int mess_i_head(mess_file *f, mess_i_reader *r, uint32_t n, int low, int 
   return error;
 }
 
-/* Clause 10.9: how many exponents the axes of a tensor have. */
-static uint32_t mess_i_exponents(const mess_i_item *x, const mess_i_book *b, uint32_t axes) {
+/* Clause 10.9: how many exponents, or levels, the axes of a tensor have. */
+static uint32_t mess_i_along(const mess_i_item *x, const mess_i_book *b, uint32_t axes) {
   return (axes & 1 ? x->rows : 0) + (axes & 2 ? mess_i_columns(x, b) : 0) + (axes & 4 ? b->count : 0);
 }
 
-/* Clause 10.2. Of a sum, stream[0] gets its lane and how long it is, stream[1] its levels and its place, stream[2] its exponents. */
+/* Clause 10.2. Of a sum, stream[0] gets its lane and how long it is, stream[1] its levels and its place, stream[2] its exponents and its levels of rows and columns. */
 static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
   mess_i_reader r = mess_i_read(f, f->start[MESS_I_EXPANSIONS], f->end[MESS_I_EXPANSIONS], 0);
-  uint32_t i, k, n = 0, terms = 0, exponents = 0, integers = 0;
+  uint32_t i, k, n = 0, terms = 0, exponents = 0, sides = 0, integers = 0, coder = f->coder[MESS_I_EXPANSIONS];
   mess_i_table table;
   int error;
   if (!f->sums_count) return r.at == r.end ? MESS_OK : MESS_STREAM;
@@ -1153,17 +1155,16 @@ static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
   if ((error = mess_i_head(f, &r, n, 0, 0, f->steps, arena)) != 0) return error;
   for (i = 0; i < n; i++) if (mess_i_load(f->steps + 4 * i) - 1 >= 0x7F7FFFFFu) return MESS_STREAM;
   memset(f->axes, 0, n);
-  if (f->coder[MESS_I_EXPANSIONS] == 2) {
-    if ((error = mess_i_head(f, &r, n, 0, 7, f->axes, arena)) != 0) return error;
+  if (coder > 1) {
+    if ((error = mess_i_head(f, &r, n, 0, coder == 3 ? 31 : 7, f->axes, arena)) != 0) return error;
     for (i = 0; i < f->count; i++) {
       mess_i_item *x = &f->items[i];
       if (x->kind != 'E') continue;
-      x->stream[2].at = exponents;
+      x->stream[2].at = exponents, x->stream[2].table = sides;
       k = f->axes[x->stream[1].table];
       if (k && !(x->rows && mess_i_columns(x, &f->books[x->book]))) return MESS_STREAM;
-      k = mess_i_exponents(x, &f->books[x->book], k);
-      if (k > MESS_MAX_BYTES - exponents) return MESS_TOO_LARGE;
-      exponents += k;
+      exponents += mess_i_along(x, &f->books[x->book], k);            /* not more than integers, but for two */
+      sides += mess_i_along(x, &f->books[x->book], k >> 3);
     }
     f->exponents = (int8_t *)mess_i_take(arena, exponents, 1);
     if ((error = mess_i_head(f, &r, exponents, -64, 63, f->exponents, arena)) != 0) return error;
@@ -1178,6 +1179,12 @@ static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
       if (level < 0 || level > 95) return MESS_STREAM;
       f->levels[x->stream[1].at + k] = (int8_t)level;
     }
+  }
+  if (coder == 3) {
+    f->sides = (int8_t *)mess_i_take(arena, sides, 1);
+    f->trellised = (uint8_t *)mess_i_take(arena, n, 1);
+    if ((error = mess_i_head(f, &r, sides, -64, 63, f->sides, arena)) != 0 ||
+        (error = mess_i_head(f, &r, n, 0, 48, f->trellised, arena)) != 0) return error;
   }
   k = mess_i_skip(&r, 6);
   if (r.bad) return MESS_STREAM;
@@ -1209,6 +1216,7 @@ typedef struct { size_t from; int32_t exponent; float coefficient; } mess_i_term
 typedef struct {                 /* what lies in the scratch of a tensor */
   uint64_t *work, *sums;         /* for a table; of magnitudes, of each row and column */
   uint8_t *wide, *octaves, *units, *planes;
+  uint8_t *bits;                 /* of the trellis of each column, the last lowest */
   float *book, *floats, *steps;
   mess_i_term *terms;
   int lowest, count;             /* of the sums of exponents; steps */
@@ -1262,7 +1270,7 @@ static uint32_t mess_i_spread(const mess_file *f, const mess_i_item *x, int *low
   int highest = *lowest = 0;
   for (axis = 1; axis < 8; axis *= 2) {
     int low = 63, high = -64;
-    for (i = 0, n = mess_i_exponents(x, &f->books[x->book], axes & axis); i < n; i++, own++) {
+    for (i = 0, n = mess_i_along(x, &f->books[x->book], axes & axis); i < n; i++, own++) {
       if (*own < low) low = *own;
       if (*own > high) high = *own;
     }
@@ -1279,8 +1287,8 @@ static int mess_i_in_place(const mess_i_item *x, const mess_i_book *b) {
 
 /* Clause 9.4: whether a tensor's numbers are those of its stream, as they are. */
 static int mess_i_is_raw(const mess_file *f, const mess_i_item *x) {
-  uint32_t head = f->bytes[x->stream[0].at];
-  return x->kind == 'P' && (head & 3) && head >> 2 == x->dtype;
+  uint32_t head = x->kind == 'P' ? f->bytes[x->stream[0].at] : 0;     /* behind an empty lane the file may end */
+  return (head & 3) && head >> 2 == x->dtype;
 }
 
 /* What a tensor's decoding takes, from the arena: `need` counts. */
@@ -1305,7 +1313,8 @@ static void mess_i_plan_of(const mess_file *f, const mess_tensor *t, mess_i_aren
     uint32_t columns = mess_i_columns(x, b), cells = x->rows * columns;
     if (MESS_I_IS_FAST(f->flags)) p->planes = (uint8_t *)mess_i_take(arena, cells * b->count, 4);
     else if (floats || b->count > b->unit) floats = cells * (b->count > b->unit ? b->count : b->unit);
-    p->sums = (uint64_t *)mess_i_take(arena, x->rows + columns, 8);
+    if (f->trellised) p->bits = (uint8_t *)mess_i_take(arena, columns, 1);
+    else p->sums = (uint64_t *)mess_i_take(arena, x->rows + columns, 8);
     p->octaves = (uint8_t *)mess_i_take(arena, x->rows + columns, 1);
     p->terms = (mess_i_term *)mess_i_take(arena, b->count, sizeof *p->terms);
     p->count = (int)mess_i_spread(f, x, &p->lowest);
@@ -1326,12 +1335,12 @@ static uint32_t mess_i_octave(uint64_t sum, uint32_t n, uint64_t total) {  /* cl
   return (uint32_t)found;
 }
 
-/* Clauses 10.4 and 10.5: which table stands for a level and a sum of octaves, from 0 to 68. */
-static void mess_i_tables(const mess_file *f, int level, uint8_t *of_sum) {
+/* Clauses 10.4 and 10.5: which table stands for a level and a sum of octaves, those of `even` on average. */
+static void mess_i_tables(const mess_file *f, int level, int even, uint8_t *of_sum) {
   int context, seen = 0, i;
   uint32_t n = 0;
-  for (i = 0; i < 69; i++) {
-    context = level + i - 28;
+  for (i = 0; i <= 2 * even + 12; i++) {
+    context = level + i - even;
     context = context < 0 ? 0 : context > 95 ? 47 : context / 2;
     for (; seen <= context; seen++) n += f->mask >> seen & 1;
     of_sum[i] = (uint8_t)(n ? n - 1 : 0);
@@ -1351,24 +1360,47 @@ MESS_I_INLINE uint64_t mess_i_magnitudes(const uint8_t *slot, size_t stride, uin
   return sum;
 }
 
+/* Clause 10.11: levels of rows and columns as octaves, 64 for 0. */
+static void mess_i_sides(const mess_file *f, const mess_i_item *x, uint32_t columns, uint8_t *octaves) {
+  const int8_t *own = f->sides + x->stream[2].table;
+  uint32_t axes = f->axes[x->stream[1].table], i;
+  for (i = 0; i < x->rows + columns; i++) *octaves++ = (uint8_t)(64 + (axes & (i < x->rows ? 8 : 16) ? *own++ : 0));
+}
+
+/* Clause 10.12: what the indices of a term stand for, down its rows; those whose sums of octaves are below `from` are no steps. */
+static void mess_i_trellises(mess_i_plan *p, uint32_t rows, uint32_t columns, int from, uint8_t *slot, size_t stride) {
+  uint32_t r, c;
+  memset(p->bits, 0, columns);
+  for (r = 0; r < rows; r++) {
+    const uint8_t *octaves = p->octaves + rows;
+    for (c = 0; c < columns; c++, slot += stride) {
+      uint32_t q = mess_i_load(slot), bits = p->bits[c], step = p->octaves[r] + octaves[c] >= from, sign = step & bits;
+      mess_i_store(slot, ((4 * q + step) ^ (0 - sign)) + sign);
+      p->bits[c] = (uint8_t)(step ? bits << 1 | ((q ^ bits >> 1 ^ bits >> 2) & 1) : bits);
+    }
+  }
+}
+
 /* Clauses 10.3 to 10.7. Integer k of unit i, an int32, goes to all + i * stride + k * apart. Until it is decoded, that is
  * where the place of the next unit stands whose integer has the same table: lists that need no memory. */
 static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_plan *p, uint32_t columns, uint32_t terms,
                                uint8_t *all, size_t stride, size_t apart) {
-  uint32_t rows = x->rows, stage, i, r, c, tables = f->clusters_count;
+  uint32_t rows = x->rows, told = f->coder[MESS_I_EXPANSIONS] == 3, stage, i, r, c, tables = f->clusters_count;
   uint64_t total = 0;
   mess_i_table built;
   mess_i_coder coder, now;
   const uint8_t *lane = f->bytes + x->stream[0].at;
   if (x->stream[0].table && !lane[x->stream[0].table - 1]) return MESS_STREAM;
   mess_i_start(&coder, lane, x->stream[0].table);
-  memset(p->sums, 0, 8 * ((size_t)rows + columns));
-  for (stage = 0; stage <= terms && rows && columns; stage++) {
-    uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = from * columns;
-    uint8_t of_sum[69], *tail[48], *slots = all + k * apart;
+  if (told) mess_i_sides(f, x, columns, p->octaves);
+  else memset(p->sums, 0, 8 * ((size_t)rows + columns));
+  for (stage = told; stage <= terms && rows && columns; stage++) {
+    uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 && !told ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = from * columns;
+    int level = f->levels[x->stream[1].at + k];
+    uint8_t of_sum[269], *tail[48], *slots = all + k * apart;
     uint32_t heads[48];
-    mess_i_tables(f, f->levels[x->stream[1].at + k], of_sum);
-    for (i = 0; i < rows + columns; i++)
+    mess_i_tables(f, level, told ? 128 : 28, of_sum);
+    for (i = 0; i < rows + columns && !told; i++)
       p->octaves[i] = (uint8_t)(!total || (i < rows && !k) ? 14 : mess_i_octave(p->sums[i], i < rows ? rows : columns, total));
     for (i = 0; i < tables; i++) tail[i] = (uint8_t *)&heads[i];
     for (r = from; r < to; r++) {
@@ -1400,6 +1432,11 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
       }
       coder = now;
     }
+    if (told) {
+      i = f->trellised[x->stream[1].table];
+      if (i < 48) mess_i_trellises(p, rows, columns, i ? 2 * (int)i - level + 128 : 0, slots, MESS_I_IS_FAST(f->flags) ? 4 : stride);
+      continue;
+    }
     for (r = from; r < to && stage < terms; r++) {
       const uint8_t *slot = slots + (size_t)r * columns * stride;
       uint64_t sum = MESS_I_IS_FAST(f->flags) ? mess_i_magnitudes(slot, 4, p->sums + rows, columns)
@@ -1430,7 +1467,7 @@ typedef float mess_i_four __attribute__((vector_size(16), aligned(4), may_alias)
 /* Clause 10.8. `odd` stays 0 as long as all numbers are finite. */
 static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, const float *numbers, uint8_t *floats) {
   const mess_i_book *b = &f->books[x->book];
-  uint32_t columns = mess_i_columns(x, b), terms = b->count, unit = b->unit, axes = f->axes[x->stream[1].table], k, r, c, u;
+  uint32_t columns = mess_i_columns(x, b), terms = b->count, unit = b->unit, axes = f->axes[x->stream[1].table] & 7, k, r, c, u;
   size_t stride = p->planes ? 4 : 4 * (size_t)(terms > unit ? terms : unit);
   size_t apart = p->planes ? 4 * (size_t)x->rows * columns : 4;
   const uint8_t *in = p->planes ? p->planes : floats;
