@@ -176,14 +176,21 @@ def expansions(read: Bytes, coder: int, sizes: list[tuple[int, int, int]]) -> li
         np.full(size, step, np.float32) for size, step in zip(sizes, floats(stream(read, len(sizes))), strict=True)
     ]
     read.table = None
-    if coder == 2:  # 10.9
-        axes = integers(read, len(sizes))
-        read.table = None
+    axes = [0] * len(sizes)
+
+    def by_axis(bits: tuple[int, ...], axis: int) -> list[list[int]]:
+        """Numbers of the axes from this one on, as far as the bits of a tensor say that it has them."""
         counts = [
-            n if mask >> axis & 1 else 0 for mask, size in zip(axes, sizes, strict=True) for axis, n in enumerate(size)
+            size[bit - axis] if mask >> bit & 1 else 0 for mask, size in zip(axes, sizes, strict=True) for bit in bits
         ]
         numbers = iter(integers(read, sum(counts)))
-        exponents = [[next(numbers) for _ in range(count)] or [0] for count in counts]
+        read.table = None
+        return [[next(numbers) for _ in range(count)] for count in counts]
+
+    if coder > 1:  # 10.9
+        axes = integers(read, len(sizes))
+        read.table = None
+        exponents = [own or [0] for own in by_axis((0, 1, 2), 0)]
         quarters = [
             struct.unpack("<f", struct.pack("<I", bits))[0] for bits in (0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD)
         ]
@@ -192,17 +199,76 @@ def expansions(read: Bytes, coder: int, sizes: list[tuple[int, int, int]]) -> li
                 own = exponents[3 * n : 3 * n + 3]
                 i, m = divmod(sum(e[at if len(e) > 1 else 0] for e, at in zip(own, (r, c, k), strict=True)), 4)
                 step[r, c, k] = np.float32(step[r, c, k]) * np.float32(quarters[m]) * np.float32(2.0**i)
-        read.table = None
     changes = iter(integers(read, sum(k for _, _, k in sizes)))
+    read.table = None
     last: dict[int, list[int]] = {}
     levels = []
     for _, _, k in sizes:
         last[k] = [level + next(changes) for level in last.get(k, [48] * k)]
         levels.append(last[k])
+    told, starts = [], []
+    if coder == 3:  # 10.10
+        told = by_axis((3, 4), 3)
+        starts = integers(read, len(sizes))
     mask = int.from_bytes(read.take(6), "little")
     tables = {bit: (read.zigzag(), table(read)) for bit in range(48) if mask >> bit & 1}
     lanes = [read.take(size) for size in [read.varint() for _ in sizes]]
-    return [(one_tensor(*x, tables), step) for *x, step in zip(sizes, levels, lanes, steps, strict=True)]
+    found = []
+    for n, (size, own, lane, step) in enumerate(zip(sizes, levels, lanes, steps, strict=True)):
+        if coder == 3:
+            q = told_tensor(size, own, told[2 * n], told[2 * n + 1], starts[n], lane, tables)
+        else:
+            q = one_tensor(size, own, lane, tables)
+        found.append((q, step))
+    return found
+
+
+def in_order(coder: Coder, q: np.ndarray, contexts: dict[tuple[int, int, int], int], tables: dict) -> None:
+    """Clauses 10.3, 10.5 and 10.7: decode the integers that have contexts, by table."""
+    groups: dict[int, list[tuple[int, int, int]]] = {}
+    for place, context in contexts.items():
+        groups.setdefault(max((bit for bit in tables if bit <= context), default=min(tables)), []).append(place)
+    for bit in sorted(groups):
+        low, sums_A = tables[bit]
+        for place in groups[bit]:
+            q[place] = low + (coder.symbol(sums_A) if len(sums_A) > 2 else 0)
+
+
+def told_tensor(
+    size: tuple[int, int, int],
+    levels: list[int],
+    of_row: list[int],
+    of_column: list[int],
+    start: int,
+    lane: bytes,
+    tables: dict,
+) -> np.ndarray:
+    """Clauses 10.11 and 10.12."""
+    rows, columns, terms = size
+    coder = Coder(words_of(lane + bytes(-len(lane) % 4)))
+    q = np.zeros(size, dtype=int)
+    contexts = {}
+    for k in range(terms):
+        of_term = {}
+        for r in range(rows):
+            for c in range(columns):
+                level = levels[k] + (of_row[r] if of_row else 0) + (of_column[c] if of_column else 0)
+                of_term[r, c, k] = min(max(level, 0), 95) >> 1
+        in_order(coder, q, of_term, tables)
+        contexts |= of_term
+    coder.end()
+    if start < 48:
+        for c in range(columns):
+            for k in range(terms):
+                bits = [0, 0, 0]
+                for r in range(rows):
+                    i = int(q[r, c, k])
+                    if contexts[r, c, k] < start:
+                        q[r, c, k] = 4 * i
+                    else:
+                        q[r, c, k] = -(4 * i + 1) if bits[-1] else 4 * i + 1
+                        bits.append((i % 2) ^ bits[-2] ^ bits[-3])
+    return q
 
 
 def one_tensor(size: tuple[int, int, int], levels: list[int], lane: bytes, tables: dict) -> np.ndarray:
@@ -221,17 +287,12 @@ def one_tensor(size: tuple[int, int, int], levels: list[int], lane: bytes, table
 
         of_row = [h(s, rows) if k else 0 for s in sums[0]]
         of_column = [h(s, columns) for s in sums[1]]
-        groups: dict[int, list[tuple[int, int]]] = {}
-        for r in band:
-            for c in range(columns):
-                context = min(max((levels[k] + of_row[r] + of_column[c]) >> 1, 0), 47)
-                groups.setdefault(max((bit for bit in tables if bit <= context), default=min(tables)), []).append(
-                    (r, c)
-                )
-        for bit in sorted(groups):
-            low, sums_A = tables[bit]
-            for r, c in groups[bit]:
-                q[r, c, k] = low + (coder.symbol(sums_A) if len(sums_A) > 2 else 0)
+        contexts = {
+            (r, c, k): min(max((levels[k] + of_row[r] + of_column[c]) >> 1, 0), 47)
+            for r in band
+            for c in range(columns)
+        }
+        in_order(coder, q, contexts, tables)
     coder.end()
     return q
 

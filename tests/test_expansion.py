@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import independent_decoder
-from mess import codec, step_exponents
+from mess import codec, levels, step_exponents, trellis
 from mess.codec import contexts, expansion
 from mess.codec.bits import Reader
+from mess.codec.expansion import Integers
 from mess.codec.grouped import LaneDecoder, Tables, encode_groups
 from mess.codec.tables import best_table
 from mess.errors import FormatError, WeightsError
 
-GOLDEN = "5752bfc4b55e127aee165e1ac1b33073b0c27546d0f8c3f9b76dc1a286aa1f73"
+GOLDEN = "de5bf4a6a413aa1bd002b1205570951e1c416ae80b3cef20260bcddbbf5e0e24"
 
 
 def exponents_of(shape: tuple[int, int, int], axes: int = 7, seed: int = 0) -> codec.Exponents:
@@ -35,7 +36,7 @@ def integers_of(shape: tuple[int, int, int], scale: float = 1.0, seed: int = 0) 
     return np.rint(draw.laplace(size=shape) * size * scale / (1 + np.arange(shape[2]))).astype(np.int32)
 
 
-def read(coded: tuple[int, bytes], sizes: list[tuple[int, int, int]]) -> list[expansion.Integers]:
+def read(coded: tuple[int, bytes], sizes: list[tuple[int, int, int]]) -> list[Integers]:
     coder, content = coded
     reader = Reader(content, "test")
     layers = expansion.read_expansions(reader, coder, sizes)
@@ -43,28 +44,58 @@ def read(coded: tuple[int, bytes], sizes: list[tuple[int, int, int]]) -> list[ex
     return [layers[place] for place in range(len(sizes))]
 
 
-@settings(max_examples=25, deadline=None)
+def levels_of(indices: np.ndarray, told: str, seed: int, trellised_from: int) -> codec.Levels | None:
+    """Levels that a file can say: what suits, or anything; None: the writer finds them."""
+    if told == "not":
+        return None
+    fitted = levels.fitted_levels(np.abs(indices))
+    if told == "anything" and indices.size:
+        draw = np.random.default_rng(seed)
+        rows, columns, terms = indices.shape
+        row_R, column_C = (draw.integers(-64, 64, count) for count in (rows, columns))
+        fitted = codec.Levels(draw.integers(0, 96, terms), row_R, column_C)
+    return fitted._replace(trellised_from=trellised_from)
+
+
+def layer_of(indices: np.ndarray, step: float, exponents: codec.Exponents, own: codec.Levels | None) -> Integers:
+    """A layer of these indices."""
+    if own is None or own.trellised_from == levels.CONTEXTS:
+        return Integers(indices, step, exponents, own)
+    trellised = levels.contexts_of(own, *indices.shape[:2]) >= own.trellised_from
+    return Integers(trellis.integers_of(indices, trellised), step, exponents, own)
+
+
+@settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 7), st.sampled_from([1, 4, 9])), min_size=1, max_size=4),
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7), st.sampled_from([1, 4, 9])), min_size=1, max_size=4),
     st.sampled_from([0.0, 0.3, 2.0, 300.0]),
     st.integers(0, 99),
     st.lists(st.integers(0, 7), min_size=4, max_size=4),
+    st.lists(st.sampled_from(["not", "fitted", "anything"]), min_size=4, max_size=4),
+    st.lists(st.integers(0, 48), min_size=4, max_size=4),
 )
-def test_what_is_written_is_read(sizes: list[tuple[int, int, int]], scale: float, seed: int, axes: list[int]) -> None:
-    layers = [
-        expansion.Integers(integers_of(s, scale, seed + i), 0.25 + i, exponents_of(s, axes[i], seed))
-        for i, s in enumerate(sizes)
-    ]
-    found = read(expansion.write_expansions(layers), sizes)
+def test_what_is_written_is_read(
+    sizes: list[tuple[int, int, int]], scale: float, seed: int, axes: list[int], told: list[str], starts: list[int]
+) -> None:
+    layers = []
+    for i, size in enumerate(sizes):
+        indices = integers_of(size, scale, seed + i)
+        own = levels_of(indices, told[i], seed, starts[i])
+        layers.append(layer_of(indices, 0.25 + i, exponents_of(size, axes[i], seed), own))
+    coded = expansion.write_expansions(layers)
+    found = read(coded, sizes)
     for before, after in zip(layers, found, strict=True):
         np.testing.assert_array_equal(before.values_RCT, after.values_RCT)
         assert before.step == after.step
         for own_N, found_N in zip(before.exponents, after.exponents, strict=True):
             np.testing.assert_array_equal(own_N, found_N)
+        for own_N, found_N in zip(before.levels or after.levels, after.levels, strict=True):
+            np.testing.assert_array_equal(own_N, found_N)
+    assert expansion.write_expansions(found) == coded
 
 
 def test_numpy_reads_what_constriction_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = [expansion.Integers(integers_of((20, 12, 9), 1.5), 0.5), expansion.Integers(integers_of((10, 30, 1)), 0.1)]
+    layers = [Integers(integers_of((20, 12, 9), 1.5), 0.5), Integers(integers_of((10, 30, 1)), 0.1)]
     content = expansion.write_expansions(layers)
     monkeypatch.setattr("mess.codec.ans.constriction", None)
     for before, after in zip(layers, read(content, [(20, 12, 9), (10, 30, 1)]), strict=True):
@@ -74,15 +105,15 @@ def test_numpy_reads_what_constriction_writes(monkeypatch: pytest.MonkeyPatch) -
 def test_golden_bytes() -> None:
     rows, columns, terms = np.ogrid[:6, :5, :9]
     values = ((rows * 7 + columns * 3 + terms * 5) % 11 - 5) // (1 + terms // 2)
-    _, content = expansion.write_expansions([expansion.Integers(values.astype(np.int32), 0.125)])
+    _, content = expansion.write_expansions([Integers(values.astype(np.int32), 0.125)])
     assert hashlib.sha256(content).hexdigest() == GOLDEN
 
 
 def test_contexts_save_bytes_where_channels_differ() -> None:
     values = integers_of((64, 64, 9), 0.7)
     flat = np.random.default_rng(1).permutation(values.ravel()).reshape(values.shape)
-    size = len(expansion.write_expansions([expansion.Integers(values, 1.0)])[1])
-    assert size < 0.9 * len(expansion.write_expansions([expansion.Integers(flat, 1.0)])[1])
+    size = len(expansion.write_expansions([Integers(values, 1.0)])[1])
+    assert size < 0.9 * len(expansion.write_expansions([Integers(flat, 1.0)])[1])
 
 
 def test_edges_are_quarter_octaves() -> None:
@@ -99,8 +130,8 @@ def test_what_is_expected_follows_rows_and_columns_seen_so_far() -> None:
     for term, rows in contexts.stages(8, 4):
         stage = seen.stage(term, rows, level_T)
         found = stage.contexts()
-        counted = [np.bincount(context.ravel(), minlength=contexts.CONTEXTS) for context in found]
-        assert np.array_equal(stage.counts(contexts.CONTEXTS), counted)
+        counted = [np.bincount(context.ravel(), minlength=levels.CONTEXTS) for context in found]
+        assert np.array_equal(stage.counts(levels.CONTEXTS), counted)
         for values, level, context in zip(layers, level_T, found, strict=True):
             before = np.abs(values[:, :, :term]) if term else np.abs(values[: rows.start, :, :1])
             total = before.sum()
@@ -115,14 +146,14 @@ def test_what_is_expected_follows_rows_and_columns_seen_so_far() -> None:
 
 
 def test_levels_stay_in_range() -> None:
-    assert contexts.term_level(np.zeros((3, 3))) == 0
-    assert contexts.term_level(np.full((3, 3), 32767)) < contexts.LEVELS
-    assert contexts.term_level(np.ones((3, 3))) == contexts.LEVEL_OF_ONE
+    assert levels.fitted_levels(np.zeros((3, 3, 1), np.int32)).terms_K == 0
+    assert levels.fitted_levels(np.full((3, 3, 1), 32767)).terms_K < levels.LEVELS
+    assert levels.fitted_levels(np.ones((3, 3, 1))).terms_K == levels.LEVEL_OF_ONE
 
 
 def test_too_large_an_integer_is_refused() -> None:
     with pytest.raises(WeightsError, match="32767"):
-        expansion.write_expansions([expansion.Integers(np.full((1, 1, 1), 40000, np.int32), 1.0)])
+        expansion.write_expansions([Integers(np.full((1, 1, 1), 40000, np.int32), 1.0)])
 
 
 def test_groups_with_their_own_tables() -> None:
@@ -144,7 +175,7 @@ def test_groups_with_their_own_tables() -> None:
 
 def test_layers_are_decoded_alone_or_side_by_side_to_the_same() -> None:
     sizes = [(8, 6, 9), (5, 7, 1), (8, 6, 9), (3, 0, 9), (8, 6, 4), (8, 6, 9)]
-    layers = [expansion.Integers(integers_of(size, 1.5, seed), 0.5) for seed, size in enumerate(sizes)]
+    layers = [Integers(integers_of(size, 1.5, seed), 0.5) for seed, size in enumerate(sizes)]
     coder, content = expansion.write_expansions(layers)
     for wanted in ([0], [5], [4, 1], [3], [], range(6)):
         found = expansion.read_expansions(Reader(content, "test"), coder, sizes, wanted)
@@ -156,7 +187,7 @@ def test_layers_are_decoded_alone_or_side_by_side_to_the_same() -> None:
 def test_bytes_by_layer_are_known_without_decoding_and_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = [(16, 16, 9), (4, 4, 9), (16, 16, 9), (0, 4, 9)]
     scales = [2.0, 2.0, 0.1, 1.0]
-    layers = [expansion.Integers(integers_of(size, scale), 0.5) for size, scale in zip(sizes, scales, strict=True)]
+    layers = [Integers(integers_of(size, scale), 0.5) for size, scale in zip(sizes, scales, strict=True)]
     coder, content = expansion.write_expansions(layers)
     monkeypatch.setattr(expansion, "_decode", None)
     reader = Reader(content, "test")
@@ -169,8 +200,7 @@ def test_bytes_by_layer_are_known_without_decoding_and_add_up(monkeypatch: pytes
 @pytest.mark.parametrize("axes", [0, 2, 7])
 def test_every_flipped_byte_is_refused_or_decodes_to_numbers(axes: int) -> None:
     values = integers_of((6, 5, 9))
-    coder, content = expansion.write_expansions([expansion.Integers(values, 0.5, exponents_of((6, 5, 9), axes))])
-    assert coder == 1 + (axes > 0)
+    coder, content = expansion.write_expansions([Integers(values, 0.5, exponents_of((6, 5, 9), axes))])
     for place in range(len(content)):
         broken = bytearray(content)
         broken[place] ^= 0x55
@@ -198,15 +228,15 @@ def test_steps_are_quarter_octaves() -> None:
 @pytest.mark.parametrize("step", [1e-38, 3e38])
 def test_steps_that_float32_cannot_hold_are_refused(step: float) -> None:
     exponents = codec.Exponents(None, np.array([-8, 0, 9]), None)
-    coded = expansion.write_expansions([expansion.Integers(integers_of((2, 3, 1)), step, exponents)])
+    coded = expansion.write_expansions([Integers(integers_of((2, 3, 1)), step, exponents)])
     with pytest.raises(FormatError, match="steps that float32 can hold"):
         read(coded, [(2, 3, 1)])
 
 
 def test_exponents_of_a_tensor_without_integers_are_refused() -> None:
     exponents = codec.Exponents(np.array([1, 2]), None, None)
-    coded = expansion.write_expansions([expansion.Integers(integers_of((2, 0, 1)), 1.0, exponents)])
-    with pytest.raises(FormatError, match="no exponents of a tensor without integers"):
+    coded = expansion.write_expansions([Integers(integers_of((2, 0, 1)), 1.0, exponents)])
+    with pytest.raises(FormatError, match="no exponents or levels of a tensor without integers"):
         read(coded, [(2, 0, 1)])
 
 
@@ -243,7 +273,7 @@ def test_a_whole_file(tmp_path, axes: int) -> None:
     slowly, _ = independent_decoder.decode(path.read_bytes())["conv.weight"]
     assert slowly.tobytes() == weight.tobytes()
     info = codec.inspect_file(path)
-    assert info.format == (1, int(exponents.given))
+    assert info.format == (1, 2)
     assert info.bytes == size == sum(info.sections.values())
     assert sum(t.parts.get("expansions", 0) for t in info.tensors) == info.sections["expansions"]
 

@@ -16,6 +16,8 @@ LEVELS = 96
 LEVEL_OF_ONE = 48  # the level of a term whose mean magnitude is 1; quarter octaves
 LOWEST, HIGHEST = -64, 63  # of rows and columns: quarter octaves below or above the term's
 FLOOR = 0.02  # of the mean: a row of zeros is not worth a context of its own
+SUMS = np.arange(2 * LOWEST, 2 * HIGHEST + 1)
+EVERY = np.arange(CONTEXTS, dtype=np.uint8)
 
 
 class Levels(NamedTuple):
@@ -33,12 +35,18 @@ class Levels(NamedTuple):
     trellised_from: int = CONTEXTS
 
 
-def contexts_of(levels: Levels, rows: int, columns: int) -> np.ndarray:
-    """Return the context of each integer, (R, C, K) uint8."""
+def contexts_of(levels: Levels, rows: int, columns: int, of_context: np.ndarray = EVERY) -> np.ndarray:
+    """Return the context of each integer, (R, C, K), or what `of_context` has in its place.
+
+    Args:
+        of_context: one number for each context.
+    """
     row_R = np.zeros(rows, dtype=np.int64) if levels.rows_R is None else levels.rows_R
     column_C = np.zeros(columns, dtype=np.int64) if levels.columns_C is None else levels.columns_C
-    below_RCK = row_R[:, None, None] + column_C[:, None]
-    return (np.clip(below_RCK + levels.terms_K, 0, LEVELS - 1) >> 1).astype(np.uint8)
+    sum_RC = (row_R - SUMS[0])[:, None] + column_C
+    # all that follows from the sum of both is looked up
+    of_sum_KS = of_context[np.clip(levels.terms_K[:, None] + SUMS, 0, LEVELS - 1) >> 1]
+    return of_sum_KS.take(sum_RC, axis=1).transpose(1, 2, 0)
 
 
 def fitted_levels(magnitudes_RCK: np.ndarray) -> Levels:
@@ -47,8 +55,10 @@ def fitted_levels(magnitudes_RCK: np.ndarray) -> Levels:
     mean_K = magnitudes_RCK.mean(axis=(0, 1)) if magnitudes_RCK.size else np.zeros(magnitudes_RCK.shape[2])
     terms_K = np.rint(4 * np.log2(np.maximum(mean_K, 2.0**-12))).astype(np.int64) + LEVEL_OF_ONE
     mean = float(mean_K.mean())
-    own = [None if mean_N is None or not mean else _worth(mean_N / mean, magnitudes_RCK) for mean_N in means]
-    return Levels(np.clip(terms_K, 0, LEVELS - 1), *own)
+    rows_R, columns_C = (
+        None if mean_N is None or not mean else _worth(mean_N / mean, magnitudes_RCK) for mean_N in means
+    )
+    return Levels(np.clip(terms_K, 0, LEVELS - 1), rows_R, columns_C)
 
 
 def _worth(ratio_N: np.ndarray, magnitudes_RCK: np.ndarray) -> np.ndarray | None:

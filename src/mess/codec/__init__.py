@@ -33,4 +33,5 @@ from mess.codec.rows import FileInfo as FileInfo
 from mess.codec.rows import TensorInfo as TensorInfo
 from mess.codec.rows import bits_per_weight as bits_per_weight
 from mess.codec.tensors import read_tensors as read_tensors
+from mess.levels import Levels as Levels
 from mess.step_exponents import Exponents as Exponents

@@ -1,4 +1,4 @@
-"""Integers whose neighbours say how large they are likely to be: which table each one uses (FORMAT.md, clause 10).
+"""How old files say how large integers are likely to be: their neighbours do (FORMAT.md 10.3, 10.4; coders 1 and 2).
 
 A layer's integers are rows (output channels) × columns (input channels) × terms (of the basis). They are decoded in
 stages: the first term in two bands of rows, then each further term at once. Within a stage the table of an integer
@@ -6,23 +6,24 @@ follows from its term's level, a byte of the file, and from how large its row an
 
     context = (level + h(row) + h(column)) ≫ 1,    h = quarter octaves above or below the layer's mean
 
-Channels differ much more than positions do, so this sees most of the structure that rounded networks have, and a
-whole stage still decodes in one go. All arithmetic is on integers: nothing here depends on a float.
+Layers of one size are decoded side by side. All arithmetic is on integers: nothing here depends on a float.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-CONTEXTS = 48  # half octaves of mean magnitude, from 2^−12 up
+from mess.codec.axes import Size
+from mess.codec.clusters import ContextCluster, clusters_of_contexts
+from mess.codec.grouped import LaneDecoder
+from mess.levels import CONTEXTS, EVERY
+
 BANDS = 2  # of rows, in the first term
 UNIT = 64  # a ratio of 1, in fixed point
 FLOOR = 6  # added to ratios: a channel of zeros so far is not expected to stay one
-LEVEL_OF_ONE = 48  # the level of a term whose mean magnitude is 1; quarter octaves
-LEVELS = 96
 # ⌈64 · 2^((k − ½)/4)⌉ for k = −13 … 20: the smallest ratio of each quarter octave (FORMAT.md 10.4)
 EDGES = np.array(
     [
@@ -33,7 +34,47 @@ EDGES = np.array(
 EDGES_BELOW = EDGES.searchsorted(np.arange(int(EDGES[-1]) + 1), side="right")  # or at each ratio up to the last edge
 LOWEST = -14  # quarter octaves of a ratio below the first edge
 SUMS = np.arange(2 * LOWEST, 2 * (LOWEST + len(EDGES)) + 1)
-EVERY = np.arange(CONTEXTS)
+TOGETHER = 1 << 17  # integers of a stage that are decoded at once, of layers of one size
+
+
+def side_by_side(sizes: Sequence[Size], places: Iterable[int]) -> Iterator[list[int]]:
+    """Yield the places of layers of one size, so few at a time that a stage of all of them stays in cache."""
+    alike: dict[Size, list[int]] = {}
+    for place in places:
+        alike.setdefault(sizes[place], []).append(place)
+    for (rows, columns, _), group in alike.items():
+        most = max(1, TOGETHER // max(1, rows * columns))
+        yield from (group[start : start + most] for start in range(0, len(group), most))
+
+
+def decode_by_neighbours(
+    decoders: Sequence[LaneDecoder], clusters: Sequence[ContextCluster], size: Size, levels_LK: np.ndarray
+) -> np.ndarray:
+    """Return the integers of L layers of one size, (L, R, C, K)."""
+    rows_, columns, terms = size
+    layers = len(decoders)
+    values_KLRC = np.zeros((terms, layers, rows_, columns), dtype=np.int32)
+    if values_KLRC.size:
+        of_context = clusters_of_contexts(clusters)
+        low_LS = np.tile(np.array([cluster.low for cluster in clusters], dtype=np.int32), (layers, 1))
+        place_L1 = np.arange(layers)[:, None]
+        seen = ContextState(layers, rows_, columns)
+        for term, rows in stages(rows_, terms):
+            stage = seen.stage(term, rows, levels_LK[:, term], of_context)
+            # by cluster, as they were coded
+            order_LN = stage.contexts().reshape(layers, -1).argsort(axis=1, kind="stable")
+            order_LN += columns * (rows.start + rows_ * place_L1)
+            counts_LS = stage.counts(len(clusters))
+            parts = [
+                part
+                for decoder, counts in zip(decoders, counts_LS.tolist(), strict=True)
+                for part in decoder.decode(counts)
+            ]
+            found_N = np.concatenate(parts)
+            found_N += np.repeat(low_LS.ravel(), counts_LS.ravel())
+            values_KLRC[term].reshape(-1)[order_LN.ravel()] = found_N
+            seen.add(rows, values_KLRC[term, :, rows])
+    return values_KLRC.transpose(1, 2, 3, 0)
 
 
 def stages(rows: int, terms: int) -> Iterator[tuple[int, slice]]:
@@ -122,9 +163,3 @@ class ContextState:
         # integers are below 2^15, so this stays below 2^63 for all layers of fewer than 2^42 numbers
         ratio_TN = self._sum_TN * self._unit_N // np.maximum(total_T1, 1)
         return np.where(total_T1 > 0, EDGES_BELOW.take(ratio_TN + FLOOR, mode="clip"), -LOWEST)
-
-
-def term_level(magnitudes_RC: np.ndarray) -> int:
-    """Return the level that suits a term: quarter octaves of its mean magnitude. Writers choose; readers are told."""
-    mean = float(magnitudes_RC.mean()) if magnitudes_RC.size else 0.0
-    return int(np.clip(round(4 * np.log2(max(mean, 2.0**-12))) + LEVEL_OF_ONE, 0, LEVELS - 1))

@@ -2,85 +2,95 @@
 
 ::
 
-    steps │ exponents of the steps │ levels of the terms │ which contexts have a table │ tables │ lengths of the lanes
-    │ a lane for each layer
+    steps │ exponents of the steps │ levels of terms, rows, columns │ which contexts have a table │ tables
+    │ lengths of the lanes │ a lane for each layer
 
-Tables are shared by the whole network: a context says how large an integer should be, and that means the same in every
-layer. Many small tables would cost more than they save. Each layer has a lane of its own, so that it can be decoded
-alone; layers of one size are decoded side by side, which is what makes Python fast enough.
+What is coded are indices: the integers themselves, or steps of a trellis that say them. Levels say how large an index
+is likely to be, its context, and a context says which table it is coded with. Each layer has a lane of its own, so that
+it can be decoded alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-from mess.codec.bits import Reader, unzigzag, varint, zigzag
-from mess.codec.contexts import CONTEXTS, LEVEL_OF_ONE, LEVELS, ContextState, stages, term_level
-from mess.codec.exponents import Size, read_exponents, write_exponents
+from mess.codec.axes import (
+    AXES,
+    STEP_AXES,
+    Size,
+    read_exponents,
+    read_levels,
+    read_term_levels,
+    write_exponents,
+    write_levels,
+)
+from mess.codec.bits import Reader, varint
+from mess.codec.clusters import (
+    MAX_INTEGER,
+    ContextCluster,
+    chosen_clusters,
+    clusters_of_contexts,
+    read_clusters,
+    write_clusters,
+)
+from mess.codec.contexts import decode_by_neighbours, side_by_side
 from mess.codec.grouped import LaneDecoder, Tables, encode_groups
 from mess.codec.numbers import NumberArray
-from mess.codec.streams import PreviousTable, read_integers, read_stream, write_integers, write_stream
-from mess.codec.tables import Table, best_table, read_table
+from mess.codec.streams import PreviousTable, read_stream, write_stream
+from mess.codec.tables import Table
 from mess.errors import FormatError, WeightsError
+from mess.levels import CONTEXTS, HIGHEST, LEVELS, LOWEST, Levels, contexts_of, fitted_levels
 from mess.step_exponents import NO_EXPONENTS, Exponents, are_steps_good
+from mess.trellis import indices_of, integers_of
 
-ONE_STEP, EXPONENTS = 1, 2  # coders: one step a layer; exponents by row, column and term beside it
-MAX_INTEGER = (1 << 15) - 1
-TOGETHER = 1 << 17  # integers of a stage that are decoded at once, of layers of one size
+# coders: two of old files, whose contexts follow from neighbours, the second with exponents; one whose levels are told
+ONE_STEP, EXPONENTS, TOLD = CODERS = (1, 2, 3)
 
 
 @dataclass(frozen=True)
 class Integers:
-    """A layer's integers, (rows, columns, terms) int32, and the steps they are multiples of."""
+    """A layer's integers, (rows, columns, terms) int32, and the steps they are multiples of.
+
+    Without levels a writer finds those that suit, and the integers follow no trellis.
+    """
 
     values_RCT: np.ndarray
     step: float
     exponents: Exponents = NO_EXPONENTS
-
-
-@dataclass(frozen=True)
-class ContextCluster:
-    """Contexts that share a table, from `first` up to the first of the next cluster; symbols are q − low."""
-
-    first: int
-    low: int
-    table: Table
-    bits: float
+    levels: Levels | None = None
 
 
 def write_expansions(layers: Sequence[Integers]) -> tuple[int, bytes]:
-    """Return the coder and the content of the section of all layers: the first coder, unless a step has exponents.
+    """Return the coder, which is the third, and the content of the section of all layers.
 
     Raises:
-        WeightsError: an integer beyond ±32,767.
+        WeightsError: an index beyond ±32,767; levels that no file can say; integers that are not what a trellis gives.
     """
-    groups, changes = [], []
-    before: dict[int, list[int]] = {}
-    for layer in layers:
-        if layer.values_RCT.size and int(np.abs(layer.values_RCT).max()) > MAX_INTEGER:
-            raise WeightsError("expanded layer", f"integers up to {MAX_INTEGER}", "larger ones", "a larger step")
-        terms = layer.values_RCT.shape[2]
-        levels = [term_level(np.abs(layer.values_RCT[:, :, t])) for t in range(terms)]
-        changes += [x - base for x, base in zip(levels, before.get(terms, [LEVEL_OF_ONE] * terms), strict=True)]
-        before[terms] = levels
-        groups.append(list(_contexts(layer.values_RCT, levels)))
-    clusters = _clusters([pair for layer in groups for pair in layer])
-    steps = NumberArray(np.array([layer.step for layer in layers], dtype=np.float32), "float32")
-    exponents = [layer.exponents for layer in layers]
-    coder = EXPONENTS if any(own.given for own in exponents) else ONE_STEP
-    out = [write_stream(steps, PreviousTable())]
-    if coder == EXPONENTS:
-        out.append(write_exponents(exponents))
-    out.append(write_integers(np.array(changes, dtype=np.int64), PreviousTable()))
-    out.append(sum(1 << cluster.first for cluster in clusters).to_bytes(CONTEXTS // 8, "little"))
-    out += [varint(zigzag(cluster.low)) + cluster.table.content for cluster in clusters]
+    coded = [_coded(layer) for layer in layers]
+    clusters = chosen_clusters(
+        np.concatenate([index_KN.ravel() for _, index_KN, _ in coded]),
+        np.concatenate([context_KN.ravel() for _, _, context_KN in coded]),
+    )
+    of_context, lows = clusters_of_contexts(clusters), [cluster.low for cluster in clusters]
     tables = Tables([cluster.table.frequency_A for cluster in clusters])
-    lanes = [encode_groups(list(_by_cluster(layer, clusters)), tables) for layer in groups]
-    return coder, b"".join([*out, *(varint(len(lane)) for lane in lanes), *lanes])
+    lanes = []
+    for _, index_KN, context_KN in coded:
+        groups = []
+        for index_N, cluster_N in zip(index_KN, of_context[context_KN], strict=True):
+            groups += [(index_N[cluster_N == place] - lows[place], place) for place in np.unique(cluster_N).tolist()]
+        lanes.append(encode_groups(groups, tables))
+    levels = [own for own, _, _ in coded]
+    steps = NumberArray(np.array([layer.step for layer in layers], dtype=np.float32), "float32")
+    head = [
+        write_stream(steps, PreviousTable()),
+        write_exponents([layer.exponents for layer in layers], levels),
+        write_levels(levels),
+        write_clusters(clusters),
+    ]
+    return TOLD, b"".join([*head, *(varint(len(lane)) for lane in lanes), *lanes])
 
 
 def read_expansions(
@@ -94,15 +104,19 @@ def read_expansions(
     head = _read_head(reader, coder, sizes)
     lanes = [reader.take(length) for length in head.lengths]
     tables = Tables([cluster.table.frequency_A for cluster in head.clusters])
+    places = range(len(sizes)) if wanted is None else wanted
     found: dict[int, Integers] = {}
-    for places in _side_by_side(sizes, range(len(sizes)) if wanted is None else wanted):
-        levels_LK = np.array([head.levels[place] for place in places])
-        decoders = [LaneDecoder(lanes[place], tables) for place in places]
-        values_LRCT = _decode(decoders, head.clusters, sizes[places[0]], levels_LK)
-        for decoder in decoders:
+    for group in side_by_side(sizes, places) if coder != TOLD else ([place] for place in places):
+        decoders = [LaneDecoder(lanes[place], tables) for place in group]
+        levels, size = [head.levels[place] for place in group], sizes[group[0]]
+        if coder == TOLD:
+            values_LRCT = _decode(decoders[0], head.clusters, size, levels[0])[None]
+        else:
+            values_LRCT = decode_by_neighbours(decoders, head.clusters, size, np.array([x.terms_K for x in levels]))
+        for place, decoder, own, values_RCT in zip(group, decoders, levels, values_LRCT, strict=True):
             decoder.finish()
-        for place, values_RCT in zip(places, values_LRCT, strict=True):
-            found[place] = Integers(values_RCT, head.steps[place], head.exponents[place])
+            told = own if coder == TOLD else None
+            found[place] = Integers(values_RCT, head.steps[place], head.exponents[place], told)
     return found
 
 
@@ -127,7 +141,7 @@ class _Head:
 
     steps: list[float]
     exponents: list[Exponents]
-    levels: list[list[int]]
+    levels: list[Levels]
     clusters: list[ContextCluster]
     lengths: list[int]
 
@@ -137,126 +151,73 @@ def _read_head(reader: Reader, coder: int, sizes: Sequence[Size]) -> _Head:
     if numbers is None or numbers.dtype != "float32" or (numbers.values <= 0).any():
         raise FormatError(reader.where, "steps above 0, as float32", "others")
     steps = numbers.values.astype(float).tolist()
-    exponents = [NO_EXPONENTS] * len(sizes)
-    if coder == EXPONENTS:
-        exponents = read_exponents(reader, sizes)
+    masks, exponents = [0] * len(sizes), [NO_EXPONENTS] * len(sizes)
+    if coder != ONE_STEP:
+        masks, exponents = read_exponents(reader, sizes, AXES if coder == TOLD else STEP_AXES)
         if not all(are_steps_good(step, own) for step, own in zip(steps, exponents, strict=True) if own.given):
             raise FormatError(reader.where, "steps that float32 can hold", "others")
-    changes = read_integers(reader, sum(terms for _, _, terms in sizes), PreviousTable(), (-LEVELS, LEVELS))
-    left = iter([] if changes is None else changes.tolist())
-    levels: list[list[int]] = []
-    before: dict[int, list[int]] = {}
-    for _, _, terms in sizes:
-        before[terms] = [base + next(left) for base in before.get(terms, [LEVEL_OF_ONE] * terms)]
-        if not all(0 <= level < LEVELS for level in before[terms]):
-            raise FormatError(reader.where, f"levels below {LEVELS}", before[terms])
-        levels.append(before[terms])
-    mask = int.from_bytes(reader.take(CONTEXTS // 8), "little")
-    clusters = [_read_cluster(reader, first) for first in range(CONTEXTS) if mask >> first & 1]
+    if coder == TOLD:
+        levels = read_levels(reader, sizes, masks)
+    else:
+        levels = [Levels(level_K) for level_K in read_term_levels(reader, sizes)]
+    clusters = read_clusters(reader)
     if not clusters and any(rows * columns * terms for rows, columns, terms in sizes):
         raise FormatError(reader.where, "at least one table", "none")
     return _Head(steps, exponents, levels, clusters, [reader.varint(1 << 40) for _ in sizes])
 
 
-def _side_by_side(sizes: Sequence[Size], places: Iterable[int]) -> Iterator[list[int]]:
-    """Yield the places of layers of one size, so few at a time that a stage of all of them stays in cache."""
-    alike: dict[Size, list[int]] = {}
-    for place in places:
-        alike.setdefault(sizes[place], []).append(place)
-    for (rows, columns, _), group in alike.items():
-        most = max(1, TOGETHER // max(1, rows * columns))
-        yield from (group[start : start + most] for start in range(0, len(group), most))
+def _coded(layer: Integers) -> tuple[Levels, np.ndarray, np.ndarray]:
+    """Return the levels of a layer, and indices and contexts, (K, R·C) both, in the order of coding."""
+    values_RCT, levels = layer.values_RCT, layer.levels
+    rows, columns, terms = values_RCT.shape
+    if levels is None:
+        levels = fitted_levels(np.abs(values_RCT))
+    _check_levels(levels, values_RCT.shape)
+    context_RCT, index_RCT = contexts_of(levels, rows, columns), values_RCT
+    if levels.trellised_from < CONTEXTS:
+        index_RCT = indices_of(values_RCT)
+    if index_RCT.size and int(np.abs(index_RCT).max()) > MAX_INTEGER:
+        raise WeightsError("expanded layer", f"integers up to {MAX_INTEGER}", "larger ones", "a larger step")
+    if levels.trellised_from < CONTEXTS:
+        trellised_RCT = context_RCT >= levels.trellised_from
+        if not np.array_equal(integers_of(index_RCT, trellised_RCT), values_RCT):
+            raise WeightsError("expanded layer", "integers that a trellis gives", "others")
+    index_KN, context_KN = (x.transpose(2, 0, 1).reshape(terms, rows * columns) for x in (index_RCT, context_RCT))
+    return levels, index_KN.astype(np.int64), context_KN
 
 
-def _decode(
-    decoders: list[LaneDecoder], clusters: list[ContextCluster], size: Size, levels_LK: np.ndarray
-) -> np.ndarray:
-    """Return the integers of L layers of one size, (L, R, C, K)."""
-    rows_, columns, terms = size
-    layers = len(decoders)
-    values_KLRC = np.zeros((terms, layers, rows_, columns), dtype=np.int32)
-    if values_KLRC.size:
-        of_context = _cluster_of(clusters, np.arange(CONTEXTS)).astype(np.uint8)
-        low_LS = np.tile(np.array([cluster.low for cluster in clusters], dtype=np.int32), (layers, 1))
-        place_L1 = np.arange(layers)[:, None]
-        seen = ContextState(layers, rows_, columns)
-        for term, rows in stages(rows_, terms):
-            stage = seen.stage(term, rows, levels_LK[:, term], of_context)
-            # by cluster, as they were coded
-            order_LN = stage.contexts().reshape(layers, -1).argsort(axis=1, kind="stable")
-            order_LN += columns * (rows.start + rows_ * place_L1)
-            counts_LS = stage.counts(len(clusters))
-            parts = [
-                part
-                for decoder, counts in zip(decoders, counts_LS.tolist(), strict=True)
-                for part in decoder.decode(counts)
-            ]
-            found_N = np.concatenate(parts)
-            found_N += np.repeat(low_LS.ravel(), counts_LS.ravel())
-            values_KLRC[term].reshape(-1)[order_LN.ravel()] = found_N
-            seen.add(rows, values_KLRC[term, :, rows])
-    return values_KLRC.transpose(1, 2, 3, 0)
+def _check_levels(levels: Levels, size: Size) -> None:
+    """Refuse levels that no file can say."""
+    rows, columns, terms = size
+    for axis, own_N, count, lowest, highest in (
+        ("terms", levels.terms_K, terms, 0, LEVELS - 1),
+        ("rows", levels.rows_R, rows, LOWEST, HIGHEST),
+        ("columns", levels.columns_C, columns, LOWEST, HIGHEST),
+    ):
+        if own_N is None:
+            continue
+        if own_N.shape != (count,) or ((own_N < lowest) | (own_N > highest)).any():
+            raise WeightsError("expanded layer", f"{count} levels of {axis} from {lowest} to {highest}", own_N.tolist())
+        if axis != "terms" and not all(size):
+            raise WeightsError("expanded layer", f"no levels of {axis} without integers", own_N.tolist())
+    if not 0 <= levels.trellised_from <= CONTEXTS:
+        raise WeightsError("expanded layer", f"trellises from a context up to {CONTEXTS}", levels.trellised_from)
 
 
-def _contexts(values_RCT: np.ndarray, levels: list[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield (integers, contexts) of each stage, flat."""
-    rows_, columns, terms = values_RCT.shape
-    if not values_RCT.size:
-        return
-    seen = ContextState(1, rows_, columns)
-    for term, rows in stages(rows_, terms):
-        stage_RC = values_RCT[rows, :, term].astype(np.int64)
-        yield stage_RC.ravel(), seen.stage(term, rows, np.array(levels[term : term + 1])).contexts().ravel()
-        seen.add(rows, stage_RC[None])
-
-
-def _by_cluster(
-    pairs: list[tuple[np.ndarray, np.ndarray]], clusters: list[ContextCluster]
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield (symbols, cluster) in the order in which a layer is coded."""
-    for values_N, context_N in pairs:
-        cluster_N = _cluster_of(clusters, context_N)
-        for place in np.unique(cluster_N).tolist():
-            yield values_N[cluster_N == place] - clusters[place].low, place
-
-
-def _clusters(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[ContextCluster]:
-    """Choose which contexts share a table: neighbours are joined as long as that saves more than it costs."""
-    if not pairs:
-        return []
-    values_N, context_N = (np.concatenate(x) for x in zip(*pairs, strict=True))
-    parts = [(int(c), values_N[context_N == c]) for c in np.unique(context_N)]
-    clusters = [_fitted(first, numbers_N) for first, numbers_N in parts]
-    joined = [_fitted(a[0], np.concatenate([a[1], b[1]])) for a, b in pairwise(parts)]
-    while joined:
-        gains = [clusters[i].bits + clusters[i + 1].bits - both.bits for i, both in enumerate(joined)]
-        best = int(np.argmax(gains))
-        if gains[best] <= 0:
-            break
-        parts[best : best + 2] = [(parts[best][0], np.concatenate([parts[best][1], parts[best + 1][1]]))]
-        clusters[best : best + 2] = [joined.pop(best)]
-        for i in (best - 1, best):
-            if 0 <= i < len(joined):
-                joined[i] = _fitted(parts[i][0], np.concatenate([parts[i][1], parts[i + 1][1]]))
-    return clusters
-
-
-def _fitted(first: int, values_N: np.ndarray) -> ContextCluster:
-    low = int(values_N.min())
-    counts_A = np.bincount(values_N - low)
-    table = best_table(counts_A)
-    return ContextCluster(first, low, table, table.cost(counts_A) + 8 * (len(table.content) + len(varint(zigzag(low)))))
-
-
-def _read_cluster(reader: Reader, first: int) -> ContextCluster:
-    low = unzigzag(reader.varint(1 << 17))
-    table = read_table(reader)
-    if low < -MAX_INTEGER or low + len(table.frequency_A) - 1 > MAX_INTEGER:
-        raise FormatError(reader.where, f"integers up to ±{MAX_INTEGER}", "a table beyond")
-    return ContextCluster(first, low, table, 0.0)
-
-
-def _cluster_of(clusters: list[ContextCluster], context: np.ndarray) -> np.ndarray:
-    """Return the cluster of each context: the last that starts at or below it, or the first."""
-    firsts = np.array([cluster.first for cluster in clusters], dtype=np.int64)
-    return np.maximum(np.searchsorted(firsts, context, side="right") - 1, 0)
+def _decode(decoder: LaneDecoder, clusters: list[ContextCluster], size: Size, levels: Levels) -> np.ndarray:
+    """Return the integers of a layer, (R, C, K)."""
+    rows, columns, terms = size
+    index_KN = np.zeros((terms, rows * columns), dtype=np.int32)
+    if index_KN.size:
+        low_S = np.array([cluster.low for cluster in clusters], dtype=np.int32)
+        cluster_RCK = contexts_of(levels, rows, columns, clusters_of_contexts(clusters))
+        cluster_KN = cluster_RCK.transpose(2, 0, 1).reshape(index_KN.shape)
+        for index_N, cluster_N in zip(index_KN, cluster_KN, strict=True):
+            counts_S = np.bincount(cluster_N, minlength=len(clusters))
+            found_N = np.concatenate(decoder.decode(counts_S.tolist()))
+            found_N += np.repeat(low_S, counts_S)
+            index_N[cluster_N.argsort(kind="stable")] = found_N  # by cluster, as they were coded
+    index_RCK = index_KN.reshape(terms, rows, columns).transpose(1, 2, 0)
+    if levels.trellised_from == CONTEXTS:
+        return index_RCK
+    return integers_of(index_RCK, contexts_of(levels, rows, columns) >= levels.trellised_from)

@@ -11,6 +11,7 @@ import numpy as np
 
 from mess.codec.numbers import NumberArray
 from mess.errors import FormatError
+from mess.levels import Levels
 from mess.step_exponents import NO_EXPONENTS, Exponents
 
 Layout = Callable[[dict[str, Any]], list[tuple[str, tuple[int, ...], str]]]
@@ -94,6 +95,7 @@ class Expanded:
         integers_RCK: q, int32: rows (first dimension of the tensor), units a row, references.
         step: what all of q is multiplied with, a float32.
         exponents: by which the steps of rows, columns and references differ from it.
+        levels: how large q is, and where it follows a trellis; None: it does not, and the writer finds how large.
     """
 
     shape: tuple[int, ...]
@@ -102,6 +104,7 @@ class Expanded:
     integers_RCK: np.ndarray
     step: float
     exponents: Exponents = NO_EXPONENTS
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 from mess.codec.bits import Reader
 from mess.codec.container import Section, pack_sections, read_file, unpack_sections
 from mess.codec.contents import Contents, Item, make_manifest, read_contents
-from mess.codec.expansion import EXPONENTS, ONE_STEP, Integers, read_expansions, write_expansions
+from mess.codec.expansion import CODERS, Integers, read_expansions, write_expansions
 from mess.codec.frames import RAW, ZSTD, pack, unpack
 from mess.codec.manifest import pack_manifest, unpack_manifest
 from mess.codec.model import (
@@ -46,7 +46,7 @@ STREAMS = 0  # coder of a section that is streams
 KNOWN = {
     MANIFEST: (RAW, ZSTD),
     **dict.fromkeys(range(REFERENCES, EXPANSIONS), (STREAMS,)),
-    EXPANSIONS: (ONE_STEP, EXPONENTS),
+    EXPANSIONS: CODERS,
     GRAPH: (RAW, ZSTD),
 }
 LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
@@ -92,7 +92,7 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
     sections = [Section(kind, STREAMS, b"".join(parts)) for kind, parts in streams.items()]
     expanded = [entry for name in order if isinstance(entry := stored.entries[name], Expanded)]
     if expanded:
-        layers = [Integers(entry.integers_RCK, entry.step, entry.exponents) for entry in expanded]
+        layers = [Integers(entry.integers_RCK, entry.step, entry.exponents, entry.levels) for entry in expanded]
         sections.append(Section(EXPANSIONS, *write_expansions(layers)))
     if stored.graph is not None and not plain:
         if len(stored.graph) > MAX_GRAPH_BYTES:
@@ -235,7 +235,13 @@ def _read_expansions(
     places = [n for n, item in enumerate(items) if wanted is None or item.name in wanted]
     return {
         items[n].name: Expanded(
-            items[n].shape, items[n].dtype, items[n].book, layer.values_RCT, layer.step, layer.exponents
+            items[n].shape,
+            items[n].dtype,
+            items[n].book,
+            layer.values_RCT,
+            layer.step,
+            layer.exponents,
+            layer.levels,
         )
         for n, layer in read_expansions(reader, sections[EXPANSIONS].coder, sizes, places).items()
     }
