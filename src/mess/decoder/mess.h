@@ -86,14 +86,11 @@ typedef struct {                 /* all of it is the decoder's own; `count`, `ne
   size_t need;                   /* bytes of `memory` that mess_open takes: after MESS_MEMORY, at least so many */
   size_t used;                   /* bytes of `memory` that are kept afterwards; the rest is free, for scratch or anything */
   const uint8_t *bytes, *text;
-  uint32_t size, text_size, flags, books_count, sums_count, largest_table, clusters_count, start[10], end[10], eps_at;
+  uint32_t size, text_size, flags, books_count, sums_count, largest_table, clusters_count, lanes, start[10], end[10], eps_at;
   uint8_t coder[10];
   struct mess_i_item *items;
   struct mess_i_book *books;
-  uint8_t *steps, *axes;         /* of each sum of references: float32; what it has exponents and levels for */
-  uint8_t *trellised;            /* of each: the first context that is a step of a trellis */
-  int8_t *levels, *exponents;    /* of all of them, one after the other: of terms; by axes */
-  int8_t *sides;                 /* levels of rows and columns */
+  int8_t *told[6];               /* of sums of references: MESS_I_STEPS and on */
   uint64_t mask;                 /* clause 10.2: contexts that have a table */
   struct mess_i_cluster *clusters;
   struct mess_i_table *ready;    /* those tables, if they are kept */
@@ -172,6 +169,10 @@ typedef float mess_i_float;
 enum { MESS_I_MANIFEST = 1, MESS_I_REFERENCES, MESS_I_INDICES, MESS_I_SCALES, MESS_I_OFFSETS, MESS_I_TENSORS,
        MESS_I_NORMS, MESS_I_EXPANSIONS, MESS_I_GRAPH };  /* a graph is passed over: what it says is for other readers */
 
+/* What section 8 says (clauses 10.2, 10.9, 10.11, 10.12): of each tensor its step, a float32, and what it has exponents and
+ * levels for; all exponents; all levels of terms; all of rows and columns; of each tensor the first context of trellises. */
+enum { MESS_I_STEPS, MESS_I_AXES, MESS_I_EXPONENTS, MESS_I_LEVELS, MESS_I_SIDES, MESS_I_TRELLISES };
+
 typedef struct { uint32_t at, table; } mess_i_place;  /* of a stream in the file, and the table read before (clause 8.5) */
 
 typedef struct mess_i_item {           /* a row of `tensors` */
@@ -180,7 +181,7 @@ typedef struct mess_i_item {           /* a row of `tensors` */
   uint8_t special;                     /* P: references are cut from it; B: it counts batches */
   uint32_t book;                       /* or the number of its eps, or the item that it is tied to */
   uint32_t count, rows;
-  mess_i_place stream[3];              /* E: its lane and its bytes; its levels and its place among sums; its exponents and levels of sides */
+  mess_i_place stream[3];              /* E: its lane, behind `lanes`, and its bytes; its levels and its place among sums; its exponents and levels of sides */
 } mess_i_item;
 
 typedef struct mess_i_book {
@@ -1128,6 +1129,8 @@ static int mess_i_head(mess_file *f, mess_i_reader *r, uint32_t n, int low, int 
   return error;
 }
 
+static uint32_t mess_i_axes(const mess_file *f, const mess_i_item *x) { return (uint32_t)f->told[MESS_I_AXES][x->stream[1].table]; }
+
 /* Clause 10.9: how many exponents, or levels, the axes of a tensor have. */
 static uint32_t mess_i_along(const mess_i_item *x, const mess_i_book *b, uint32_t axes) {
   return (axes & 1 ? x->rows : 0) + (axes & 2 ? mess_i_columns(x, b) : 0) + (axes & 4 ? b->count : 0);
@@ -1135,56 +1138,46 @@ static uint32_t mess_i_along(const mess_i_item *x, const mess_i_book *b, uint32_
 
 /* Clause 10.2. Of a sum, stream[0] gets its lane and how long it is, stream[1] its levels and its place, stream[2] its exponents and its levels of rows and columns. */
 static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
+  static const int8_t since[6] = {1, 2, 2, 1, 3, 3}, lowest[6] = {0, 0, -64, -96, -64, 0}, highest[6] = {0, 31, 63, 96, 63, 48};
   mess_i_reader r = mess_i_read(f, f->start[MESS_I_EXPANSIONS], f->end[MESS_I_EXPANSIONS], 0);
-  uint32_t i, k, n = 0, terms = 0, exponents = 0, sides = 0, integers = 0, coder = f->coder[MESS_I_EXPANSIONS];
+  uint32_t n = f->sums_count, counts[6] = {0}, coder = f->coder[MESS_I_EXPANSIONS], integers = 0, place = 0, i, k, what;
   mess_i_table table;
   int error;
-  if (!f->sums_count) return r.at == r.end ? MESS_OK : MESS_STREAM;
+  if (!n) return r.at == r.end ? MESS_OK : MESS_STREAM;
   if (r.at == r.end || f->bytes[r.at] != 2) return MESS_STREAM;           /* planes of float32 */
-  for (i = 0; i < f->count; i++) {
-    mess_i_item *x = &f->items[i];
-    if (x->kind != 'E') continue;
-    x->stream[1].at = terms, x->stream[1].table = n++;
-    if (f->books[x->book].count > MESS_MAX_BYTES - terms) return MESS_TOO_LARGE;
-    terms += f->books[x->book].count;
-    integers |= x->rows && mess_i_columns(x, &f->books[x->book]);
-  }
-  f->steps = (uint8_t *)mess_i_take(arena, n, 4);
-  f->axes = (uint8_t *)mess_i_take(arena, n, 1);
-  f->levels = (int8_t *)mess_i_take(arena, terms, 1);
-  if ((error = mess_i_head(f, &r, n, 0, 0, f->steps, arena)) != 0) return error;
-  for (i = 0; i < n; i++) if (mess_i_load(f->steps + 4 * i) - 1 >= 0x7F7FFFFFu) return MESS_STREAM;
-  memset(f->axes, 0, n);
-  if (coder > 1) {
-    if ((error = mess_i_head(f, &r, n, 0, coder == 3 ? 31 : 7, f->axes, arena)) != 0) return error;
-    for (i = 0; i < f->count; i++) {
+  counts[MESS_I_STEPS] = counts[MESS_I_AXES] = counts[MESS_I_TRELLISES] = n;
+  for (what = 0; what < 6; what++) {
+    int8_t *out = f->told[what] = (int8_t *)mess_i_take(arena, counts[what], what ? 1 : 4);
+    if (!out) return MESS_MEMORY;
+    if (coder < (uint32_t)since[what]) memset(out, 0, counts[what]);
+    else if ((error = mess_i_head(f, &r, counts[what], lowest[what], highest[what], out, arena)) != 0) return error;
+    for (i = 0; i < f->count && what == MESS_I_AXES; i++) {
       mess_i_item *x = &f->items[i];
+      const mess_i_book *b = &f->books[x->book];
+      uint32_t axes, columns;
       if (x->kind != 'E') continue;
-      x->stream[2].at = exponents, x->stream[2].table = sides;
-      k = f->axes[x->stream[1].table];
-      if (k && !(x->rows && mess_i_columns(x, &f->books[x->book]))) return MESS_STREAM;
-      exponents += mess_i_along(x, &f->books[x->book], k);            /* not more than integers, but for two */
-      sides += mess_i_along(x, &f->books[x->book], k >> 3);
+      columns = mess_i_columns(x, b), axes = (uint32_t)out[place];
+      if (mess_i_load(f->told[MESS_I_STEPS] + 4 * place) - 1 >= 0x7F7FFFFFu || (axes && (!(x->rows && columns) || (axes > 7 && coder < 3))))
+        return MESS_STREAM;
+      if (b->count > MESS_MAX_BYTES - counts[MESS_I_LEVELS]) return MESS_TOO_LARGE;
+      integers |= x->rows && columns;
+      x->stream[1].table = place++;
+      x->stream[1].at = counts[MESS_I_LEVELS], x->stream[2].at = counts[MESS_I_EXPONENTS], x->stream[2].table = counts[MESS_I_SIDES];
+      counts[MESS_I_LEVELS] += b->count;
+      counts[MESS_I_EXPONENTS] += mess_i_along(x, b, axes);     /* not more than integers, but for two a tensor */
+      counts[MESS_I_SIDES] += mess_i_along(x, b, axes >> 3);
     }
-    f->exponents = (int8_t *)mess_i_take(arena, exponents, 1);
-    if ((error = mess_i_head(f, &r, exponents, -64, 63, f->exponents, arena)) != 0) return error;
   }
-  if ((error = mess_i_head(f, &r, terms, -96, 96, f->levels, arena)) != 0) return error;
   for (i = 0; i < f->count; i++) {                                         /* changes become levels */
     const mess_i_item *x = &f->items[i];
+    int8_t *levels = f->told[MESS_I_LEVELS];
     uint32_t count = x->kind == 'E' ? f->books[x->book].count : 0, before = i;
     while (count && before && !(f->items[before - 1].kind == 'E' && f->books[f->items[before - 1].book].count == count)) before--;
     for (k = 0; k < count; k++) {
-      int level = f->levels[x->stream[1].at + k] + (before ? f->levels[f->items[before - 1].stream[1].at + k] : 48);
+      int level = levels[x->stream[1].at + k] + (before ? levels[f->items[before - 1].stream[1].at + k] : 48);
       if (level < 0 || level > 95) return MESS_STREAM;
-      f->levels[x->stream[1].at + k] = (int8_t)level;
+      levels[x->stream[1].at + k] = (int8_t)level;
     }
-  }
-  if (coder == 3) {
-    f->sides = (int8_t *)mess_i_take(arena, sides, 1);
-    f->trellised = (uint8_t *)mess_i_take(arena, n, 1);
-    if ((error = mess_i_head(f, &r, sides, -64, 63, f->sides, arena)) != 0 ||
-        (error = mess_i_head(f, &r, n, 0, 48, f->trellised, arena)) != 0) return error;
   }
   k = mess_i_skip(&r, 6);
   if (r.bad) return MESS_STREAM;
@@ -1200,23 +1193,20 @@ static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
     mess_i_read_table(&r, &table);
     if (r.bad || low < -32767 || low + (int32_t)table.size - 1 > 32767) return MESS_STREAM;
   }
-  for (i = 0; i < f->count; i++) {
-    uint64_t length = f->items[i].kind == 'E' ? mess_i_varint(&r, ((uint64_t)1 << 40) - 1) : 0;
-    if (r.bad || length > r.end) return MESS_STREAM;
-    if (f->items[i].kind == 'E') f->items[i].stream[0].table = (uint32_t)length;
+  for (i = k = 0; i < f->count; i++) {
+    mess_i_item *x = &f->items[i];
+    if (x->kind == 'E') x->stream[0].at = k, k += x->stream[0].table = (uint32_t)mess_i_varint(&r, r.end - k);
   }
-  for (i = 0; i < f->count; i++)
-    if (f->items[i].kind == 'E') f->items[i].stream[0].at = mess_i_skip(&r, f->items[i].stream[0].table);
-  return r.bad || r.at != r.end ? MESS_STREAM : MESS_OK;
+  f->lanes = r.at;
+  return r.bad || k != r.end - r.at ? MESS_STREAM : MESS_OK;
 }
 
 /* ---- clauses 9 and 10: tensors ---- */
 
 typedef struct { size_t from; int32_t exponent; float coefficient; } mess_i_term;   /* of a sum; from: its reference */
 typedef struct {                 /* what lies in the scratch of a tensor */
-  uint64_t *work, *sums;         /* for a table; of magnitudes, of each row and column */
-  uint8_t *wide, *octaves, *units, *planes;
-  uint8_t *bits;                 /* of the trellis of each column, the last lowest */
+  uint64_t *work, *sums;         /* for a table; of magnitudes, of each row and column, octaves of them behind, or those alone */
+  uint8_t *wide, *units, *planes;
   float *book, *floats, *steps;
   mess_i_term *terms;
   int lowest, count;             /* of the sums of exponents; steps */
@@ -1265,8 +1255,8 @@ static int mess_i_prepare(mess_file *f, mess_i_arena *arena) {
 
 /* Clause 10.9: how many sums of exponents there may be, from the lowest on; 1 if the tensor has no exponents. */
 static uint32_t mess_i_spread(const mess_file *f, const mess_i_item *x, int *lowest) {
-  uint32_t axes = f->axes[x->stream[1].table], axis, i, n;
-  const int8_t *own = axes ? f->exponents + x->stream[2].at : 0;
+  uint32_t axes = mess_i_axes(f, x), axis, i, n;
+  const int8_t *own = f->told[MESS_I_EXPONENTS] + x->stream[2].at;
   int highest = *lowest = 0;
   for (axis = 1; axis < 8; axis *= 2) {
     int low = 63, high = -64;
@@ -1313,9 +1303,7 @@ static void mess_i_plan_of(const mess_file *f, const mess_tensor *t, mess_i_aren
     uint32_t columns = mess_i_columns(x, b), cells = x->rows * columns;
     if (MESS_I_IS_FAST(f->flags)) p->planes = (uint8_t *)mess_i_take(arena, cells * b->count, 4);
     else if (floats || b->count > b->unit) floats = cells * (b->count > b->unit ? b->count : b->unit);
-    if (f->trellised) p->bits = (uint8_t *)mess_i_take(arena, columns, 1);
-    else p->sums = (uint64_t *)mess_i_take(arena, x->rows + columns, 8);
-    p->octaves = (uint8_t *)mess_i_take(arena, x->rows + columns, 1);
+    p->sums = (uint64_t *)mess_i_take(arena, x->rows + columns, f->coder[MESS_I_EXPANSIONS] == 3 ? 2 : 9);
     p->terms = (mess_i_term *)mess_i_take(arena, b->count, sizeof *p->terms);
     p->count = (int)mess_i_spread(f, x, &p->lowest);
     p->steps = (float *)mess_i_take(arena, (uint32_t)p->count, 4);
@@ -1339,7 +1327,7 @@ static uint32_t mess_i_octave(uint64_t sum, uint32_t n, uint64_t total) {  /* cl
 static void mess_i_tables(const mess_file *f, int level, int even, uint8_t *of_sum) {
   int context, seen = 0, i;
   uint32_t n = 0;
-  for (i = 0; i <= 2 * even + 12; i++) {
+  for (i = 0; i < 256; i++) {
     context = level + i - even;
     context = context < 0 ? 0 : context > 95 ? 47 : context / 2;
     for (; seen <= context; seen++) n += f->mask >> seen & 1;
@@ -1362,22 +1350,20 @@ MESS_I_INLINE uint64_t mess_i_magnitudes(const uint8_t *slot, size_t stride, uin
 
 /* Clause 10.11: levels of rows and columns as octaves, 64 for 0. */
 static void mess_i_sides(const mess_file *f, const mess_i_item *x, uint32_t columns, uint8_t *octaves) {
-  const int8_t *own = f->sides + x->stream[2].table;
-  uint32_t axes = f->axes[x->stream[1].table], i;
+  const int8_t *own = f->told[MESS_I_SIDES] + x->stream[2].table;
+  uint32_t axes = mess_i_axes(f, x), i;
   for (i = 0; i < x->rows + columns; i++) *octaves++ = (uint8_t)(64 + (axes & (i < x->rows ? 8 : 16) ? *own++ : 0));
 }
 
-/* Clause 10.12: what the indices of a term stand for, down its rows; those whose sums of octaves are below `from` are no steps. */
-static void mess_i_trellises(mess_i_plan *p, uint32_t rows, uint32_t columns, int from, uint8_t *slot, size_t stride) {
-  uint32_t r, c;
-  memset(p->bits, 0, columns);
-  for (r = 0; r < rows; r++) {
-    const uint8_t *octaves = p->octaves + rows;
-    for (c = 0; c < columns; c++, slot += stride) {
-      uint32_t q = mess_i_load(slot), bits = p->bits[c], step = p->octaves[r] + octaves[c] >= from, sign = step & bits;
-      mess_i_store(slot, ((4 * q + step) ^ (0 - sign)) + sign);
-      p->bits[c] = (uint8_t)(step ? bits << 1 | ((q ^ bits >> 1 ^ bits >> 2) & 1) : bits);
-    }
+/* Clause 10.12: what a row of indices stands for; those of columns whose octaves are below `from` are no steps of trellises.
+ * Behind the octaves are the bits of each column's trellis, the last lowest. */
+MESS_I_INLINE void mess_i_trellises(uint8_t *slot, size_t stride, uint8_t *octaves, uint32_t columns, int from) {
+  uint8_t *bits = octaves + columns;
+  uint32_t c;
+  for (c = 0; c < columns; c++) {     /* without branches, so that compilers make vectors of it */
+    uint32_t q = mess_i_load(slot + c * stride), before = bits[c], step = (uint32_t)(from - 1 - octaves[c]) >> 31, sign = 0 - (step & before);
+    mess_i_store(slot + c * stride, ((4 * q + step) ^ sign) - sign);
+    bits[c] = (uint8_t)((before & (step - 1)) | ((before << 1 | ((q ^ before >> 1 ^ before >> 2) & 1)) & (0 - step)));
   }
 }
 
@@ -1389,24 +1375,25 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
   uint64_t total = 0;
   mess_i_table built;
   mess_i_coder coder, now;
-  const uint8_t *lane = f->bytes + x->stream[0].at;
+  const uint8_t *lane = f->bytes + f->lanes + x->stream[0].at;
+  uint8_t *octaves = (uint8_t *)p->sums + (told ? 0 : 8 * ((size_t)rows + columns)), *of_column = octaves + rows;
   if (x->stream[0].table && !lane[x->stream[0].table - 1]) return MESS_STREAM;
   mess_i_start(&coder, lane, x->stream[0].table);
-  if (told) mess_i_sides(f, x, columns, p->octaves);
+  if (told) mess_i_sides(f, x, columns, octaves);
   else memset(p->sums, 0, 8 * ((size_t)rows + columns));
   for (stage = told; stage <= terms && rows && columns; stage++) {
     uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 && !told ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = from * columns;
-    int level = f->levels[x->stream[1].at + k];
-    uint8_t of_sum[269], *tail[48], *slots = all + k * apart;
+    int level = f->told[MESS_I_LEVELS][x->stream[1].at + k];
+    uint8_t of_sum[256], *tail[48], *slots = all + k * apart;
     uint32_t heads[48];
     mess_i_tables(f, level, told ? 128 : 28, of_sum);
     for (i = 0; i < rows + columns && !told; i++)
-      p->octaves[i] = (uint8_t)(!total || (i < rows && !k) ? 14 : mess_i_octave(p->sums[i], i < rows ? rows : columns, total));
+      octaves[i] = (uint8_t)(!total || (i < rows && !k) ? 14 : mess_i_octave(p->sums[i], i < rows ? rows : columns, total));
     for (i = 0; i < tables; i++) tail[i] = (uint8_t *)&heads[i];
     for (r = from; r < to; r++) {
-      const uint8_t *table = of_sum + p->octaves[r], *octaves = p->octaves + rows;
+      const uint8_t *table = of_sum + octaves[r];
       for (c = 0; c < columns; c++, cell++) {
-        uint32_t j = table[octaves[c]];
+        uint32_t j = table[of_column[c]];
         mess_i_store(tail[j], cell);
         tail[j] = slots + cell * stride;
       }
@@ -1433,8 +1420,12 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
       coder = now;
     }
     if (told) {
-      i = f->trellised[x->stream[1].table];
-      if (i < 48) mess_i_trellises(p, rows, columns, i ? 2 * (int)i - level + 128 : 0, slots, MESS_I_IS_FAST(f->flags) ? 4 : stride);
+      int first = f->told[MESS_I_TRELLISES][x->stream[1].table], least = first ? 2 * first - level + 128 : 0;
+      if (first < 48) memset(of_column + columns, 0, columns);
+      for (r = 0; r < rows && first < 48; r++, slots += columns * stride) {
+        if (MESS_I_IS_FAST(f->flags)) mess_i_trellises(slots, 4, of_column, columns, least - octaves[r]);
+        else mess_i_trellises(slots, stride, of_column, columns, least - octaves[r]);
+      }
       continue;
     }
     for (r = from; r < to && stage < terms; r++) {
@@ -1464,37 +1455,63 @@ static float mess_i_step(float step, int e) {
 typedef float mess_i_four __attribute__((vector_size(16), aligned(4), may_alias));
 #endif
 
+/* An integer to the coefficient that it stands for, in its place. */
+MESS_I_INLINE void mess_i_scale(uint8_t *p, float step) {
+  mess_i_float product = (float)(int32_t)mess_i_load(p) * step;
+  mess_i_store(p, mess_i_bits(product));
+}
+
 /* Clause 10.8. `odd` stays 0 as long as all numbers are finite. */
 static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, const float *numbers, uint8_t *floats) {
   const mess_i_book *b = &f->books[x->book];
-  uint32_t columns = mess_i_columns(x, b), terms = b->count, unit = b->unit, axes = f->axes[x->stream[1].table] & 7, k, r, c, u;
-  size_t stride = p->planes ? 4 : 4 * (size_t)(terms > unit ? terms : unit);
-  size_t apart = p->planes ? 4 * (size_t)x->rows * columns : 4;
-  const uint8_t *in = p->planes ? p->planes : floats;
-  const int8_t *of_row = axes ? f->exponents + x->stream[2].at : f->levels, *of_column = of_row + (axes & 1 ? x->rows : 0);
+  uint32_t columns = mess_i_columns(x, b), terms = b->count, unit = b->unit, axes = mess_i_axes(f, x), k, r, c, u;
+  uint8_t *planes = MESS_I_IS_FAST(f->flags) ? p->planes : 0, *in = planes ? planes : floats, *own;
+  size_t stride = planes ? 4 : 4 * (size_t)(terms > unit ? terms : unit);
+  size_t apart = planes ? 4 * (size_t)x->rows * columns : 4;
+  const int8_t *of_row = f->told[MESS_I_EXPONENTS] + x->stream[2].at, *of_column = of_row + (axes & 1 ? x->rows : 0);
   const int8_t *of_term = of_column + (axes & 2 ? columns : 0);
-  float step = mess_i_from_bits(mess_i_load(f->steps + 4 * (size_t)x->stream[1].table));
+  float step = mess_i_from_bits(mess_i_load(f->told[MESS_I_STEPS] + 4 * (size_t)x->stream[1].table));
   mess_i_float odd = 0, sum, product;
-  int error = mess_i_sum_integers(f, x, p, columns, terms, p->planes ? p->planes : floats, stride, apart), i;
+  int error = mess_i_sum_integers(f, x, p, columns, terms, in, stride, apart), i;
   if (error) return error;
-  for (i = 0; i < p->count; i++) p->steps[i] = axes ? mess_i_step(step, i + p->lowest) : step;
+  for (i = 0; i < p->count; i++) p->steps[i] = axes & 7 ? mess_i_step(step, i + p->lowest) : step;
   for (k = 0; k < terms; k++) p->terms[k].from = mess_i_reference(b, k), p->terms[k].exponent = axes & 4 ? of_term[k] : 0;
 #ifdef MESS_I_FOUR
-  mess_i_four odds = {0};
+  mess_i_four odds = {0}, times;
 #endif
   for (r = 0; r < x->rows; r++) {
-    for (c = 0; c < columns; c++, in += stride, floats += 4 * (size_t)unit) {
-      int base = (axes & 1 ? of_row[r] : 0) + (axes & 2 ? of_column[c] : 0) - p->lowest;
-      for (k = 0; k < terms; k++)
-        p->terms[k].coefficient = (float)(int32_t)mess_i_load(in + k * apart) * p->steps[base + p->terms[k].exponent];
+    int base = (axes & 1 ? of_row[r] : 0) - p->lowest;
+    for (k = 0; k < terms && planes; k++) {
+      int sum_of_both = base + p->terms[k].exponent;
+      step = axes & 2 ? 0 : p->steps[sum_of_both];
+      for (c = 0, own = in + k * apart; c < columns && axes & 2; c++, own += 4)
+        mess_i_scale(own, p->steps[sum_of_both + of_column[c]]);
+      for (; c < columns; c++, own += 4) mess_i_scale(own, step);
+    }
+    c = 0;
+#ifdef MESS_I_FOUR
+    for (; planes && unit == 1 && columns - c >= 4; c += 4, in += 16, floats += 16) {
+      mess_i_four all = {0};
+      for (k = 0; k < terms; k++) times = *(const mess_i_four *)(in + k * apart) * numbers[p->terms[k].from], all = all + times;
+      *(mess_i_four *)floats = all;
+      odds = odds + all * 0.0f;
+    }
+#endif
+    for (; c < columns; c++, in += stride, floats += 4 * (size_t)unit) {
+      size_t gap = apart;
+      for (k = 0, own = in; k < terms && !planes; k++)
+        p->terms[k].coefficient = (float)(int32_t)mess_i_load(in + k * apart)
+                                  * p->steps[base + (axes & 2 ? of_column[c] : 0) + p->terms[k].exponent];
+      if (!planes) own = (uint8_t *)&p->terms->coefficient, gap = sizeof *p->terms;
       u = 0;
 #ifdef MESS_I_FOUR
       for (; unit - u >= 8; u += 8) {
-        mess_i_four low = {0}, high = {0}, times;
+        mess_i_four low = {0}, high = {0};
         for (k = 0; k < terms; k++) {
           const mess_i_four *ref = (const mess_i_four *)(numbers + p->terms[k].from + u);
-          times = p->terms[k].coefficient * ref[0], low = low + times;
-          times = p->terms[k].coefficient * ref[1], high = high + times;
+          float coefficient = mess_i_from_bits(mess_i_load(own + k * gap));
+          times = coefficient * ref[0], low = low + times;
+          times = coefficient * ref[1], high = high + times;
         }
         *(mess_i_four *)(floats + 4 * u) = low, *(mess_i_four *)(floats + 4 * u + 16) = high;
         odds = odds + low * 0.0f + high * 0.0f;
@@ -1502,7 +1519,7 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
 #endif
       for (; u < unit; u++) {
         for (sum = 0, k = 0; k < terms; k++) {
-          product = p->terms[k].coefficient * numbers[p->terms[k].from + u];
+          product = mess_i_from_bits(mess_i_load(own + k * gap)) * numbers[p->terms[k].from + u];
           sum = sum + product;
         }
         odd = odd + sum * 0.0f;
