@@ -954,17 +954,17 @@ static int mess_i_row(mess_file *f, uint32_t at, mess_i_item *x, uint32_t eps_co
 
 /* Clause 5.5: a row of `books`, and how the tensor is cut that it stands for. */
 static int mess_i_book_row(mess_file *f, uint32_t at, mess_i_book *b) {
-  int64_t n[5];
-  uint32_t i = 0;
+  int64_t number;
+  uint32_t n[5], i = 0;
   memset(b, 0, sizeof *b);
   if (f->text[at] != '[') return MESS_MANIFEST;
-  for (at = mess_i_first(f, at); at && i < 5; at = mess_i_after(f, at), i++)
-    if (!mess_i_integer(f, at, &n[i]) || n[i] >= (int64_t)1 << 40 || n[i] <= -((int64_t)1 << 40)) return MESS_MANIFEST;
-  if (at || i != 5 || n[0] < -1 || n[0] >= (int64_t)f->count || n[1] < 1 || n[2] < 1 || n[3] < 0 || n[3] > 1 || n[4] < 0 ||
-      (n[0] >= 0) == (n[4] > 0) || n[4] % n[1]) return MESS_MANIFEST;
-  if (n[4] > (int64_t)MESS_MAX_BYTES) return MESS_TOO_LARGE;
-  b->source = (int32_t)n[0], b->by_row = (uint32_t)n[3], b->row = b->numbers = (uint32_t)n[4];
-  b->unit = n[1] >> 32 ? 0xFFFFFFFF : (uint32_t)n[1], b->stride = n[2] >> 32 ? 0xFFFFFFFF : (uint32_t)n[2];
+  for (at = mess_i_first(f, at); at && i < 5; at = mess_i_after(f, at), i++) {
+    if (!mess_i_integer(f, at, &number) || number < (i ? 0 : -1) || number >= (i ? (int64_t)1 << 40 : (int64_t)f->count)) return MESS_MANIFEST;
+    if (i == 4 && number > (int64_t)MESS_MAX_BYTES) return MESS_TOO_LARGE;
+    n[i] = number >> 32 ? 0xFFFFFFFF : (uint32_t)number;
+  }
+  if (at || i != 5 || !n[1] || !n[2] || n[3] > 1 || (n[0] != 0xFFFFFFFF) == (n[4] > 0) || n[4] % n[1]) return MESS_MANIFEST;
+  b->source = (int32_t)n[0], b->by_row = n[3], b->row = b->numbers = n[4], b->unit = n[1], b->stride = n[2];
   if (b->source < 0) {
     b->stride = b->unit, b->count = b->in_row = b->numbers / b->unit;
   } else {
@@ -1348,11 +1348,11 @@ MESS_I_INLINE uint64_t mess_i_magnitudes(const uint8_t *slot, size_t stride, uin
   return sum;
 }
 
-/* Clause 10.11: levels of rows and columns as octaves, 64 for 0. */
-static void mess_i_sides(const mess_file *f, const mess_i_item *x, uint32_t columns, uint8_t *octaves) {
-  const int8_t *own = f->told[MESS_I_SIDES] + x->stream[2].table;
-  uint32_t axes = mess_i_axes(f, x), i;
-  for (i = 0; i < x->rows + columns; i++) *octaves++ = (uint8_t)(64 + (axes & (i < x->rows ? 8 : 16) ? *own++ : 0));
+/* Gives each row, then each column, its number of those told, if its axis has any, plus 64; returns what is left of those told. */
+static const int8_t *mess_i_sides(const int8_t *told, uint32_t axes, uint32_t rows, uint32_t columns, uint8_t *out) {
+  uint32_t i;
+  for (i = 0; i < rows + columns; i++) *out++ = (uint8_t)(64 + (axes & (i < rows ? 1 : 2) ? *told++ : 0));
+  return told;
 }
 
 /* Clause 10.12: what a row of indices stands for; those of columns whose octaves are below `from` are no steps of trellises.
@@ -1379,7 +1379,7 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
   uint8_t *octaves = (uint8_t *)p->sums + (told ? 0 : 8 * ((size_t)rows + columns)), *of_column = octaves + rows;
   if (x->stream[0].table && !lane[x->stream[0].table - 1]) return MESS_STREAM;
   mess_i_start(&coder, lane, x->stream[0].table);
-  if (told) mess_i_sides(f, x, columns, octaves);
+  if (told) mess_i_sides(f->told[MESS_I_SIDES] + x->stream[2].table, mess_i_axes(f, x) >> 3, rows, columns, octaves);
   else memset(p->sums, 0, 8 * ((size_t)rows + columns));
   for (stage = told; stage <= terms && rows && columns; stage++) {
     uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 && !told ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = from * columns;
@@ -1468,22 +1468,23 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
   uint8_t *planes = MESS_I_IS_FAST(f->flags) ? p->planes : 0, *in = planes ? planes : floats, *own;
   size_t stride = planes ? 4 : 4 * (size_t)(terms > unit ? terms : unit);
   size_t apart = planes ? 4 * (size_t)x->rows * columns : 4;
-  const int8_t *of_row = f->told[MESS_I_EXPONENTS] + x->stream[2].at, *of_column = of_row + (axes & 1 ? x->rows : 0);
-  const int8_t *of_term = of_column + (axes & 2 ? columns : 0);
+  uint8_t *sides = (uint8_t *)p->sums, *of_column = sides + x->rows;
+  const int8_t *of_term = f->told[MESS_I_EXPONENTS] + x->stream[2].at;
   float step = mess_i_from_bits(mess_i_load(f->told[MESS_I_STEPS] + 4 * (size_t)x->stream[1].table));
   mess_i_float odd = 0, sum, product;
   int error = mess_i_sum_integers(f, x, p, columns, terms, in, stride, apart), i;
   if (error) return error;
+  of_term = mess_i_sides(of_term, axes, x->rows, columns, sides);
   for (i = 0; i < p->count; i++) p->steps[i] = axes & 7 ? mess_i_step(step, i + p->lowest) : step;
   for (k = 0; k < terms; k++) p->terms[k].from = mess_i_reference(b, k), p->terms[k].exponent = axes & 4 ? of_term[k] : 0;
 #ifdef MESS_I_FOUR
   mess_i_four odds = {0}, times;
 #endif
   for (r = 0; r < x->rows; r++) {
-    int base = (axes & 1 ? of_row[r] : 0) - p->lowest;
+    int base = sides[r] - 128 - p->lowest;
     for (k = 0; k < terms && planes; k++) {
       int sum_of_both = base + p->terms[k].exponent;
-      step = axes & 2 ? 0 : p->steps[sum_of_both];
+      step = axes & 2 ? 0 : p->steps[sum_of_both + 64];
       for (c = 0, own = in + k * apart; c < columns && axes & 2; c++, own += 4)
         mess_i_scale(own, p->steps[sum_of_both + of_column[c]]);
       for (; c < columns; c++, own += 4) mess_i_scale(own, step);
@@ -1501,7 +1502,7 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
       size_t gap = apart;
       for (k = 0, own = in; k < terms && !planes; k++)
         p->terms[k].coefficient = (float)(int32_t)mess_i_load(in + k * apart)
-                                  * p->steps[base + (axes & 2 ? of_column[c] : 0) + p->terms[k].exponent];
+                                  * p->steps[base + of_column[c] + p->terms[k].exponent];
       if (!planes) own = (uint8_t *)&p->terms->coefficient, gap = sizeof *p->terms;
       u = 0;
 #ifdef MESS_I_FOUR
