@@ -31,9 +31,11 @@ from ablation_ingredients import INGREDIENTS, learn, without
 from answers import compared, reference
 from common import read_rows, setting, write_rows
 from mess import codec
+from mess.levels import CONTEXTS, Levels
 from mess.models.described import layout_of
 from mess.storing.entries import Coded
 from mess.storing.rate import Search
+from mess.trellis import indices_of
 from networks import SOURCES, Network, answers, fetch
 from peak import peak_mb
 
@@ -199,13 +201,19 @@ def once(search: Search, divergence: float, *, met: bool) -> Coded:  # noqa: ARG
 
 
 def recoded(file: Path) -> dict[str, int]:
-    """Return how long the same integers are without each part of the coder; only such a reader could read them."""
-    model, found = codec.read_model(file, layout=layout_of), {}
-    for name, ingredient in INGREDIENTS.items():
-        if ingredient.coder:
-            with without(ingredient):
-                found[name] = len(codec.encode_model(model, layout_of))
-    return found
+    """Return how long the same integers are without levels of rows and columns; only such a reader could read them."""
+    model = codec.read_model(file, layout=layout_of)
+    entries = {name: told_by_term(entry) for name, entry in model.entries.items()}
+    return {"levels": len(codec.encode_model(replace(model, entries=entries), layout_of))}
+
+
+def told_by_term(entry: codec.Entry) -> codec.Entry:
+    """Return an entry that says of its integers how large those of a term are, and no more."""
+    if not isinstance(entry, codec.Expanded) or entry.levels is None:
+        return entry
+    trellised = entry.levels.trellised_from < CONTEXTS
+    indices_RCK = indices_of(entry.integers_RCK) if trellised else entry.integers_RCK
+    return replace(entry, integers_RCK=indices_RCK, levels=Levels(entry.levels.terms_K))
 
 
 if __name__ == "__main__":

@@ -13,12 +13,10 @@ from importlib import import_module
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mess.codec import contexts
-from mess.scheme.learned import curvature, rate_rounding, step_sizes
+from mess.scheme.learned import curvature, rounding, step_sizes
 from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import NO_EXPONENTS, Exponents
 
@@ -74,7 +72,7 @@ def _no_curvature(output_sensitivity: Callable[..., Sensitivity]) -> Any:
 def _diagonal(_: Any) -> Any:
     def made(second_moment_Gnn: Tensor) -> Tensor:
         diagonal_Gn = second_moment_Gnn.diagonal(dim1=1, dim2=2)
-        damped_Gn = diagonal_Gn + rate_rounding.DAMPING * diagonal_Gn.mean(1, keepdim=True).clamp_min(1e-12)
+        damped_Gn = diagonal_Gn + rounding.DAMPING * diagonal_Gn.mean(1, keepdim=True).clamp_min(1e-12)
         return damped_Gn.rsqrt().diag_embed()
 
     return made
@@ -113,20 +111,16 @@ def _alike(output_sensitivity: Callable[..., Sensitivity]) -> Any:
     return made
 
 
-def _nearest(_: Any) -> Any:
-    return lambda w_GR, _weight, _bits, largest: np.clip(np.rint(w_GR), -largest, largest)
+def _one_by_one(_: Any) -> Any:
+    return lambda problem, step: (*rounding.round_layer(problem, step), step, None)
 
 
 def _by_formula(_: Any) -> Any:
-    return rate_rounding.layer_step
+    return rounding.layer_step
 
 
 def _half_precision(vector_bits: Callable[..., Mapping[str, int]]) -> Any:
     return lambda *args: dict.fromkeys(vector_bits(*args), 16)
-
-
-def _no_neighbours(_octaves: Any) -> Any:
-    return lambda self: np.full(self._sum_TN.shape, -contexts.LOWEST)
 
 
 STRAINS = ((learn, "shrinkage", _own_strain), (learn, "with_curvature", _own_strain))
@@ -186,11 +180,11 @@ INGREDIENTS = {
         "the Gauss-Newton diagonal (Schraudolph 2002)",
         ((learn, "output_sensitivity", _alike),),
     ),
-    "rate": Ingredient(
-        "a number takes the integer that is the best bargain of distortion and bits",
-        "numbers are rounded to the nearest integer, whatever its code costs",
-        "CERWU (arXiv 2505.18758); rate-distortion optimised quantisation",
-        ((rate_rounding, "_cheapest", _nearest),),
+    "trellises": Ingredient(
+        "numbers that are not small are rounded together, down each column, by a trellis of eight states",
+        "each number is rounded to the nearest integer",
+        "trellis-coded quantisation (Marcellin and Fischer 1990)",
+        ((learn, "rounded_in_trellises", _one_by_one),),
     ),
     "step search": Ingredient(
         "steps about the formula's are tried on some of the rows",
@@ -217,22 +211,11 @@ INGREDIENTS = {
         "the same λ as for weights",
         ((learn, "vector_bits", _half_precision),),
     ),
-    "contexts": Ingredient(
-        "an integer's table follows from how large those of its row and its column were",
-        "what rows and columns have shown says nothing of the next integer: one table for each size of a term",
+    "levels": Ingredient(
+        "an integer's table follows from how large those of its row and its column are, which the file says",
+        "one table for each size of a term",
         "context modelling (FORMAT.md, clause 10)",
-        ((contexts.ContextState, "_octaves", _no_neighbours),),
+        (),
         coder=True,
     ),
 }  # fmt: skip
-for several, names in {
-    "rate and search": ("rate", "step search"),
-    "six together": ("column steps", "row steps", "channels", "rate", "step search", "strain"),
-}.items():
-    INGREDIENTS[several] = Ingredient(
-        ", ".join(names),
-        "all of these are left out at once",
-        "—",
-        tuple(swap for name in names for swap in INGREDIENTS[name].swaps),
-        finer=max(INGREDIENTS[name].finer for name in names),
-    )

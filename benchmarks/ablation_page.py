@@ -83,7 +83,7 @@ def page(rows: Rows) -> list[str]:
         "|---|---|---|---|",
         *(f"| {name} | {part.does} | {part.without} | {part.source} |" for name, part in INGREDIENTS.items()),
         "",
-        "*contexts* is the same integers coded anew, a length alone: no reader knows such a file.",
+        "*levels* is the same integers coded anew, a length alone: no reader knows such a file.",
         "",
         "## All rows",
         "",

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 
 from mess import codec
+from mess.levels import CONTEXTS, trellised
 from mess.storing import Request, StoreOptions, identify, to_stored
+from mess.trellis import integers_of
 
 
 def weights(seed: int = 0) -> dict[str, torch.Tensor]:
@@ -36,26 +38,44 @@ def example(version: str, *, pointwise: int | None = 4, bits: int = 8) -> codec.
     return to_stored(identify(weights()), request)
 
 
-def example_v4(*, exponents: bool = False) -> codec.StoredModel:
+def example_v4(*, exponents: bool = False, trellises: bool = False) -> codec.StoredModel:
     """Return a made-up network of sums of references: kernels of two layers of one size, a matrix, a bias.
 
     Args:
-        exponents: steps by row, column and term, as format 1.1 has them.
+        exponents: steps by row, column and term.
+        trellises: levels by row and column, and integers that follow trellises, of some contexts or of all.
     """
     rows_7, columns_5, terms_9 = (np.arange(size) * 5 % 11 - 4 for size in (7, 5, 9))
     own = [codec.Exponents(rows_7, columns_5, terms_9), codec.Exponents(None, columns_5 * 3, None), codec.Exponents()]
-    first, second, matrix = own if exponents else [codec.Exponents()] * 3
+    steps = own if exponents else [codec.Exponents()] * 3
+    level_K = 52 - np.arange(9)
+    told = [
+        codec.Levels(level_K, rows_7 * 3, columns_5, 24),
+        codec.Levels(level_K - 2, None, columns_5 * 3, 48),
+        codec.Levels(np.array([54]), None, None, 0),
+    ]
     rows, columns, terms = np.ogrid[:7, :5, :9]
     values = (((rows * 7 + columns * 3 + terms * 5) % 11 - 5) // (1 + terms // 2)).astype(np.int32)
+    integers = [values, values[::-1] // 2, np.resize(values, (4, 30, 1))]
+    if trellises:
+        integers = [of_trellis(indices, levels) for indices, levels in zip(integers, told, strict=True)]
+    levels = told if trellises else [None] * 3
     references = codec.NumberArray((np.arange(81) * 37 % 101 - 50).astype(np.int32), "int32", 0.001)
     one = codec.NumberArray(np.ones(1, dtype=np.int32), "int32", 1.0)
     books = [codec.Codebook(None, 1, 1, False, one), codec.Codebook(None, 9, 9, False, references)]
     norm = [codec.NumberArray(np.arange(7, dtype=np.int32) - shift, "int32", 0.25) for shift in (1, 4)]
     entries: dict[str, codec.Entry] = {
-        "a.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, values, 0.125, first),
-        "b.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, values[::-1] // 2, 0.1, second),
+        "a.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, integers[0], 0.125, steps[0], levels[0]),
+        "b.weight": codec.Expanded((7, 5, 3, 3), "float32", 1, integers[1], 0.1, steps[1], levels[1]),
         "bn": codec.BatchNorm(*norm, eps=1e-5, tracked=True),
-        "fc.weight": codec.Expanded((4, 30), "float32", 0, np.resize(values, (4, 30, 1)), 0.3, matrix),
+        "fc.weight": codec.Expanded((4, 30), "float32", 0, integers[2], 0.3, steps[2], levels[2]),
         "fc.bias": codec.Plain((3,), "float32", codec.NumberArray(np.arange(3, dtype=np.float32), "float32")),
     }
     return codec.StoredModel(None, {"version": "v4"}, books, entries)
+
+
+def of_trellis(indices_RCK: np.ndarray, levels: codec.Levels) -> np.ndarray:
+    """Return what indices stand for: themselves where there is no trellis."""
+    if levels.trellised_from == CONTEXTS:
+        return indices_RCK
+    return integers_of(indices_RCK, trellised(levels, *indices_RCK.shape[:2]))

@@ -8,12 +8,14 @@ from __future__ import annotations
 import argparse
 import resource
 import time
+from pathlib import Path
 
 from damage import mutants
 from format_helpers import example, example_v4
 from mess import codec
 from mess.errors import FormatError
 
+GOLDEN = Path(__file__).parent / "golden"
 MEMORY = 3 << 30  # bytes of address space; the process needs about half of it before the first file
 SLOW_S = 1.0
 MAX_BYTES = 1 << 26
@@ -25,7 +27,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     originals = [codec.encode_model(example(version, bits=bits)) for version in ("v1", "v2", "v3") for bits in (8, 32)]
-    originals += [codec.encode_model(example_v4(exponents=own)) for own in (False, True)]
+    originals += [codec.encode_model(example_v4(exponents=own, trellises=own)) for own in (False, True)]
+    originals += [(GOLDEN / f"{name}.mess").read_bytes() for name in ("v4", "v4_exponents")]  # that nothing writes now
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     refused = read = 0
     slowest = 0.0

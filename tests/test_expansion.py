@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import independent_decoder
-from mess import codec, levels, step_exponents, trellis
+from format_helpers import example_v4, of_trellis
+from mess import codec, levels, step_exponents
 from mess.codec import contexts, expansion
 from mess.codec.bits import Reader
 from mess.codec.expansion import Integers
 from mess.codec.grouped import LaneDecoder, Tables, encode_groups
+from mess.codec.rows import precision_of
 from mess.codec.tables import best_table
 from mess.errors import FormatError, WeightsError
 
@@ -59,13 +61,10 @@ def levels_of(indices: np.ndarray, told: str, seed: int, trellised_from: int) ->
 
 def layer_of(indices: np.ndarray, step: float, exponents: codec.Exponents, own: codec.Levels | None) -> Integers:
     """A layer of these indices."""
-    if own is None or own.trellised_from == levels.CONTEXTS:
-        return Integers(indices, step, exponents, own)
-    trellised = levels.contexts_of(own, *indices.shape[:2]) >= own.trellised_from
-    return Integers(trellis.integers_of(indices, trellised), step, exponents, own)
+    return Integers(indices if own is None else of_trellis(indices, own), step, exponents, own)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 7), st.sampled_from([1, 4, 9])), min_size=1, max_size=4),
     st.sampled_from([0.0, 0.3, 2.0, 300.0]),
@@ -156,6 +155,53 @@ def test_too_large_an_integer_is_refused() -> None:
         expansion.write_expansions([Integers(np.full((1, 1, 1), 40000, np.int32), 1.0)])
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (codec.Levels(np.array([48])), "4 levels of terms"),
+        (codec.Levels(np.full(4, 96)), "4 levels of terms from 0 to 95"),
+        (codec.Levels(np.full(4, 48), np.array([0, 64])), "2 levels of rows from -64 to 63"),
+        (codec.Levels(np.full(4, 48), None, np.zeros(2, int)), "3 levels of columns"),
+        (codec.Levels(np.full(4, 48), None, None, 49), "a context up to 48, found 49"),
+    ],
+)
+def test_levels_that_no_file_can_say_are_not_written(own: codec.Levels, said: str) -> None:
+    with pytest.raises(WeightsError, match=said):
+        expansion.write_expansions([Integers(np.zeros((2, 3, 4), np.int32), 1.0, levels=own)])
+
+
+def test_levels_of_rows_of_no_integers_are_not_written() -> None:
+    own = codec.Levels(np.full(4, 48), np.zeros(2, int))
+    with pytest.raises(WeightsError, match="no levels of rows without integers"):
+        expansion.write_expansions([Integers(np.zeros((2, 0, 4), np.int32), 1.0, levels=own)])
+
+
+@pytest.mark.parametrize("wrong", [2, -2, 1, 4])
+def test_integers_that_no_trellis_gives_are_not_written(wrong: int) -> None:
+    own = codec.Levels(np.array([48]), None, None, 0)
+    values = of_trellis(np.array([0, 1, 0], np.int32).reshape(3, 1, 1), own)
+    assert values.ravel().tolist() == [1, 5, -1]  # after an odd index the other quantiser is used
+    expansion.write_expansions([Integers(values, 1.0, levels=own)])
+    values[2] = wrong
+    with pytest.raises(WeightsError, match="integers that a trellis gives"):
+        expansion.write_expansions([Integers(values, 1.0, levels=own)])
+
+
+def test_an_index_of_a_trellis_may_be_as_large_as_any() -> None:
+    own = codec.Levels(np.array([95]), None, None, 0)
+    largest = of_trellis(np.array([32767, -32767, 32767]).reshape(3, 1, 1), own)
+    assert np.abs(largest).max() == 131069
+    (found,) = read(expansion.write_expansions([Integers(largest, 1.0, levels=own)]), [(3, 1, 1)])
+    np.testing.assert_array_equal(found.values_RCT, largest)
+
+
+def test_files_say_which_tensors_follow_a_trellis() -> None:
+    info = codec.inspect_file(codec.encode_model(example_v4(trellises=True)))
+    forms = {tensor.name: tensor.forms.get("expansions") for tensor in info.tensors if tensor.shape != (3,)}
+    assert forms == {"a.weight": "on a trellis", "b.weight": None, "bn": None, "fc.weight": "on a trellis"}
+    assert "sums of references on a trellis" in precision_of(info)
+
+
 def test_groups_with_their_own_tables() -> None:
     draw = np.random.default_rng(0)
     groups = [draw.integers(0, size, 50) for size in (2, 5, 1, 300)]
@@ -191,7 +237,7 @@ def test_bytes_by_layer_are_known_without_decoding_and_add_up(monkeypatch: pytes
     coder, content = expansion.write_expansions(layers)
     monkeypatch.setattr(expansion, "_decode", None)
     reader = Reader(content, "test")
-    shares = expansion.expansion_shares(reader, coder, sizes)
+    shares, _ = zip(*expansion.expansion_shares(reader, coder, sizes), strict=True)
     reader.finish()
     assert sum(shares) == len(content)
     assert shares[0] > shares[2] > shares[1] > shares[3] >= 0

@@ -19,7 +19,7 @@ from damage import sealed
 from format_helpers import example, weights
 from independent_decoder import decode
 from mess import codec
-from mess.codec.container import HEADER, Section, pack_sections
+from mess.codec.container import HEADER, Section, format_of, pack_sections
 from mess.codec.manifest import pack_manifest, unpack_manifest
 from mess.errors import FormatError
 from mess.storing import to_tensors
@@ -75,6 +75,15 @@ def test_a_decoder_written_from_the_specification_reads_the_same(version: str) -
         name: hashlib.sha256(f"{dtype}{list(array.shape)}".encode() + array.tobytes()).hexdigest()
         for name, (array, dtype) in found.items()
     } == GOLDEN[version]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "minor"),
+    [([(1, 1)], 0), ([(1, 0), (8, 1)], 0), ([(8, 2)], 1), ([(9, 0)], 1), ([(8, 3)], 2), ([(8, 3), (9, 1)], 2)],
+)
+def test_a_file_says_the_lowest_version_that_has_all_it_holds(kinds: list[tuple[int, int]], minor: int) -> None:
+    content = pack_sections([Section(kind, coder, b"") for kind, coder in kinds])  # 2.1
+    assert format_of(content) == (1, minor)
 
 
 def test_golden_files_are_decoded_by_numpy_alone() -> None:

@@ -1,9 +1,8 @@
-"""Version 4: learned references, and rounding by cost."""
+"""Version 4: learned references, and rounding with error feedback."""
 
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from mess.scheme.learned.calls import Watch
 from mess.scheme.learned.inputs import natural_noise
 from mess.scheme.learned.layers import patch_order, patches, products, weight_layers
 from mess.scheme.learned.rate_model import RateModel
-from mess.scheme.learned.rate_rounding import (
+from mess.scheme.learned.rounding import (
     RoundingProblem,
     best_step,
     code_lengths,
@@ -106,7 +105,7 @@ def problem_of(weight_GRn: Tensor, moment_Gnn: Tensor, terms: int, g: Tensor | N
 def test_error_feedback_loses_less_than_rounding() -> None:
     moment = moment_of(36)
     weight = torch.randn(1, 20, 36, dtype=torch.float64)
-    integers, _ = round_layer(problem_of(weight, moment, 9), 0.5, 1e-9)
+    integers, _ = round_layer(problem_of(weight, moment, 9), 0.5)
 
     def loss(rounded: Tensor) -> float:
         error = weight - rounded
@@ -122,37 +121,16 @@ def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int,
     weight, g = torch.randn(groups, rows, size).double(), torch.rand(groups, rows).double() + 0.1
     problem = problem_of(weight, mixing @ mixing.mT / size, terms, g)
     upper = problem.upper_Gnn
-    step, lmbda = 0.3, 0.01
-    integers = torch.round(weight / step)
-    for _ in range(2):
-        largest = int(integers.abs().max()) + 1
-        bits = code_lengths(integers.reshape(groups, rows, -1, terms), largest)
-        rest = weight / step
-        for group, row in itertools.product(range(groups), range(rows)):
-            for j in range(size):
-                w, own = float(rest[group, row, j]), float(upper[group, j, j])
-                near = round(w)
-                tried = [math.copysign(max(abs(near) - less, 0), near) for less in (0, 1, 2, abs(near))]
-                each = float(g[group, row]) * step**2 / 2 / own**2
-                costs = [each * (w - q) ** 2 + lmbda * float(bits[j % terms, int(q) + largest]) for q in tried]
-                q = tried[costs.index(min(costs))]
-                integers[group, row, j] = q
-                rest[group, row, j + 1 :] -= (w - q) / own * upper[group, j, j + 1 :]
-    found, wanted = round_layer(problem, step, lmbda)
+    step, rest = 0.3, weight / 0.3
+    integers = torch.empty_like(rest)
+    for group, row in itertools.product(range(groups), range(rows)):
+        for j in range(size):
+            w, own = float(rest[group, row, j]), float(upper[group, j, j])
+            q = integers[group, row, j] = round(w)
+            rest[group, row, j + 1 :] -= (w - q) / own * upper[group, j, j + 1 :]
+    found, wanted = round_layer(problem, step)
     assert torch.equal(found, integers)
     torch.testing.assert_close(wanted, rest)
-
-
-def test_a_higher_price_of_bits_makes_fewer_of_them() -> None:
-    problem = problem_of(torch.randn(1, 20, 36, dtype=torch.float64), moment_of(36), 9)
-
-    def bits(lmbda: float) -> float:
-        integers, _ = round_layer(problem, 0.2, lmbda)
-        table = code_lengths(integers.reshape(-1, 9), 40)
-        return float(table.gather(1, integers.reshape(-1, 9).T.long() + 40).sum())
-
-    assert bits(1e-6) > bits(1e-2) > bits(1e-1)
-    assert layer_step(problem, 4e-3) == pytest.approx(2 * layer_step(problem, 1e-3))
 
 
 def test_the_step_that_is_tried_loses_and_costs_less_where_columns_differ() -> None:
@@ -161,7 +139,7 @@ def test_the_step_that_is_tried_loses_and_costs_less_where_columns_differ() -> N
     problem, lmbda = problem_of(torch.randn(1, 64, 60).double(), (mixing @ mixing.T)[None], 1), 0.01
 
     def cost(step: float) -> float:
-        integers, wanted = round_layer(problem, step, lmbda)
+        integers, wanted = round_layer(problem, step)
         lost = 0.5 * (problem.cost_Gn * ((wanted - integers) * step).square()).sum()
         largest = int(integers.abs().max()) + 1
         bits = code_lengths(integers[..., None], largest)[0][integers.flatten().long() + largest].sum()
@@ -178,7 +156,7 @@ def test_numbers_in_their_own_steps_are_the_same_problem() -> None:
     exponents = Exponents(np.array([-4, 0, 4, 8, -8, 0]), np.array([4, -4]), np.arange(9) - 4)
     own = in_steps(problem_of(weight, mixing @ mixing.mT, 9, g), exponents)
     steps_GRn = torch.from_numpy(steps_of(0.1, exponents)).double().reshape(2, 3, 18)
-    integers, unrounded = round_layer(own, 0.1, 1e-9)
+    integers, unrounded = round_layer(own, 0.1)
 
     def lost(of: RoundingProblem, error_GRn: Tensor) -> Tensor:
         return (of.sensitivity_GR[..., None] * of.cost_Gn[:, None] * error_GRn.square()).sum()
@@ -240,7 +218,7 @@ def test_prices_are_about_what_the_coder_takes(seed: int) -> None:
     layers = sparse_layers(seed)
     estimate = float(RateModel(layers).bits(layers)) / 8
     coded = len(write_expansions([Integers(x.int().numpy(), 1.0) for x in layers.values()])[1])
-    assert 0.9 * coded < estimate < coded
+    assert 0.9 * coded < estimate < 1.1 * coded
 
 
 def test_prices_see_empty_channels() -> None:

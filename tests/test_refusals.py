@@ -20,14 +20,15 @@ from format_helpers import example, example_v4
 from mess import codec
 from mess.codec import ans
 from mess.codec.bits import Reader, pack, varint, zigzag
+from mess.codec.clusters import MAX_INTEGER
 from mess.codec.container import ENTRY, HEADER, Section, pack_sections
-from mess.codec.contexts import CONTEXTS
-from mess.codec.expansion import MAX_INTEGER, read_expansions
+from mess.codec.expansion import read_expansions
 from mess.codec.manifest import pack_manifest, unpack_manifest
 from mess.codec.model_file import MANIFEST, STREAMS, TENSORS
 from mess.codec.streams import CODED, CODED_SHARED, CONSTANT, MAX_LOW_BITS, PLANES, STEPPED
 from mess.codec.tables import BELL, EVEN, LISTED, MAX_ALPHABET, read_table
 from mess.errors import FormatError
+from mess.levels import CONTEXTS
 from mess.models.described import layout_of
 
 MOST = 2**64 - 1
@@ -215,11 +216,13 @@ def test_a_file_that_says_another_number_of_classes_is_refused(classes: int, tmp
             read(tmp_path / "wrong.mess")
 
 
-def expansions(**changed: bytes) -> bytes:
+def expansions(coder: int = 1, **changed: bytes) -> bytes:
     """Return the section of one layer of one integer, 0, one part of it perhaps wrong."""
     parts = {
         "steps": planes(0.5),
+        **({"axes": constant(0), "exponents": constant(0)} if coder > 1 else {}),
         "levels": constant(0),
+        **({"others": constant(0), "trellised from": constant(48)} if coder == 3 else {}),
         "mask": b"\1" + bytes(CONTEXTS // 8 - 1),
         "span": varint(zigzag(0)) + varint(1) + bytes([EVEN]),
         "length": varint(0),
@@ -249,8 +252,30 @@ EXPANSIONS_REFUSED = {
 def test_sums_of_references_without_sense_are_refused(name: str) -> None:
     assert read_expansions(Reader(expansions(), "test"), 1, [(1, 1, 1)])[0].values_RCT.tolist() == [[[0]]]
     changed, said = EXPANSIONS_REFUSED[name]
+    for coder in (1, 2, 3):
+        with pytest.raises(FormatError, match=said):
+            read_expansions(Reader(expansions(coder, **changed), "test"), coder, [(1, 1, 1)])
+
+
+LEVELS_REFUSED = {
+    "an axis that is none": (3, {"axes": constant(32)}, (1, 1, 1), "from 0 to 31, found 32"),
+    "levels in an old file": (2, {"axes": constant(8)}, (1, 1, 1), "from 0 to 7, found 8"),
+    "levels of no rows": (3, {"axes": constant(8)}, (0, 1, 1), "without integers, found axes 8"),
+    "levels of no columns": (3, {"axes": constant(16)}, (1, 0, 1), "without integers, found axes 16"),
+    "a level of a row beyond": (3, {"axes": constant(8), "others": constant(64)}, (1, 1, 1), "-64 to 63, found 64"),
+    "of a column below": (3, {"axes": constant(16), "others": constant(-65)}, (1, 1, 1), "-64 to 63, found -65"),
+    "trellises from 49 on": (3, {"trellised from": constant(49)}, (1, 1, 1), "from 0 to 48, found 49"),
+    "trellises from -1 on": (3, {"trellised from": constant(-1)}, (0, 1, 1), "from 0 to 48, found -1"),
+}
+
+
+@pytest.mark.parametrize("name", LEVELS_REFUSED)
+def test_levels_without_sense_are_refused(name: str) -> None:
+    for good in (2, 3):
+        assert read_expansions(Reader(expansions(good), "test"), good, [(1, 1, 1)])[0].values_RCT.tolist() == [[[0]]]
+    coder, changed, size, said = LEVELS_REFUSED[name]
     with pytest.raises(FormatError, match=said):
-        read_expansions(Reader(expansions(**changed), "test"), 1, [(1, 1, 1)])
+        read_expansions(Reader(expansions(coder, **changed), "test"), coder, [size])
 
 
 def ten_kilobytes() -> codec.StoredModel:
@@ -262,7 +287,9 @@ def ten_kilobytes() -> codec.StoredModel:
     )
 
 
-@pytest.mark.parametrize("made", [lambda: example("v2"), example_v4, ten_kilobytes], ids=["v2", "v4", "10 kB"])
+@pytest.mark.parametrize(
+    "made", [lambda: example("v2"), lambda: example_v4(trellises=True), ten_kilobytes], ids=["v2", "v4", "10 kB"]
+)
 def test_every_truncation_and_every_flipped_bit_is_refused(made: Callable[[], codec.StoredModel]) -> None:
     content = codec.encode_model(made())
     if made is ten_kilobytes:

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import mess
-from format_helpers import example, weights
+from format_helpers import example, example_v4, weights
 from mess import codec
 from mess.cli import main
 from mess.codec.rows import by_reason, rows_of
@@ -287,6 +287,16 @@ def test_references_are_counted_and_put_in_the_order_of_use(own: Path) -> None:
     units = sum(len(e.index_N) for e in stored.entries.values() if isinstance(e, codec.Matched) and e.book == 0)
     assert sum(uses) == units == len(kernels.scale_N)
     assert references(kernels, "title").get_supxlabel().startswith("red: above 0, blue: below; the most used first")
+
+
+def test_of_integers_on_a_trellis_its_steps_are_counted(tmp_path: Path) -> None:
+    codec.write_model(tmp_path / "plain.mess", example_v4())
+    codec.write_model(tmp_path / "trellis.mess", example_v4(trellises=True))
+    plain, trellis = (read_facts(tmp_path / f"{name}.mess") for name in ("plain", "trellis"))
+    for before, after in zip(plain.books, trellis.books, strict=True):
+        np.testing.assert_array_equal(before.terms_TM, after.terms_TM)
+    coarser = {name: step / plain.steps[name] for name, step in trellis.steps.items()}
+    assert coarser == {"a.weight": 4, "b.weight": 1, "fc.weight": 4}
 
 
 def test_a_name_in_a_file_is_text_and_nothing_else(tmp_path: Path) -> None:

@@ -49,6 +49,11 @@ def contexts_of(levels: Levels, rows: int, columns: int, of_context: np.ndarray 
     return of_sum_KS.take(sum_RC, axis=1).transpose(1, 2, 0)
 
 
+def trellised(levels: Levels, rows: int, columns: int) -> np.ndarray:
+    """Return which integers are steps of a trellis, (R, C, K) bool."""
+    return contexts_of(levels, rows, columns, np.arange(CONTEXTS) >= levels.trellised_from)
+
+
 def fitted_levels(magnitudes_RCK: np.ndarray) -> Levels:
     """Return the levels of integers; those of rows and columns where they save more than they take."""
     means = [magnitudes_RCK.mean(axis=axes) if magnitudes_RCK.size else None for axes in ((1, 2), (0, 2))]

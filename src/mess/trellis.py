@@ -17,6 +17,19 @@ import numpy as np
 QUARTERS = 4  # integers a step, in a tensor that has trellises
 
 
+def _registers() -> np.ndarray:
+    """Return the register after an index: by whether it is a step, its parity, and the register before, uint8.
+
+    A register has its last bit lowest.
+    """
+    before = np.arange(8)
+    after = [(before << 1 & 6) | (parity ^ (before >> 1 & 1) ^ before >> 2) for parity in range(2)]
+    return np.concatenate([before, before, *after]).astype(np.uint8)
+
+
+NEXT = _registers()
+
+
 def integers_of(indices_RX: np.ndarray, trellised_RX: np.ndarray) -> np.ndarray:
     """Return what indices stand for, in quarters of a step; int32.
 
@@ -24,14 +37,17 @@ def integers_of(indices_RX: np.ndarray, trellised_RX: np.ndarray) -> np.ndarray:
         indices_RX: rows first; each of the other axes has trellises of its own.
         trellised_RX: which are steps of them; others stand for themselves.
     """
-    indices_RX = indices_RX.astype(np.int32)
-    integers_RX = QUARTERS * indices_RX
-    last_X, second_X, third_X = (np.zeros(indices_RX.shape[1:], dtype=np.int32) for _ in range(3))
-    for index_X, integer_X, there_X in zip(indices_RX, integers_RX, trellised_RX, strict=True):
-        bit_X = (index_X & 1) ^ second_X ^ third_X
-        np.copyto(integer_X, (integer_X + 1) * (1 - 2 * last_X), where=there_X)
-        for older_X, newer_X in ((third_X, second_X), (second_X, last_X), (last_X, bit_X)):
-            np.copyto(older_X, newer_X, where=there_X)
+    trellised_RX = trellised_RX.view(np.uint8)
+    move_RX = np.left_shift(trellised_RX, 4, order="C")
+    move_RX |= (indices_RX.astype(np.uint8) & 1) << 3
+    register_RX = np.zeros_like(move_RX)
+    for move_X, register_X, next_X in zip(move_RX, register_RX, register_RX[1:], strict=False):
+        move_X |= register_X
+        NEXT.take(move_X, out=next_X, mode="clip")
+    register_RX &= trellised_RX
+    integers_RX = np.multiply(indices_RX, QUARTERS, dtype=np.int32)
+    integers_RX += trellised_RX
+    integers_RX *= 1 - 2 * register_RX.view(np.int8)
     return integers_RX
 
 

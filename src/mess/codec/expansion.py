@@ -42,7 +42,7 @@ from mess.codec.numbers import NumberArray
 from mess.codec.streams import PreviousTable, read_stream, write_stream
 from mess.codec.tables import Table
 from mess.errors import FormatError, WeightsError
-from mess.levels import CONTEXTS, HIGHEST, LEVELS, LOWEST, Levels, contexts_of, fitted_levels
+from mess.levels import CONTEXTS, HIGHEST, LEVELS, LOWEST, Levels, contexts_of, fitted_levels, trellised
 from mess.step_exponents import NO_EXPONENTS, Exponents, are_steps_good
 from mess.trellis import indices_of, integers_of
 
@@ -120,14 +120,19 @@ def read_expansions(
     return found
 
 
-def expansion_shares(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[int]:
-    """Return bytes of the section by layer: its lane's, and of what all share as much as its share of all lanes."""
+def expansion_shares(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[tuple[int, bool]]:
+    """Return bytes of the section by layer, and whether its integers follow a trellis.
+
+    The bytes are its lane's, and of what all share as much as its share of all lanes.
+    """
     total = reader.left
-    lengths = np.array(_read_head(reader, coder, sizes).lengths, dtype=np.int64)
+    head = _read_head(reader, coder, sizes)
+    lengths = np.array(head.lengths, dtype=np.int64)
     reader.take(int(lengths.sum()))
     shared = total - reader.left - int(lengths.sum())
     ends = np.cumsum(lengths + 1)  # + 1 so that there is something to share by, also between empty lanes
-    return (lengths + np.diff(ends * shared // ends[-1:], prepend=0)).tolist()
+    shares = (lengths + np.diff(ends * shared // ends[-1:], prepend=0)).tolist()
+    return [(share, own.trellised_from < CONTEXTS) for share, own in zip(shares, head.levels, strict=True)]
 
 
 def tables_of(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[Table]:
@@ -178,10 +183,10 @@ def _coded(layer: Integers) -> tuple[Levels, np.ndarray, np.ndarray]:
         index_RCT = indices_of(values_RCT)
     if index_RCT.size and int(np.abs(index_RCT).max()) > MAX_INTEGER:
         raise WeightsError("expanded layer", f"integers up to {MAX_INTEGER}", "larger ones", "a larger step")
-    if levels.trellised_from < CONTEXTS:
-        trellised_RCT = context_RCT >= levels.trellised_from
-        if not np.array_equal(integers_of(index_RCT, trellised_RCT), values_RCT):
-            raise WeightsError("expanded layer", "integers that a trellis gives", "others")
+    if levels.trellised_from < CONTEXTS and not np.array_equal(
+        integers_of(index_RCT, trellised(levels, rows, columns)), values_RCT
+    ):
+        raise WeightsError("expanded layer", "integers that a trellis gives", "others")
     index_KN, context_KN = (x.transpose(2, 0, 1).reshape(terms, rows * columns) for x in (index_RCT, context_RCT))
     return levels, index_KN.astype(np.int64), context_KN
 
@@ -217,7 +222,7 @@ def _decode(decoder: LaneDecoder, clusters: list[ContextCluster], size: Size, le
             found_N = np.concatenate(decoder.decode(counts_S.tolist()))
             found_N += np.repeat(low_S, counts_S)
             index_N[cluster_N.argsort(kind="stable")] = found_N  # by cluster, as they were coded
-    index_RCK = index_KN.reshape(terms, rows, columns).transpose(1, 2, 0)
-    if levels.trellised_from == CONTEXTS:
-        return index_RCK
-    return integers_of(index_RCK, contexts_of(levels, rows, columns) >= levels.trellised_from)
+    index_RKC = index_KN.reshape(terms, rows, columns).transpose(1, 0, 2)
+    if levels.trellised_from < CONTEXTS:
+        index_RKC = integers_of(index_RKC, trellised(levels, rows, columns).transpose(0, 2, 1))
+    return index_RKC.transpose(0, 2, 1)

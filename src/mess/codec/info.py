@@ -28,6 +28,7 @@ from mess.codec.reasons import why_by_itself
 from mess.codec.rows import FileInfo, TensorInfo
 from mess.codec.streams import ROUNDED, peek_form
 
+ON_A_TRELLIS = "on a trellis"  # FORMAT.md 10.12
 STORED_AS = {"P": "as it is", "M": "k, α, β", "C": "k", "E": "sum of references", "B": "batch norm", "T": "tied"}
 
 
@@ -64,7 +65,9 @@ def inspect_file(path: str | os.PathLike[str] | bytes, *, layout: Layout | None 
         parts: dict[str, int] = {}
         forms: dict[str, str] = {}
         if item.kind == "E":
-            parts[SECTION_NAMES[EXPANSIONS]] = next(shares)
+            parts[SECTION_NAMES[EXPANSIONS]], trellised = next(shares)
+            if trellised:
+                forms[SECTION_NAMES[EXPANSIONS]] = ON_A_TRELLIS
         for kind, count in streams_of(item, contents):
             size, forms[SECTION_NAMES[kind]] = passed(kind, count)
             parts[SECTION_NAMES[kind]] = parts.get(SECTION_NAMES[kind], 0) + size

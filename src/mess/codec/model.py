@@ -11,8 +11,9 @@ import numpy as np
 
 from mess.codec.numbers import NumberArray
 from mess.errors import FormatError
-from mess.levels import Levels
+from mess.levels import CONTEXTS, Levels
 from mess.step_exponents import NO_EXPONENTS, Exponents
+from mess.trellis import indices_of
 
 Layout = Callable[[dict[str, Any]], list[tuple[str, tuple[int, ...], str]]]
 BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
@@ -105,6 +106,16 @@ class Expanded:
     step: float
     exponents: Exponents = NO_EXPONENTS
     levels: Levels | None = None
+
+    @property
+    def trellised(self) -> bool:
+        """Whether integers follow a trellis, so that they are about four times the indices that are coded."""
+        return self.levels is not None and self.levels.trellised_from < CONTEXTS
+
+    @property
+    def indices(self) -> np.ndarray:
+        """What is coded of the integers, (R, C, K): themselves, or the steps of a trellis."""
+        return indices_of(self.integers_RCK) if self.trellised else self.integers_RCK
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,8 @@ class TensorInfo(Share):
         shape: of the tensor; of a BatchNorm layer (channels,).
         dtype: as ``"float32"``.
         float_bytes: bytes of the tensors it gives, in their own dtypes; of a tied tensor none.
-        forms: how the numbers of each section are kept: "rounded to 8 bits" (multiples of one step), or a dtype.
+        forms: how the numbers of each section are kept: "rounded to 8 bits" (multiples of one step), "on a trellis",
+            or a dtype.
     """
 
     name: str

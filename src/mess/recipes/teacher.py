@@ -89,7 +89,7 @@ def rate_start(
         return resumed_start(resumed["extra"], model)
     if path is not None and is_stored(path):
         return decoded(codec.read_model(path, layout=layout_of), model)
-    options = LearnOptions(divergence_at(rate.weight / FINER), seed=seed)
+    options = LearnOptions(divergence_at(rate.weight / FINER), seed=seed, trellised=False)
 
     def learned() -> dict[str, Any]:
         progress("reading images", 0, 0)

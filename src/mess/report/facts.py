@@ -15,6 +15,7 @@ from mess.codec.reconstruct import Tensor
 from mess.codec.rows import is_weight
 from mess.inspection import inspect
 from mess.models.described import layout_of
+from mess.trellis import QUARTERS
 
 MAGNITUDES = (0, 1, 2, 3, 5, 9)  # of integers: where each class that is counted together begins
 MAX_WORST = 12
@@ -30,7 +31,8 @@ class Book:
         refs_KU: references, float32.
         uses_K: units that point to each; None where units are sums of all references.
         scale_N, offset_N: α and β of all units; None where there are none.
-        terms_TM: of sums, how many integers of each term are in each class of `MAGNITUDES`; None elsewhere.
+        terms_TM: of sums, how many integers of each term are in each class of `MAGNITUDES`; None elsewhere. Of a
+            trellis its steps count, which are what is coded.
     """
 
     kernel: tuple[int, ...]
@@ -88,7 +90,7 @@ class FileFacts:
     """Everything about one file.
 
     Attributes:
-        steps: the step of each layer of sums.
+        steps: the step of each layer of sums; of one whose integers follow a trellis, of those that it steps by.
         loss: against the original weights, where these are known.
     """
 
@@ -110,7 +112,11 @@ def read_facts(path: str | os.PathLike[str], originals: Sequence[Mapping[str, np
     info = inspect(path)
     stored = codec.read_model(path, layout=layout_of)
     books = [found for number in range(len(stored.books)) if (found := _book(stored, number)) is not None]
-    steps = {name: entry.step for name, entry in stored.entries.items() if isinstance(entry, codec.Expanded)}
+    steps = {
+        name: entry.step * (QUARTERS if entry.trellised else 1)
+        for name, entry in stored.entries.items()
+        if isinstance(entry, codec.Expanded)
+    }
     losses = [compare(stored, info, weights) for weights in originals if fits(info, weights)]
     loss = min((x for x in losses if x.alike > UNRELATED), key=lambda x: x.total, default=None)
     return FileFacts(Path(path), info, books, steps, loss)
@@ -168,7 +174,7 @@ def _book(stored: codec.StoredModel, number: int) -> Book | None:
     kernel = next((size for size in sizes if len(size) == 2 and book.unit % math.prod(size) == 0), ())
     sums = [entry for entry in members if isinstance(entry, codec.Expanded)]
     if sums:
-        return Book(kernel, refs_KU, terms_TM=sum((_magnitudes(e.integers_RCK) for e in sums), np.int64(0)))
+        return Book(kernel, refs_KU, terms_TM=sum((_magnitudes(e.indices) for e in sums), np.int64(0)))
     matched = [entry for entry in members if isinstance(entry, codec.Matched)]
     uses_K = np.bincount(np.concatenate([entry.index_N for entry in matched]), minlength=len(refs_KU))
     scales = [entry.scale_N.floats() for entry in matched if entry.scale_N is not None]
@@ -177,7 +183,7 @@ def _book(stored: codec.StoredModel, number: int) -> Book | None:
     return Book(kernel, refs_KU, uses_K, scale_N, offset_N)
 
 
-def _magnitudes(integers_RCK: np.ndarray) -> np.ndarray:
+def _magnitudes(indices_RCK: np.ndarray) -> np.ndarray:
     """Return how many integers of each term are in each class of `MAGNITUDES`, (K, 6)."""
-    class_NK = np.searchsorted(MAGNITUDES, np.abs(integers_RCK.reshape(-1, integers_RCK.shape[2])), side="right") - 1
+    class_NK = np.searchsorted(MAGNITUDES, np.abs(indices_RCK.reshape(-1, indices_RCK.shape[2])), side="right") - 1
     return np.stack([(class_NK == place).sum(0) for place in range(len(MAGNITUDES))], axis=1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mess import codec
 from mess.errors import OptionError, RangeError
+from mess.levels import CONTEXTS
 from mess.scheme.learned import (
     Learned,
     LearnedLayer,
@@ -32,6 +33,7 @@ from mess.scheme.learned import (
 )
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.scheme.learned.layers import Basis, is_matrix
+from mess.scheme.learned.rounding import rounded
 from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded
 from mess.storing.layers import require_effect
@@ -39,6 +41,7 @@ from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, hold_out
 from mess.storing.runnable import check_runs, copy_to_run, runs
+from mess.trellis import QUARTERS
 
 USUAL_SIZES = (224, 32)  # of images: of ImageNet's networks, and of those for CIFAR
 MIN_SPARED = 256  # inputs, from which on some are spared to look at; each is missed where there are few
@@ -93,10 +96,10 @@ def _looked_at(
         return None
     learning = replace(options.learning(), kept=network.kept, finer=network.finer)
 
-    def rounded(inputs: Tensor, learning: LearnOptions, progress: StageProgress) -> Coded:
+    def round_at(inputs: Tensor, learning: LearnOptions, progress: StageProgress) -> Coded:
         return coded(learn(module, inputs, learning, progress=progress), network)
 
-    search = Search(module, inputs, held_out, learning, rounded, write, options.layout, request.progress)
+    search = Search(module, inputs, held_out, learning, round_at, write, options.layout, request.progress)
     if options.target_size is not None:
         return search.to_size(options.target_size)
     if options.max_drop is not None:
@@ -152,7 +155,7 @@ def coded(learned: Learned, network: Network) -> Coded:
         dtype = str(network.weights[name].dtype).removeprefix("torch.")
         integers = layer.integers_OCT.numpy().astype(np.int32)
         book = number_of[layer.basis]
-        entries[name] = codec.Expanded(layer.shape, dtype, book, integers, layer.step, layer.exponents)
+        entries[name] = codec.Expanded(layer.shape, dtype, book, integers, layer.step, layer.exponents, layer.levels)
     return Coded(books, entries, FACTS, settled, learned.vector_bits)
 
 
@@ -179,8 +182,10 @@ def decoded(stored: codec.StoredModel, model: nn.Module) -> Learned:
             groups = getattr(model.get_submodule(name.rpartition(".")[0]), "groups", entry.shape[0])
             key = (height, width, entry.shape[1] == 1 and groups > 1)  # one input may also be a grey first layer
             bases[key] = torch.from_numpy(codec.references(stored, book)).double()
-        integers = torch.from_numpy(np.ascontiguousarray(entry.integers_RCK))
-        layers[name] = LearnedLayer(integers, entry.step, key, entry.shape, integers, entry.exponents)
+        unrounded, step = torch.from_numpy(entry.integers_RCK.astype(np.float32)), entry.step
+        if entry.levels is not None and entry.levels.trellised_from < CONTEXTS:
+            unrounded, step = unrounded / QUARTERS, step * QUARTERS  # what goes on from here rounds one by one
+        layers[name] = LearnedLayer(rounded(unrounded).int(), step, key, entry.shape, unrounded, entry.exponents)
     return Learned(layers, bases, model)
 
 

@@ -1,4 +1,4 @@
-"""Version 4: every layer as sums of learned references, Σ_t q_t·R_t a unit, with integers q_t chosen by what they cost.
+"""Version 4: every layer as sums of learned references, Σ_t q_t·R_t a unit, with q_t as coarse as the answers bear.
 
 ::
 
@@ -7,9 +7,10 @@
     weights ─ basis ─► R ──────┘      (layer by layer, each on what the layers before it have become)
 
 `layers` says what a layer is, `basis` finds the references (the eigen-kernels of all kernels of a size),
-`sensitivity` says how much an output channel matters, `moments` what a layer sees; `rate_rounding` picks integers by
-distortion plus λ times bits; `learn` joins these, `inputs` makes images where none are given. `training` goes on from
-there on a whole dataset: through the decoder, at the prices of a `rate_model` like the coder's.
+`sensitivity` says how much an output channel matters, `moments` what a layer sees; `rounding` picks integers, many of
+them by trellises (`viterbi`), and makes up for each error; `learn` joins these, `inputs` makes images where none are
+given. `training` goes on from there on a whole dataset: through the decoder, at the prices of a `rate_model` like the
+coder's.
 """
 
 from mess.scheme.learned.basis import basis_step as basis_step

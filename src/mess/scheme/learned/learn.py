@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import OptionError, RangeError
+from mess.levels import Levels
 from mess.names import DIVERGENCE
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.curvature import Curvature, with_curvature
@@ -27,7 +28,14 @@ from mess.scheme.learned.layerwise import (
 from mess.scheme.learned.memory import give_back
 from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis, joined, second_moments, shrink_, turn_
 from mess.scheme.learned.outputs import known_outputs
-from mess.scheme.learned.rate_rounding import RoundingProblem, best_step, inverse_cholesky_, round_alone, round_layer
+from mess.scheme.learned.rounding import (
+    RoundingProblem,
+    best_step,
+    inverse_cholesky_,
+    round_layer,
+    rounded,
+    rounded_in_trellises,
+)
 from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivity
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, shrinkage
 from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
@@ -49,12 +57,14 @@ class LearnOptions:
         seed: of sampled predictions and of the order of inputs.
         kept: names of tensors that stay as they are; what is learned of the others knows.
         finer: name → factor by which the steps of a tensor are smaller than the rate makes them.
+        trellised: whether numbers may be steps of trellises; training goes on from numbers that are rounded one by one.
     """
 
     divergence: float = DIVERGENCE
     seed: int = 0
     kept: frozenset[str] = frozenset()
     finer: Mapping[str, float] = field(default_factory=dict)
+    trellised: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.divergence < 100:
@@ -74,6 +84,7 @@ class LearnedLayer:
         shape: of the weight.
         unrounded_OCT: the multiples of the step that q was rounded from.
         exponents: by which the steps of rows, columns and terms differ from it.
+        levels: with which trellises were chosen; None: there are none.
     """
 
     integers_OCT: Tensor
@@ -82,6 +93,7 @@ class LearnedLayer:
     shape: tuple[int, ...]
     unrounded_OCT: Tensor
     exponents: Exponents = NO_EXPONENTS
+    levels: Levels | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,7 @@ def learn(model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: 
     sensitivity = sensitivity.finer(options.finer)
     bases = shared_bases(layers)
     lmbda = lambda_for(layers, options)
-    rounded: dict[str, LearnedLayer] = {}
+    found: dict[str, LearnedLayer] = {}
     batches = split_batches(inputs)
     stored_passes, original_passes = (
         LayerwiseForward(stored, layers, batches),
@@ -149,20 +161,20 @@ def learn(model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: 
             curvature = sensitivity.curvature.pop(layer.name, None)
             if curvature is not None:
                 _check_range("squares of gradients", [curvature.halves_2Gnn])
-            rounded[layer.name] = _rounded(layer, halves, channels, curvature, basis, lmbda, len(inputs))
+            found[layer.name] = _rounded(
+                layer, halves, channels, curvature, basis, lmbda, len(inputs), options.trellised
+            )
             del halves
         else:
-            rounded[layer.name] = _rounded_alone(layer, channels, lmbda)
-        layer.weight.copy_(_weight(rounded[layer.name], basis))
+            found[layer.name] = _rounded_alone(layer, channels, lmbda)
+        layer.weight.copy_(_weight(found[layer.name], basis))
         stored_passes.settle(layer.name)
         original_passes.settle(layer.name)
     bits = vector_bits(stored, sensitivity, lmbda)
     stored.cpu()
-    for name, found in rounded.items():
-        stored.get_parameter(name).data = rebuild_layer(found, bases)
-    return Learned(
-        {name: rounded[name] for name, _ in stored.named_parameters() if name in rounded}, bases, stored, bits
-    )
+    for name, layer_ in found.items():
+        stored.get_parameter(name).data = rebuild_layer(layer_, bases)
+    return Learned({name: found[name] for name, _ in stored.named_parameters() if name in found}, bases, stored, bits)
 
 
 def _check_range(what: str, numbers: Iterable[Tensor]) -> None:
@@ -200,6 +212,7 @@ def _rounded(
     basis_TT: Tensor | None,
     lmbda: float,
     inputs: int,
+    trellised: bool,
 ) -> LearnedLayer:
     """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
     weight_GRn = layer.matrix(layer.weight.detach().double())
@@ -226,7 +239,9 @@ def _rounded(
     exponents = fitted_exponents(cost_Gn, sensitivity_GR, layer.terms, inputs)
     problem = in_steps(RoundingProblem(target_GRn, upper_Gnn, sensitivity_GR, cost_Gn, layer.terms), exponents)
     step = best_step(problem, lmbda)
-    return _learned(layer, round_layer(problem, step, lmbda), step, exponents)
+    if trellised:
+        return _learned(layer, *rounded_in_trellises(problem, step), exponents)
+    return _learned(layer, *round_layer(problem, step), step, None, exponents)
 
 
 def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> LearnedLayer:
@@ -234,15 +249,18 @@ def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> L
     step = math.sqrt(12 * lmbda / math.log(2) / float(sensitivity_O.log().mean().exp()))
     largest = float(weight_OC.abs().max()) or 1.0
     step = min(step, largest / MIN_LEVELS)  # where nothing comes of it, as in a part that does not run
-    return _learned(layer, round_alone(weight_OC, sensitivity_O, step=step, lmbda=lmbda), step, NO_EXPONENTS)
+    unrounded_OC = weight_OC / step
+    return _learned(layer, rounded(unrounded_OC), unrounded_OC, step, None, NO_EXPONENTS)
 
 
-def _learned(layer: WeightLayer, rounded: tuple[Tensor, Tensor], step: float, exponents: Exponents) -> LearnedLayer:
-    """Join what was rounded: integers, and the multiples of the step that they were rounded from."""
-    integers_OCT, unrounded_OCT = (numbers.reshape(len(layer.weight), -1, layer.terms) for numbers in rounded)
+def _learned(
+    layer: WeightLayer, integers: Tensor, unrounded: Tensor, step: float, levels: Levels | None, exponents: Exponents
+) -> LearnedLayer:
+    integers_OCT, unrounded_OCT = (x.reshape(len(layer.weight), -1, layer.terms) for x in (integers, unrounded))
     step = float(torch.tensor(math.log(step)).exp())  # as training keeps it: by its logarithm in float32
     shape = tuple(layer.weight.shape)
-    return LearnedLayer(integers_OCT.to(torch.int32), step, layer.basis, shape, unrounded_OCT.float(), exponents)
+    integers_OCT = integers_OCT.to(torch.int32)
+    return LearnedLayer(integers_OCT, step, layer.basis, shape, unrounded_OCT.float(), exponents, levels)
 
 
 def _weight(layer: LearnedLayer, basis_TT: Tensor | None) -> Tensor:

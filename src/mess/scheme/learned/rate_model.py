@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mess.scheme.learned.rate_rounding import rounded
+from mess.scheme.learned.rounding import rounded
 
 CONTEXTS = 48  # half octaves of the mean magnitude that is expected
 LOWEST = -24  # half octaves: of the first context

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mess.scheme.learned.moments import Moments, shrink_second_moment_
-from mess.scheme.learned.rate_rounding import RoundingProblem, inverse_cholesky_
+from mess.scheme.learned.rounding import RoundingProblem, inverse_cholesky_
 from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents, steps_of
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk

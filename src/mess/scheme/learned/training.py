@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from mess.errors import CheckpointError
 from mess.scheme.learned.learn import Learned, LearnedLayer, rebuild_layer
 from mess.scheme.learned.rate_model import RateModel
-from mess.scheme.learned.rate_rounding import rounded
+from mess.scheme.learned.rounding import rounded
 from mess.scheme.parametrized import OWN, Parametrized
 from mess.scheme.ties import find_ties
 from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of

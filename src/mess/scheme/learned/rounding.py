@@ -1,8 +1,9 @@
-"""Rounding a layer to integers by what they spoil and what they cost, passing each error on to what is still to come.
+"""Rounding a layer to integers, each error passed on to what is still to come.
 
 The column-by-column order and the error feedback through the Cholesky factor of the inverse second moment are those of
-GPTQ (Frantar et al. 2022, arXiv 2210.17323); choosing by distortion plus λ·bits, as CERWU does (arXiv 2505.18758), is
-what makes the integers cheap.
+GPTQ (Frantar et al. 2022, arXiv 2210.17323). A number takes the nearest integer, whatever that costs: choosing by
+distortion plus λ·bits, as CERWU does (arXiv 2505.18758), pulls numbers towards zero, and what little it saves is lost
+again where a network's layers follow one another. A column of numbers that are large enough is rounded by a trellis.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mess.levels import Levels, contexts_of, fitted_levels
+from mess.scheme.learned.viterbi import best_path
+from mess.trellis import QUARTERS
+
 DAMPING = 1e-3  # of the mean diagonal, so that inputs that never vary do not divide by zero
 # Step over the one that is optimal at high rates: at 1 to 3 bits a weight a larger step, with more zeros, is better.
 COARSENESS = 2.0
-LARGEST = 16383
+LARGEST = 16383  # a trellis has it in quarters
 TRIED_ROWS = 32  # to find a step with
 FARTHEST = 6  # half octaves from the usual step
-PASSES = 2
 BLOCK = 64
-STEPS_DOWN_4 = np.array([0, 1, 2, np.inf])[:, None, None]  # from the nearest integer: it, the next two, and zero
-SMOOTHING = 0.3  # added to counts: an integer that has not been seen can be chosen, at a price
+SMOOTHING = 0.3  # added to counts: an integer that has not been seen is not without bounds
+TRELLISED_FROM = 21  # the context: a mean magnitude of 2^−1.5; smaller numbers are best rounded to zero
+TRELLIS_LOSS = 0.788  # squared error over that of rounding at the same step; 8 states (`mess.trellis`)
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def best_step(problem: RoundingProblem, lmbda: float) -> float:
     @cache
     def cost(half_octaves: int) -> float:
         step = usual * 2 ** (half_octaves / 2)
-        integers, wanted = round_layer(some, step, lmbda)
+        integers, wanted = round_layer(some, step)
         squares_GRn = problem.cost_Gn[:, None] * ((wanted - integers) * step).square()
         lost = 0.5 * (some.sensitivity_GR[..., None] * squares_GRn).sum()
         units = integers.reshape(-1, problem.terms)
@@ -119,69 +124,54 @@ def code_lengths(integers_GRIT: Tensor, largest: int) -> Tensor:
     return -(counts_TA / counts_TA.sum(1, keepdim=True)).log2()
 
 
-def round_layer(problem: RoundingProblem, step: float, lmbda: float) -> tuple[Tensor, Tensor]:
+def rounded_in_trellises(problem: RoundingProblem, step: float) -> tuple[Tensor, Tensor, float, Levels]:
+    """Round a layer with trellises of the numbers that are likely to be large; at the same loss, its steps are wider.
+
+    Returns:
+        Integers and what they were rounded from, (G, R, n), both in quarters of a step; such a quarter; and the levels
+        that say what was likely to be large.
+    """
+    integers, _ = round_layer(problem, step)
+    groups, rows, size = integers.shape
+    magnitudes_RCK = integers.abs().reshape(groups * rows, -1, problem.terms).numpy()
+    trellised_RCK = contexts_of(fitted_levels(magnitudes_RCK), *magnitudes_RCK.shape[:2]) >= TRELLISED_FROM
+    wider = (1 - (1 - TRELLIS_LOSS) * float(trellised_RCK.mean())) ** -0.5
+    levels = fitted_levels(magnitudes_RCK / wider)._replace(trellised_from=TRELLISED_FROM)
+    trellised_RCK = contexts_of(levels, *magnitudes_RCK.shape[:2]) >= TRELLISED_FROM
+    trellised_nGR = np.ascontiguousarray(trellised_RCK.reshape(groups, rows, size).transpose(2, 0, 1))
+    integers, wanted = round_layer(problem, step * wider, trellised_nGR)
+    return QUARTERS * integers, QUARTERS * wanted, step * wider / QUARTERS, levels
+
+
+def round_layer(
+    problem: RoundingProblem, step: float, trellised_nGR: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
     """Return integers and the (unrounded) multiples of the step they stand for, both (G, R, n).
 
-    Every number takes the integer q that minimises g·c·(w − q·s)²/2 + λ·bits(q), among the nearest, the next two
-    towards zero, and zero; its error is then made up for by the numbers of the row that follow. Bits are those of the
-    integers of the pass before, by term.
+    A number's error is made up for by the numbers of the row that follow; rows of a column have nothing to do with one
+    another, so a trellis goes down them. A column's few numbers make many small operations, whose calls cost NumPy a
+    tenth of what they cost torch; errors reach the columns beyond a block in one product, as GPTQ's lazy batches do.
+
+    Args:
+        trellised_nGR: which numbers are steps of their column's trellis: they become odd quarters.
     """
-    target_GRn, terms = problem.target_GRn, problem.terms
-    integers = torch.round(target_GRn / step).clamp(-LARGEST, LARGEST)
-    wanted = torch.zeros_like(integers)
-    for _ in range(PASSES):
-        largest = int(min(integers.abs().max().item() + 1, LARGEST))
-        bits_TA = lmbda * code_lengths(integers.reshape(-1, integers.shape[-1] // terms, terms), largest)
-        integers, wanted = _one_pass(problem, bits_TA, step)
-    return integers, wanted
-
-
-def _one_pass(problem: RoundingProblem, bits_TA: Tensor, step: float) -> tuple[Tensor, Tensor]:
-    """Return integers and what they were rounded from, column after column.
-
-    A column's few numbers make many small operations, whose calls cost NumPy a tenth of what they cost torch; errors
-    reach the columns beyond a block in one product, as GPTQ's lazy batches do.
-    """
-    terms, largest = bits_TA.shape[0], bits_TA.shape[1] // 2
     upper_Gnn = problem.upper_Gnn
     rest = (problem.target_GRn / step).permute(2, 0, 1).contiguous()  # (n, G, R): a column lies in one piece
-    rest_nGR, bits = rest.numpy(), bits_TA.numpy()
-    size = len(rest)
+    rest_nGR, size = rest.numpy(), len(rest)
     own_nG1 = upper_Gnn.diagonal(dim1=1, dim2=2).T.contiguous().numpy()[:, :, None]
     reach_nnG1 = upper_Gnn.permute(1, 2, 0).numpy()[..., None]
-    weight_nGR = (problem.sensitivity_GR * (0.5 * step * step)).numpy() * problem.cost_Gn.T.numpy()[:, :, None]
+    sensitivity_GR, cost_nG1 = problem.sensitivity_GR.numpy(), problem.cost_Gn.T.numpy()[:, :, None]
     integers_nGR, errors = np.empty_like(rest_nGR), torch.empty(BLOCK, *rest.shape[1:], dtype=rest.dtype)
     errors_BGR = errors.numpy()
     for start in range(0, size, BLOCK):
         end = min(start + BLOCK, size)
         for j in range(start, end):
-            w_GR = rest_nGR[j]
-            q_GR = integers_nGR[j] = _cheapest(w_GR, weight_nGR[j], bits[j % terms], largest)
-            error_GR = errors_BGR[j - start] = (w_GR - q_GR) / own_nG1[j]
+            q_GR = np.clip(np.rint(rest_nGR[j]), -LARGEST, LARGEST, out=integers_nGR[j])
+            if trellised_nGR is not None and (there_GR := trellised_nGR[j]).any():
+                weight_GR = sensitivity_GR * cost_nG1[j]
+                q_GR[there_GR] = best_path(rest_nGR[j][there_GR], weight_GR[there_GR])
+            error_GR = errors_BGR[j - start] = (rest_nGR[j] - q_GR) / own_nG1[j]
             rest_nGR[j + 1 : end] -= reach_nnG1[j, j + 1 : end] * error_GR
         reach_GmB = upper_Gnn[:, start:end, end:].mT
         rest[end:] -= (reach_GmB @ errors[: end - start].transpose(0, 1)).transpose(0, 1)
     return torch.from_numpy(integers_nGR).permute(1, 2, 0), rest.permute(1, 2, 0)
-
-
-def _cheapest(w_GR: np.ndarray, weight_GR: np.ndarray, bits_A: np.ndarray, largest: int) -> np.ndarray:
-    nearest = np.rint(w_GR)
-    size_4GR = np.maximum(np.abs(nearest) - STEPS_DOWN_4, 0)
-    choices_4GR = np.copysign(np.minimum(size_4GR, largest), nearest)
-    cost_4GR = weight_GR * np.square(w_GR - choices_4GR) + bits_A[choices_4GR.astype(np.intp) + largest]
-    return np.take_along_axis(choices_4GR, cost_4GR.argmin(0)[None], 0)[0]
-
-
-def round_alone(values_OC: Tensor, sensitivity_O: Tensor, *, step: float, lmbda: float) -> tuple[Tensor, Tensor]:
-    """Return integers and the multiples of the step they stand for, (O, C), where nothing is known of the inputs.
-
-    As `round_layer` with a second moment of 1, but all numbers at once, as no error is passed on.
-    """
-    wanted_OC = (values_OC / step).double()
-    integers = torch.round(wanted_OC).clamp(-LARGEST, LARGEST)
-    weight_OC = (sensitivity_O[:, None] * (0.5 * step * step)).expand_as(wanted_OC)
-    for _ in range(PASSES):
-        largest = int(min(integers.abs().max().item() + 1, LARGEST))
-        bits_A = lmbda * code_lengths(integers[..., None], largest)[0]
-        integers = torch.from_numpy(_cheapest(wanted_OC.numpy(), weight_OC.numpy(), bits_A.numpy(), largest))
-    return integers, wanted_OC
