@@ -97,8 +97,8 @@ typedef struct {                 /* all of it is the decoder's own; `count`, `ne
 } mess_file;
 
 /* Checks a file and finds all that is in it. `bytes` and `memory` must stay as they are while it is read.
- * MESS_MEMORY leaves in `need` how much is missing at least: give that and call again, until it is enough (at most
- * four calls; begin with none). */
+ * MESS_MEMORY leaves in `need` how much is missing at least: give that and call again, until it is enough (a
+ * few calls; begin with none). */
 MESS_API int mess_open(mess_file *file, const void *bytes, size_t size, void *memory, size_t memory_size, int flags);
 
 /* Says what stands in a place from 0 to count - 1, or under a name (of a tensor, or of a BatchNorm layer). */
@@ -169,8 +169,8 @@ typedef float mess_i_float;
 enum { MESS_I_MANIFEST = 1, MESS_I_REFERENCES, MESS_I_INDICES, MESS_I_SCALES, MESS_I_OFFSETS, MESS_I_TENSORS,
        MESS_I_NORMS, MESS_I_EXPANSIONS, MESS_I_GRAPH };  /* a graph is passed over: what it says is for other readers */
 
-/* What section 8 says (clauses 10.2, 10.9, 10.11, 10.12): of each tensor its step, a float32, and what it has exponents and
- * levels for; all exponents; all levels of terms; all of rows and columns; of each tensor the first context of trellises. */
+/* What section 8 says (clauses 10.2, 10.9 and 10.10): of each tensor its step, a float32, and what it has exponents and levels
+ * for; all exponents; all levels of terms; all of rows and columns; of each tensor the first context of trellises. */
 enum { MESS_I_STEPS, MESS_I_AXES, MESS_I_EXPONENTS, MESS_I_LEVELS, MESS_I_SIDES, MESS_I_TRELLISES };
 
 typedef struct { uint32_t at, table; } mess_i_place;  /* of a stream in the file, and the table read before (clause 8.5) */
@@ -181,7 +181,7 @@ typedef struct mess_i_item {           /* a row of `tensors` */
   uint8_t special;                     /* P: references are cut from it; B: it counts batches */
   uint32_t book;                       /* or the number of its eps, or the item that it is tied to */
   uint32_t count, rows;
-  mess_i_place stream[3];              /* E: its lane, behind `lanes`, and its bytes; its levels and its place among sums; its exponents and levels of sides */
+  mess_i_place stream[3];              /* E: its lane, behind `lanes`, and its bytes; levels, place among sums; exponents, other levels */
 } mess_i_item;
 
 typedef struct mess_i_book {
@@ -959,7 +959,8 @@ static int mess_i_book_row(mess_file *f, uint32_t at, mess_i_book *b) {
   memset(b, 0, sizeof *b);
   if (f->text[at] != '[') return MESS_MANIFEST;
   for (at = mess_i_first(f, at); at && i < 5; at = mess_i_after(f, at), i++) {
-    if (!mess_i_integer(f, at, &number) || number < (i ? 0 : -1) || number >= (i ? (int64_t)1 << 40 : (int64_t)f->count)) return MESS_MANIFEST;
+    int64_t end = i ? (int64_t)1 << 40 : (int64_t)f->count;
+    if (!mess_i_integer(f, at, &number) || number < (i ? 0 : -1) || number >= end) return MESS_MANIFEST;
     if (i == 4 && number > (int64_t)MESS_MAX_BYTES) return MESS_TOO_LARGE;
     n[i] = number >> 32 ? 0xFFFFFFFF : (uint32_t)number;
   }
@@ -1129,16 +1130,19 @@ static int mess_i_head(mess_file *f, mess_i_reader *r, uint32_t n, int low, int 
   return error;
 }
 
-static uint32_t mess_i_axes(const mess_file *f, const mess_i_item *x) { return (uint32_t)f->told[MESS_I_AXES][x->stream[1].table]; }
+static uint32_t mess_i_axes(const mess_file *f, const mess_i_item *x) {
+  return (uint32_t)f->told[MESS_I_AXES][x->stream[1].table];
+}
 
-/* Clause 10.9: how many exponents, or levels, the axes of a tensor have. */
+/* Clauses 10.9 and 10.10: how many exponents, or levels, the axes of a tensor have. */
 static uint32_t mess_i_along(const mess_i_item *x, const mess_i_book *b, uint32_t axes) {
   return (axes & 1 ? x->rows : 0) + (axes & 2 ? mess_i_columns(x, b) : 0) + (axes & 4 ? b->count : 0);
 }
 
-/* Clause 10.2. Of a sum, stream[0] gets its lane and how long it is, stream[1] its levels and its place, stream[2] its exponents and its levels of rows and columns. */
+/* Clause 10.2. Of a sum, stream[0] gets its lane and how long it is, stream[1] its levels of terms and its place, stream[2] its
+ * exponents and its levels of rows and columns. */
 static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
-  static const int8_t since[6] = {1, 2, 2, 1, 3, 3}, lowest[6] = {0, 0, -64, -96, -64, 0}, highest[6] = {0, 31, 63, 96, 63, 48};
+  static const int8_t ranges[6][3] = {{1, 0, 0}, {2, 0, 31}, {2, -64, 63}, {1, -96, 96}, {3, -64, 63}, {3, 0, 48}};  /* first coder */
   mess_i_reader r = mess_i_read(f, f->start[MESS_I_EXPANSIONS], f->end[MESS_I_EXPANSIONS], 0);
   uint32_t n = f->sums_count, counts[6] = {0}, coder = f->coder[MESS_I_EXPANSIONS], integers = 0, place = 0, i, k, what;
   mess_i_table table;
@@ -1149,20 +1153,20 @@ static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
   for (what = 0; what < 6; what++) {
     int8_t *out = f->told[what] = (int8_t *)mess_i_take(arena, counts[what], what ? 1 : 4);
     if (!out) return MESS_MEMORY;
-    if (coder < (uint32_t)since[what]) memset(out, 0, counts[what]);
-    else if ((error = mess_i_head(f, &r, counts[what], lowest[what], highest[what], out, arena)) != 0) return error;
+    if (coder < (uint32_t)ranges[what][0]) memset(out, 0, counts[what]);
+    else if ((error = mess_i_head(f, &r, counts[what], ranges[what][1], ranges[what][2], out, arena)) != 0) return error;
     for (i = 0; i < f->count && what == MESS_I_AXES; i++) {
       mess_i_item *x = &f->items[i];
       const mess_i_book *b = &f->books[x->book];
       uint32_t axes, columns;
       if (x->kind != 'E') continue;
       columns = mess_i_columns(x, b), axes = (uint32_t)out[place];
-      if (mess_i_load(f->told[MESS_I_STEPS] + 4 * place) - 1 >= 0x7F7FFFFFu || (axes && (!(x->rows && columns) || (axes > 7 && coder < 3))))
-        return MESS_STREAM;
+      if (mess_i_load(f->told[MESS_I_STEPS] + 4 * place) - 1 >= 0x7F7FFFFFu ||
+          (axes && (!x->rows || !columns || (axes > 7 && coder < 3)))) return MESS_STREAM;
       if (b->count > MESS_MAX_BYTES - counts[MESS_I_LEVELS]) return MESS_TOO_LARGE;
       integers |= x->rows && columns;
-      x->stream[1].table = place++;
-      x->stream[1].at = counts[MESS_I_LEVELS], x->stream[2].at = counts[MESS_I_EXPONENTS], x->stream[2].table = counts[MESS_I_SIDES];
+      x->stream[1].at = counts[MESS_I_LEVELS], x->stream[1].table = place++;
+      x->stream[2].at = counts[MESS_I_EXPONENTS], x->stream[2].table = counts[MESS_I_SIDES];
       counts[MESS_I_LEVELS] += b->count;
       counts[MESS_I_EXPONENTS] += mess_i_along(x, b, axes);     /* not more than integers, but for two a tensor */
       counts[MESS_I_SIDES] += mess_i_along(x, b, axes >> 3);
@@ -1277,8 +1281,8 @@ static int mess_i_in_place(const mess_i_item *x, const mess_i_book *b) {
 
 /* Clause 9.4: whether a tensor's numbers are those of its stream, as they are. */
 static int mess_i_is_raw(const mess_file *f, const mess_i_item *x) {
-  uint32_t head = x->kind == 'P' ? f->bytes[x->stream[0].at] : 0;     /* behind an empty lane the file may end */
-  return (head & 3) && head >> 2 == x->dtype;
+  uint32_t head = f->bytes[x->stream[0].at];
+  return x->kind == 'P' && (head & 3) && head >> 2 == x->dtype;
 }
 
 /* What a tensor's decoding takes, from the arena: `need` counts. */
@@ -1323,7 +1327,7 @@ static uint32_t mess_i_octave(uint64_t sum, uint32_t n, uint64_t total) {  /* cl
   return (uint32_t)found;
 }
 
-/* Clauses 10.4 and 10.5: which table stands for a level and a sum of octaves, those of `even` on average. */
+/* Clauses 10.4, 10.5 and 10.10: which table stands for a level and a sum of octaves, `even` of which leave the level as it is. */
 static void mess_i_tables(const mess_file *f, int level, int even, uint8_t *of_sum) {
   int context, seen = 0, i;
   uint32_t n = 0;
@@ -1367,8 +1371,8 @@ MESS_I_INLINE void mess_i_trellises(uint8_t *slot, size_t stride, uint8_t *octav
   }
 }
 
-/* Clauses 10.3 to 10.7. Integer k of unit i, an int32, goes to all + i * stride + k * apart. Until it is decoded, that is
- * where the place of the next unit stands whose integer has the same table: lists that need no memory. */
+/* Clauses 10.3 to 10.7 and 10.10 to 10.12. Integer k of unit i, an int32, goes to all + i * stride + k * apart. Until it is
+ * decoded, that is where the place of the next unit stands whose integer has the same table: lists that need no memory. */
 static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_plan *p, uint32_t columns, uint32_t terms,
                                uint8_t *all, size_t stride, size_t apart) {
   uint32_t rows = x->rows, told = f->coder[MESS_I_EXPANSIONS] == 3, stage, i, r, c, tables = f->clusters_count;
