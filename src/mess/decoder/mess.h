@@ -1144,17 +1144,21 @@ static uint32_t mess_i_along(const mess_i_item *x, const mess_i_book *b, uint32_
 static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
   static const int8_t ranges[6][3] = {{1, 0, 0}, {2, 0, 31}, {2, -64, 63}, {1, -96, 96}, {3, -64, 63}, {3, 0, 48}};  /* first coder */
   mess_i_reader r = mess_i_read(f, f->start[MESS_I_EXPANSIONS], f->end[MESS_I_EXPANSIONS], 0);
-  uint32_t n = f->sums_count, counts[6] = {0}, coder = f->coder[MESS_I_EXPANSIONS], integers = 0, place = 0, i, k, what;
+  uint32_t n = f->sums_count, counts[6] = {0}, coder = f->coder[MESS_I_EXPANSIONS], integers = 0, place = 0, ready = 0, i, k, what;
   mess_i_table table;
   int error;
   if (!n) return r.at == r.end ? MESS_OK : MESS_STREAM;
   if (r.at == r.end || f->bytes[r.at] != 2) return MESS_STREAM;           /* planes of float32 */
   counts[MESS_I_STEPS] = counts[MESS_I_AXES] = counts[MESS_I_TRELLISES] = n;
   for (what = 0; what < 6; what++) {
-    int8_t *out = f->told[what] = (int8_t *)mess_i_take(arena, counts[what], what ? 1 : 4);
-    if (!out) return MESS_MEMORY;
-    if (coder < (uint32_t)ranges[what][0]) memset(out, 0, counts[what]);
-    else if ((error = mess_i_head(f, &r, counts[what], ranges[what][1], ranges[what][2], out, arena)) != 0) return error;
+    int8_t *out;
+    for (; ready < (what < 2 ? 2 : 6); ready++) f->told[ready] = (int8_t *)mess_i_take(arena, counts[ready], ready ? 1 : 4);
+    out = f->told[what];
+    if (coder >= (uint32_t)ranges[what][0]) {
+      if ((error = mess_i_head(f, &r, counts[what], ranges[what][1], ranges[what][2], out, arena)) != 0) return error;
+    } else if (what == MESS_I_AXES) {
+      memset(out, 0, n);
+    }
     for (i = 0; i < f->count && what == MESS_I_AXES; i++) {
       mess_i_item *x = &f->items[i];
       const mess_i_book *b = &f->books[x->book];
@@ -1304,10 +1308,10 @@ static void mess_i_plan_of(const mess_file *f, const mess_tensor *t, mess_i_aren
   p->wide = (uint8_t *)mess_i_take(arena, wide, 8);
   if (b && !b->ready) p->book = (float *)mess_i_take(arena, b->numbers, 4);
   if (x->kind == 'E') {
-    uint32_t columns = mess_i_columns(x, b), cells = x->rows * columns;
+    uint32_t columns = mess_i_columns(x, b), cells = x->rows * columns, told = f->coder[MESS_I_EXPANSIONS] == 3;
     if (MESS_I_IS_FAST(f->flags)) p->planes = (uint8_t *)mess_i_take(arena, cells * b->count, 4);
     else if (floats || b->count > b->unit) floats = cells * (b->count > b->unit ? b->count : b->unit);
-    p->sums = (uint64_t *)mess_i_take(arena, x->rows + columns, f->coder[MESS_I_EXPANSIONS] == 3 ? 2 : 9);
+    p->sums = (uint64_t *)mess_i_take(arena, x->rows + (told ? 2 : 1) * columns, told ? 1 : 9);
     p->terms = (mess_i_term *)mess_i_take(arena, b->count, sizeof *p->terms);
     p->count = (int)mess_i_spread(f, x, &p->lowest);
     p->steps = (float *)mess_i_take(arena, (uint32_t)p->count, 4);
@@ -1367,7 +1371,7 @@ MESS_I_INLINE void mess_i_trellises(uint8_t *slot, size_t stride, uint8_t *octav
   for (c = 0; c < columns; c++) {     /* without branches, so that compilers make vectors of it */
     uint32_t q = mess_i_load(slot + c * stride), before = bits[c], step = (uint32_t)(from - 1 - octaves[c]) >> 31, sign = 0 - (step & before);
     mess_i_store(slot + c * stride, ((4 * q + step) ^ sign) - sign);
-    bits[c] = (uint8_t)((before & (step - 1)) | ((before << 1 | ((q ^ before >> 1 ^ before >> 2) & 1)) & (0 - step)));
+    bits[c] = (uint8_t)(before + (before & (0 - step)) + ((q ^ before >> 1 ^ before >> 2) & step));
   }
 }
 
@@ -1386,23 +1390,22 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
   if (told) mess_i_sides(f->told[MESS_I_SIDES] + x->stream[2].table, mess_i_axes(f, x) >> 3, rows, columns, octaves);
   else memset(p->sums, 0, 8 * ((size_t)rows + columns));
   for (stage = told; stage <= terms && rows && columns; stage++) {
-    uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 && !told ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = from * columns;
+    uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 && !told ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = to * columns;
     int level = f->told[MESS_I_LEVELS][x->stream[1].at + k];
-    uint8_t of_sum[256], *tail[48], *slots = all + k * apart;
+    uint8_t of_sum[256], *slots = all + k * apart;
     uint32_t heads[48];
     mess_i_tables(f, level, told ? 128 : 28, of_sum);
     for (i = 0; i < rows + columns && !told; i++)
       octaves[i] = (uint8_t)(!total || (i < rows && !k) ? 14 : mess_i_octave(p->sums[i], i < rows ? rows : columns, total));
-    for (i = 0; i < tables; i++) tail[i] = (uint8_t *)&heads[i];
-    for (r = from; r < to; r++) {
+    for (i = 0; i < tables; i++) heads[i] = MESS_I_END;
+    for (r = to; r-- > from;) {             /* from the last on, so that the first are the heads */
       const uint8_t *table = of_sum + octaves[r];
-      for (c = 0; c < columns; c++, cell++) {
+      for (c = columns; c--;) {
         uint32_t j = table[of_column[c]];
-        mess_i_store(tail[j], cell);
-        tail[j] = slots + cell * stride;
+        mess_i_store(slots + --cell * stride, heads[j]);
+        heads[j] = cell;
       }
     }
-    for (i = 0; i < tables; i++) mess_i_store(tail[i], MESS_I_END);
     for (i = 0; i < tables; i++) {
       mess_i_table table;
       int32_t low = f->clusters[i].low;
@@ -1425,8 +1428,9 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
     }
     if (told) {
       int first = f->told[MESS_I_TRELLISES][x->stream[1].table], least = first ? 2 * first - level + 128 : 0;
-      if (first < 48) memset(of_column + columns, 0, columns);
-      for (r = 0; r < rows && first < 48; r++, slots += columns * stride) {
+      if (first == 48) continue;
+      memset(of_column + columns, 0, columns);
+      for (r = 0; r < rows; r++, slots += columns * stride) {
         if (MESS_I_IS_FAST(f->flags)) mess_i_trellises(slots, 4, of_column, columns, least - octaves[r]);
         else mess_i_trellises(slots, stride, of_column, columns, least - octaves[r]);
       }

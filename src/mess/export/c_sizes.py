@@ -135,7 +135,7 @@ def _scratch(stored: StoredModel, entry: object) -> int:
     total = max(wide, default=0) + 4 * len(source) + (0 if entry.dtype == "float32" else 4 * count)
     if isinstance(entry, Expanded):
         rows, columns, terms = entry.integers_RCK.shape
-        total += 2 * (rows + columns) + TERM * terms
+        total += rows + 2 * columns + TERM * terms
         ends = [(int(own.min()), int(own.max())) for own in entry.exponents if own is not None and own.size]
         total += 4 * (sum(high - low for low, high in ends) + 1)
         if terms > book.unit:
