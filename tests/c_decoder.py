@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from format_helpers import example, example_v4
+from format_helpers import example, example_v4, of_trellis
 from mess import codec
+from mess.codec.container import pack_sections, unpack_sections
+from mess.codec.model_file import KNOWN
 from mess.codec.streams import PLAIN_DTYPES
 
 ROOT = Path(__file__).parents[1]
@@ -79,14 +82,43 @@ def example_with_exponents() -> codec.StoredModel:
     return codec.StoredModel(None, stored.scheme, stored.books, entries)
 
 
+def example_with_trellises() -> codec.StoredModel:
+    """Return sums of references that tell all sorts of levels, some of trellises from low contexts or high ones."""
+    stored = example_with_exponents()
+    draw = np.random.default_rng(6)
+    entries = dict(stored.entries)
+    expanded = [name for name, entry in entries.items() if isinstance(entry, codec.Expanded)]
+    for number, name in enumerate(expanded):
+        entry = entries[name]
+        rows, columns, terms = entry.integers_RCK.shape
+        levels = codec.Levels(
+            draw.integers(0, 96, terms),
+            draw.integers(-64, 64, rows) if number % 2 else None,
+            draw.integers(-64, 64, columns) if number % 3 else None,
+            (0, 1, 24, 40, 47, 48)[number],
+        )
+        indices = np.rint(draw.laplace(size=(rows, columns, terms)) * 30.0 ** draw.uniform(-1, 2)).astype(np.int32)
+        entries[name] = replace(entry, integers_RCK=of_trellis(indices, levels), levels=levels)
+    # all its indices are one number, and it has the last lane of the file, which is empty
+    levels = codec.Levels(np.array([95]), trellised_from=0)
+    ends = of_trellis(np.full((3, 7, 1), -32767, dtype=np.int32), levels)
+    entries["z.ends"] = codec.Expanded((3, 7), "float64", 0, ends, 1e-5, levels=levels)
+    entries["z.none"] = codec.Expanded((0, 7), "float32", 0, np.zeros((0, 7, 1), dtype=np.int32), 1.0)
+    return codec.StoredModel(None, stored.scheme, stored.books, entries)
+
+
 def examples() -> dict[str, bytes]:
     """Return files of every version that C reads: the golden ones, and others with all that a file can hold."""
     golden = Path(__file__).parent / "golden"
     stored = {path.stem: codec.read_model(path) for path in sorted(golden.glob("*.mess"))}
     for version in ("v1", "v2", "v2q", "v3a"):
         stored |= {f"{version}, {bits} bits": example(version, bits=bits) for bits in (8, 32)}
-    stored |= {"sums": example_v4(), "exponents": example_with_exponents()}
-    return {name: codec.encode_model(model, plain=True) for name, model in stored.items()}
+    stored |= {"sums": example_v4(), "exponents": example_with_exponents(), "trellises": example_with_trellises()}
+    found = {name: codec.encode_model(model, plain=True) for name, model in stored.items()}
+    for name in ("v4", "v4_exponents"):  # whose coders nothing writes any more
+        old, again = (unpack_sections(x, name, KNOWN) for x in ((golden / f"{name}.mess").read_bytes(), found[name]))
+        found[f"{name}, as it was written"] = pack_sections([again[1], *(s for kind, s in old.items() if kind > 1)])
+    return found
 
 
 def write_examples(folder: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mess
-from c_decoder import CC, STRICT, compiled, decoded, example_with_exponents, expected, needs_compiler
+from c_decoder import CC, STRICT, compiled, decoded, example_with_trellises, expected, needs_compiler
 from format_helpers import example, example_v4
 from mess import codec
 from mess.cli import main
@@ -38,7 +38,7 @@ def said_by(program: Path, folder: Path, *flags: str) -> dict[str, str]:
 @needs_compiler
 @pytest.mark.parametrize("flags", [[], ["-m32"]])
 def test_the_program_decodes_every_tensor_in_the_memory_it_sets_aside(tmp_path: Path, flags: list[str]) -> None:
-    small = {"sums": example_v4(), "exponents": example_with_exponents(), "v3": example("v3")}
+    small = {"sums": example_v4(), "trellises": example_with_trellises(), "v3": example("v3")}
     small |= {"v2a": codec.read_model(GOLDEN / "v2a.mess")}
     for name, stored in small.items():
         codec.write_model(tmp_path / f"{name}.mess", stored)

@@ -86,20 +86,19 @@ typedef struct {                 /* all of it is the decoder's own; `count`, `ne
   size_t need;                   /* bytes of `memory` that mess_open takes: after MESS_MEMORY, at least so many */
   size_t used;                   /* bytes of `memory` that are kept afterwards; the rest is free, for scratch or anything */
   const uint8_t *bytes, *text;
-  uint32_t size, text_size, flags, books_count, sums_count, largest_table, clusters_count, start[10], end[10], eps_at;
+  uint32_t size, text_size, flags, books_count, sums_count, largest_table, clusters_count, lanes, start[10], end[10], eps_at;
   uint8_t coder[10];
   struct mess_i_item *items;
   struct mess_i_book *books;
-  uint8_t *steps, *axes;         /* of each sum of references: float32; what it has exponents for */
-  int8_t *levels, *exponents;    /* of all of them, one after the other */
+  int8_t *told[6];               /* of sums of references: MESS_I_STEPS and on */
   uint64_t mask;                 /* clause 10.2: contexts that have a table */
   struct mess_i_cluster *clusters;
   struct mess_i_table *ready;    /* those tables, if they are kept */
 } mess_file;
 
 /* Checks a file and finds all that is in it. `bytes` and `memory` must stay as they are while it is read.
- * MESS_MEMORY leaves in `need` how much is missing at least: give that and call again, until it is enough (at most
- * four calls; begin with none). */
+ * MESS_MEMORY leaves in `need` how much is missing at least: give that and call again, until it is enough (a
+ * few calls; begin with none). */
 MESS_API int mess_open(mess_file *file, const void *bytes, size_t size, void *memory, size_t memory_size, int flags);
 
 /* Says what stands in a place from 0 to count - 1, or under a name (of a tensor, or of a BatchNorm layer). */
@@ -170,6 +169,10 @@ typedef float mess_i_float;
 enum { MESS_I_MANIFEST = 1, MESS_I_REFERENCES, MESS_I_INDICES, MESS_I_SCALES, MESS_I_OFFSETS, MESS_I_TENSORS,
        MESS_I_NORMS, MESS_I_EXPANSIONS, MESS_I_GRAPH };  /* a graph is passed over: what it says is for other readers */
 
+/* What section 8 says (clauses 10.2, 10.9 and 10.10): of each tensor its step, a float32, and what it has exponents and levels
+ * for; all exponents; all levels of terms; all of rows and columns; of each tensor the first context of trellises. */
+enum { MESS_I_STEPS, MESS_I_AXES, MESS_I_EXPONENTS, MESS_I_LEVELS, MESS_I_SIDES, MESS_I_TRELLISES };
+
 typedef struct { uint32_t at, table; } mess_i_place;  /* of a stream in the file, and the table read before (clause 8.5) */
 
 typedef struct mess_i_item {           /* a row of `tensors` */
@@ -178,7 +181,7 @@ typedef struct mess_i_item {           /* a row of `tensors` */
   uint8_t special;                     /* P: references are cut from it; B: it counts batches */
   uint32_t book;                       /* or the number of its eps, or the item that it is tied to */
   uint32_t count, rows;
-  mess_i_place stream[3];              /* E: its lane and its bytes; its levels and its place among sums; its exponents */
+  mess_i_place stream[3];              /* E: its lane, behind `lanes`, and its bytes; levels, place among sums; exponents, other levels */
 } mess_i_item;
 
 typedef struct mess_i_book {
@@ -344,7 +347,7 @@ static uint32_t mess_i_crc(const uint8_t *p, uint32_t size) {
 
 /* Clauses 2 and 3: header and section table. */
 static int mess_i_sections(mess_file *f, const uint8_t *b, size_t size) {
-  static const uint8_t coders[10] = {0, 2, 1, 1, 1, 1, 1, 1, 3, 2};   /* how many a section knows */
+  static const uint8_t coders[10] = {0, 2, 1, 1, 1, 1, 1, 1, 4, 2};   /* how many a section knows */
   int check = !(f->flags & MESS_TRUSTED);
   uint32_t n, i, last = 0;
   uint64_t expected;
@@ -951,17 +954,18 @@ static int mess_i_row(mess_file *f, uint32_t at, mess_i_item *x, uint32_t eps_co
 
 /* Clause 5.5: a row of `books`, and how the tensor is cut that it stands for. */
 static int mess_i_book_row(mess_file *f, uint32_t at, mess_i_book *b) {
-  int64_t n[5];
-  uint32_t i = 0;
+  int64_t number;
+  uint32_t n[5], i = 0;
   memset(b, 0, sizeof *b);
   if (f->text[at] != '[') return MESS_MANIFEST;
-  for (at = mess_i_first(f, at); at && i < 5; at = mess_i_after(f, at), i++)
-    if (!mess_i_integer(f, at, &n[i]) || n[i] >= (int64_t)1 << 40 || n[i] <= -((int64_t)1 << 40)) return MESS_MANIFEST;
-  if (at || i != 5 || n[0] < -1 || n[0] >= (int64_t)f->count || n[1] < 1 || n[2] < 1 || n[3] < 0 || n[3] > 1 || n[4] < 0 ||
-      (n[0] >= 0) == (n[4] > 0) || n[4] % n[1]) return MESS_MANIFEST;
-  if (n[4] > (int64_t)MESS_MAX_BYTES) return MESS_TOO_LARGE;
-  b->source = (int32_t)n[0], b->by_row = (uint32_t)n[3], b->row = b->numbers = (uint32_t)n[4];
-  b->unit = n[1] >> 32 ? 0xFFFFFFFF : (uint32_t)n[1], b->stride = n[2] >> 32 ? 0xFFFFFFFF : (uint32_t)n[2];
+  for (at = mess_i_first(f, at); at && i < 5; at = mess_i_after(f, at), i++) {
+    int64_t end = i ? (int64_t)1 << 40 : (int64_t)f->count;
+    if (!mess_i_integer(f, at, &number) || number < (i ? 0 : -1) || number >= end) return MESS_MANIFEST;
+    if (i == 4 && number > (int64_t)MESS_MAX_BYTES) return MESS_TOO_LARGE;
+    n[i] = number >> 32 ? 0xFFFFFFFF : (uint32_t)number;
+  }
+  if (at || i != 5 || !n[1] || !n[2] || n[3] > 1 || (n[0] != 0xFFFFFFFF) == (n[4] > 0) || n[4] % n[1]) return MESS_MANIFEST;
+  b->source = (int32_t)n[0], b->by_row = n[3], b->row = b->numbers = n[4], b->unit = n[1], b->stride = n[2];
   if (b->source < 0) {
     b->stride = b->unit, b->count = b->in_row = b->numbers / b->unit;
   } else {
@@ -1126,57 +1130,61 @@ static int mess_i_head(mess_file *f, mess_i_reader *r, uint32_t n, int low, int 
   return error;
 }
 
-/* Clause 10.9: how many exponents the axes of a tensor have. */
-static uint32_t mess_i_exponents(const mess_i_item *x, const mess_i_book *b, uint32_t axes) {
+static uint32_t mess_i_axes(const mess_file *f, const mess_i_item *x) {
+  return (uint32_t)f->told[MESS_I_AXES][x->stream[1].table];
+}
+
+/* Clauses 10.9 and 10.10: how many exponents, or levels, the axes of a tensor have. */
+static uint32_t mess_i_along(const mess_i_item *x, const mess_i_book *b, uint32_t axes) {
   return (axes & 1 ? x->rows : 0) + (axes & 2 ? mess_i_columns(x, b) : 0) + (axes & 4 ? b->count : 0);
 }
 
-/* Clause 10.2. Of a sum, stream[0] gets its lane and how long it is, stream[1] its levels and its place, stream[2] its exponents. */
+/* Clause 10.2. Of a sum, stream[0] gets its lane and how long it is, stream[1] its levels of terms and its place, stream[2] its
+ * exponents and its levels of rows and columns. */
 static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
+  static const int8_t ranges[6][3] = {{1, 0, 0}, {2, 0, 31}, {2, -64, 63}, {1, -96, 96}, {3, -64, 63}, {3, 0, 48}};  /* first coder */
   mess_i_reader r = mess_i_read(f, f->start[MESS_I_EXPANSIONS], f->end[MESS_I_EXPANSIONS], 0);
-  uint32_t i, k, n = 0, terms = 0, exponents = 0, integers = 0;
+  uint32_t n = f->sums_count, counts[6] = {0}, coder = f->coder[MESS_I_EXPANSIONS], integers = 0, place = 0, ready = 0, i, k, what;
   mess_i_table table;
   int error;
-  if (!f->sums_count) return r.at == r.end ? MESS_OK : MESS_STREAM;
+  if (!n) return r.at == r.end ? MESS_OK : MESS_STREAM;
   if (r.at == r.end || f->bytes[r.at] != 2) return MESS_STREAM;           /* planes of float32 */
-  for (i = 0; i < f->count; i++) {
-    mess_i_item *x = &f->items[i];
-    if (x->kind != 'E') continue;
-    x->stream[1].at = terms, x->stream[1].table = n++;
-    if (f->books[x->book].count > MESS_MAX_BYTES - terms) return MESS_TOO_LARGE;
-    terms += f->books[x->book].count;
-    integers |= x->rows && mess_i_columns(x, &f->books[x->book]);
-  }
-  f->steps = (uint8_t *)mess_i_take(arena, n, 4);
-  f->axes = (uint8_t *)mess_i_take(arena, n, 1);
-  f->levels = (int8_t *)mess_i_take(arena, terms, 1);
-  if ((error = mess_i_head(f, &r, n, 0, 0, f->steps, arena)) != 0) return error;
-  for (i = 0; i < n; i++) if (mess_i_load(f->steps + 4 * i) - 1 >= 0x7F7FFFFFu) return MESS_STREAM;
-  memset(f->axes, 0, n);
-  if (f->coder[MESS_I_EXPANSIONS] == 2) {
-    if ((error = mess_i_head(f, &r, n, 0, 7, f->axes, arena)) != 0) return error;
-    for (i = 0; i < f->count; i++) {
-      mess_i_item *x = &f->items[i];
-      if (x->kind != 'E') continue;
-      x->stream[2].at = exponents;
-      k = f->axes[x->stream[1].table];
-      if (k && !(x->rows && mess_i_columns(x, &f->books[x->book]))) return MESS_STREAM;
-      k = mess_i_exponents(x, &f->books[x->book], k);
-      if (k > MESS_MAX_BYTES - exponents) return MESS_TOO_LARGE;
-      exponents += k;
+  counts[MESS_I_STEPS] = counts[MESS_I_AXES] = counts[MESS_I_TRELLISES] = n;
+  for (what = 0; what < 6; what++) {
+    int8_t *out;
+    for (; ready < (what < 2 ? 2 : 6); ready++) f->told[ready] = (int8_t *)mess_i_take(arena, counts[ready], ready ? 1 : 4);
+    out = f->told[what];
+    if (coder >= (uint32_t)ranges[what][0]) {
+      if ((error = mess_i_head(f, &r, counts[what], ranges[what][1], ranges[what][2], out, arena)) != 0) return error;
+    } else if (what == MESS_I_AXES) {
+      memset(out, 0, n);
     }
-    f->exponents = (int8_t *)mess_i_take(arena, exponents, 1);
-    if ((error = mess_i_head(f, &r, exponents, -64, 63, f->exponents, arena)) != 0) return error;
+    for (i = 0; i < f->count && what == MESS_I_AXES; i++) {
+      mess_i_item *x = &f->items[i];
+      const mess_i_book *b = &f->books[x->book];
+      uint32_t axes, columns;
+      if (x->kind != 'E') continue;
+      columns = mess_i_columns(x, b), axes = (uint32_t)out[place];
+      if (mess_i_load(f->told[MESS_I_STEPS] + 4 * place) - 1 >= 0x7F7FFFFFu ||
+          (axes && (!x->rows || !columns || (axes > 7 && coder < 3)))) return MESS_STREAM;
+      if (b->count > MESS_MAX_BYTES - counts[MESS_I_LEVELS]) return MESS_TOO_LARGE;
+      integers |= x->rows && columns;
+      x->stream[1].at = counts[MESS_I_LEVELS], x->stream[1].table = place++;
+      x->stream[2].at = counts[MESS_I_EXPONENTS], x->stream[2].table = counts[MESS_I_SIDES];
+      counts[MESS_I_LEVELS] += b->count;
+      counts[MESS_I_EXPONENTS] += mess_i_along(x, b, axes);     /* not more than integers, but for two a tensor */
+      counts[MESS_I_SIDES] += mess_i_along(x, b, axes >> 3);
+    }
   }
-  if ((error = mess_i_head(f, &r, terms, -96, 96, f->levels, arena)) != 0) return error;
   for (i = 0; i < f->count; i++) {                                         /* changes become levels */
     const mess_i_item *x = &f->items[i];
+    int8_t *levels = f->told[MESS_I_LEVELS];
     uint32_t count = x->kind == 'E' ? f->books[x->book].count : 0, before = i;
     while (count && before && !(f->items[before - 1].kind == 'E' && f->books[f->items[before - 1].book].count == count)) before--;
     for (k = 0; k < count; k++) {
-      int level = f->levels[x->stream[1].at + k] + (before ? f->levels[f->items[before - 1].stream[1].at + k] : 48);
+      int level = levels[x->stream[1].at + k] + (before ? levels[f->items[before - 1].stream[1].at + k] : 48);
       if (level < 0 || level > 95) return MESS_STREAM;
-      f->levels[x->stream[1].at + k] = (int8_t)level;
+      levels[x->stream[1].at + k] = (int8_t)level;
     }
   }
   k = mess_i_skip(&r, 6);
@@ -1193,22 +1201,20 @@ static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
     mess_i_read_table(&r, &table);
     if (r.bad || low < -32767 || low + (int32_t)table.size - 1 > 32767) return MESS_STREAM;
   }
-  for (i = 0; i < f->count; i++) {
-    uint64_t length = f->items[i].kind == 'E' ? mess_i_varint(&r, ((uint64_t)1 << 40) - 1) : 0;
-    if (r.bad || length > r.end) return MESS_STREAM;
-    if (f->items[i].kind == 'E') f->items[i].stream[0].table = (uint32_t)length;
+  for (i = k = 0; i < f->count; i++) {
+    mess_i_item *x = &f->items[i];
+    if (x->kind == 'E') x->stream[0].at = k, k += x->stream[0].table = (uint32_t)mess_i_varint(&r, r.end - k);
   }
-  for (i = 0; i < f->count; i++)
-    if (f->items[i].kind == 'E') f->items[i].stream[0].at = mess_i_skip(&r, f->items[i].stream[0].table);
-  return r.bad || r.at != r.end ? MESS_STREAM : MESS_OK;
+  f->lanes = r.at;
+  return r.bad || k != r.end - r.at ? MESS_STREAM : MESS_OK;
 }
 
 /* ---- clauses 9 and 10: tensors ---- */
 
 typedef struct { size_t from; int32_t exponent; float coefficient; } mess_i_term;   /* of a sum; from: its reference */
 typedef struct {                 /* what lies in the scratch of a tensor */
-  uint64_t *work, *sums;         /* for a table; of magnitudes, of each row and column */
-  uint8_t *wide, *octaves, *units, *planes;
+  uint64_t *work, *sums;         /* for a table; of magnitudes, of each row and column, octaves of them behind, or those alone */
+  uint8_t *wide, *units, *planes;
   float *book, *floats, *steps;
   mess_i_term *terms;
   int lowest, count;             /* of the sums of exponents; steps */
@@ -1257,12 +1263,12 @@ static int mess_i_prepare(mess_file *f, mess_i_arena *arena) {
 
 /* Clause 10.9: how many sums of exponents there may be, from the lowest on; 1 if the tensor has no exponents. */
 static uint32_t mess_i_spread(const mess_file *f, const mess_i_item *x, int *lowest) {
-  uint32_t axes = f->axes[x->stream[1].table], axis, i, n;
-  const int8_t *own = axes ? f->exponents + x->stream[2].at : 0;
+  uint32_t axes = mess_i_axes(f, x), axis, i, n;
+  const int8_t *own = f->told[MESS_I_EXPONENTS] + x->stream[2].at;
   int highest = *lowest = 0;
   for (axis = 1; axis < 8; axis *= 2) {
     int low = 63, high = -64;
-    for (i = 0, n = mess_i_exponents(x, &f->books[x->book], axes & axis); i < n; i++, own++) {
+    for (i = 0, n = mess_i_along(x, &f->books[x->book], axes & axis); i < n; i++, own++) {
       if (*own < low) low = *own;
       if (*own > high) high = *own;
     }
@@ -1302,11 +1308,10 @@ static void mess_i_plan_of(const mess_file *f, const mess_tensor *t, mess_i_aren
   p->wide = (uint8_t *)mess_i_take(arena, wide, 8);
   if (b && !b->ready) p->book = (float *)mess_i_take(arena, b->numbers, 4);
   if (x->kind == 'E') {
-    uint32_t columns = mess_i_columns(x, b), cells = x->rows * columns;
+    uint32_t columns = mess_i_columns(x, b), cells = x->rows * columns, told = f->coder[MESS_I_EXPANSIONS] == 3;
     if (MESS_I_IS_FAST(f->flags)) p->planes = (uint8_t *)mess_i_take(arena, cells * b->count, 4);
     else if (floats || b->count > b->unit) floats = cells * (b->count > b->unit ? b->count : b->unit);
-    p->sums = (uint64_t *)mess_i_take(arena, x->rows + columns, 8);
-    p->octaves = (uint8_t *)mess_i_take(arena, x->rows + columns, 1);
+    p->sums = (uint64_t *)mess_i_take(arena, x->rows + (told ? 2 : 1) * columns, told ? 1 : 9);
     p->terms = (mess_i_term *)mess_i_take(arena, b->count, sizeof *p->terms);
     p->count = (int)mess_i_spread(f, x, &p->lowest);
     p->steps = (float *)mess_i_take(arena, (uint32_t)p->count, 4);
@@ -1326,12 +1331,12 @@ static uint32_t mess_i_octave(uint64_t sum, uint32_t n, uint64_t total) {  /* cl
   return (uint32_t)found;
 }
 
-/* Clauses 10.4 and 10.5: which table stands for a level and a sum of octaves, from 0 to 68. */
-static void mess_i_tables(const mess_file *f, int level, uint8_t *of_sum) {
+/* Clauses 10.4, 10.5 and 10.10: which table stands for a level and a sum of octaves, `even` of which leave the level as it is. */
+static void mess_i_tables(const mess_file *f, int level, int even, uint8_t *of_sum) {
   int context, seen = 0, i;
   uint32_t n = 0;
-  for (i = 0; i < 69; i++) {
-    context = level + i - 28;
+  for (i = 0; i < 256; i++) {
+    context = level + i - even;
     context = context < 0 ? 0 : context > 95 ? 47 : context / 2;
     for (; seen <= context; seen++) n += f->mask >> seen & 1;
     of_sum[i] = (uint8_t)(n ? n - 1 : 0);
@@ -1351,35 +1356,56 @@ MESS_I_INLINE uint64_t mess_i_magnitudes(const uint8_t *slot, size_t stride, uin
   return sum;
 }
 
-/* Clauses 10.3 to 10.7. Integer k of unit i, an int32, goes to all + i * stride + k * apart. Until it is decoded, that is
- * where the place of the next unit stands whose integer has the same table: lists that need no memory. */
+/* Gives each row, then each column, its number of those told, if its axis has any, plus 64; returns what is left of those told. */
+static const int8_t *mess_i_sides(const int8_t *told, uint32_t axes, uint32_t rows, uint32_t columns, uint8_t *out) {
+  uint32_t i;
+  for (i = 0; i < rows + columns; i++) *out++ = (uint8_t)(64 + (axes & (i < rows ? 1 : 2) ? *told++ : 0));
+  return told;
+}
+
+/* Clause 10.12: what a row of indices stands for; those of columns whose octaves are below `from` are no steps of trellises.
+ * Behind the octaves are the bits of each column's trellis, the last lowest. */
+MESS_I_INLINE void mess_i_trellises(uint8_t *slot, size_t stride, uint8_t *octaves, uint32_t columns, int from) {
+  uint8_t *bits = octaves + columns;
+  uint32_t c;
+  for (c = 0; c < columns; c++) {     /* without branches, so that compilers make vectors of it */
+    uint32_t q = mess_i_load(slot + c * stride), before = bits[c], step = (uint32_t)(from - 1 - octaves[c]) >> 31, sign = 0 - (step & before);
+    mess_i_store(slot + c * stride, ((4 * q + step) ^ sign) - sign);
+    bits[c] = (uint8_t)(before + (before & (0 - step)) + ((q ^ before >> 1 ^ before >> 2) & step));
+  }
+}
+
+/* Clauses 10.3 to 10.7 and 10.10 to 10.12. Integer k of unit i, an int32, goes to all + i * stride + k * apart. Until it is
+ * decoded, that is where the place of the next unit stands whose integer has the same table: lists that need no memory. */
 static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_plan *p, uint32_t columns, uint32_t terms,
                                uint8_t *all, size_t stride, size_t apart) {
-  uint32_t rows = x->rows, stage, i, r, c, tables = f->clusters_count;
+  uint32_t rows = x->rows, told = f->coder[MESS_I_EXPANSIONS] == 3, stage, i, r, c, tables = f->clusters_count;
   uint64_t total = 0;
   mess_i_table built;
   mess_i_coder coder, now;
-  const uint8_t *lane = f->bytes + x->stream[0].at;
+  const uint8_t *lane = f->bytes + f->lanes + x->stream[0].at;
+  uint8_t *octaves = (uint8_t *)p->sums + (told ? 0 : 8 * ((size_t)rows + columns)), *of_column = octaves + rows;
   if (x->stream[0].table && !lane[x->stream[0].table - 1]) return MESS_STREAM;
   mess_i_start(&coder, lane, x->stream[0].table);
-  memset(p->sums, 0, 8 * ((size_t)rows + columns));
-  for (stage = 0; stage <= terms && rows && columns; stage++) {
-    uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = from * columns;
-    uint8_t of_sum[69], *tail[48], *slots = all + k * apart;
+  if (told) mess_i_sides(f->told[MESS_I_SIDES] + x->stream[2].table, mess_i_axes(f, x) >> 3, rows, columns, octaves);
+  else memset(p->sums, 0, 8 * ((size_t)rows + columns));
+  for (stage = told; stage <= terms && rows && columns; stage++) {
+    uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 && !told ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = to * columns;
+    int level = f->told[MESS_I_LEVELS][x->stream[1].at + k];
+    uint8_t of_sum[256], *slots = all + k * apart;
     uint32_t heads[48];
-    mess_i_tables(f, f->levels[x->stream[1].at + k], of_sum);
-    for (i = 0; i < rows + columns; i++)
-      p->octaves[i] = (uint8_t)(!total || (i < rows && !k) ? 14 : mess_i_octave(p->sums[i], i < rows ? rows : columns, total));
-    for (i = 0; i < tables; i++) tail[i] = (uint8_t *)&heads[i];
-    for (r = from; r < to; r++) {
-      const uint8_t *table = of_sum + p->octaves[r], *octaves = p->octaves + rows;
-      for (c = 0; c < columns; c++, cell++) {
-        uint32_t j = table[octaves[c]];
-        mess_i_store(tail[j], cell);
-        tail[j] = slots + cell * stride;
+    mess_i_tables(f, level, told ? 128 : 28, of_sum);
+    for (i = 0; i < rows + columns && !told; i++)
+      octaves[i] = (uint8_t)(!total || (i < rows && !k) ? 14 : mess_i_octave(p->sums[i], i < rows ? rows : columns, total));
+    for (i = 0; i < tables; i++) heads[i] = MESS_I_END;
+    for (r = to; r-- > from;) {             /* from the last on, so that the first are the heads */
+      const uint8_t *table = of_sum + octaves[r];
+      for (c = columns; c--;) {
+        uint32_t j = table[of_column[c]];
+        mess_i_store(slots + --cell * stride, heads[j]);
+        heads[j] = cell;
       }
     }
-    for (i = 0; i < tables; i++) mess_i_store(tail[i], MESS_I_END);
     for (i = 0; i < tables; i++) {
       mess_i_table table;
       int32_t low = f->clusters[i].low;
@@ -1399,6 +1425,16 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
         mess_i_store(slot, (uint32_t)(low + (table.size > 1 ? (int32_t)mess_i_symbol(&now, &table) : 0)));
       }
       coder = now;
+    }
+    if (told) {
+      int first = f->told[MESS_I_TRELLISES][x->stream[1].table], least = first ? 2 * first - level + 128 : 0;
+      if (first == 48) continue;
+      memset(of_column + columns, 0, columns);
+      for (r = 0; r < rows; r++, slots += columns * stride) {
+        if (MESS_I_IS_FAST(f->flags)) mess_i_trellises(slots, 4, of_column, columns, least - octaves[r]);
+        else mess_i_trellises(slots, stride, of_column, columns, least - octaves[r]);
+      }
+      continue;
     }
     for (r = from; r < to && stage < terms; r++) {
       const uint8_t *slot = slots + (size_t)r * columns * stride;
@@ -1427,37 +1463,64 @@ static float mess_i_step(float step, int e) {
 typedef float mess_i_four __attribute__((vector_size(16), aligned(4), may_alias));
 #endif
 
+/* An integer to the coefficient that it stands for, in its place. */
+MESS_I_INLINE void mess_i_scale(uint8_t *p, float step) {
+  mess_i_float product = (float)(int32_t)mess_i_load(p) * step;
+  mess_i_store(p, mess_i_bits(product));
+}
+
 /* Clause 10.8. `odd` stays 0 as long as all numbers are finite. */
 static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, const float *numbers, uint8_t *floats) {
   const mess_i_book *b = &f->books[x->book];
-  uint32_t columns = mess_i_columns(x, b), terms = b->count, unit = b->unit, axes = f->axes[x->stream[1].table], k, r, c, u;
-  size_t stride = p->planes ? 4 : 4 * (size_t)(terms > unit ? terms : unit);
-  size_t apart = p->planes ? 4 * (size_t)x->rows * columns : 4;
-  const uint8_t *in = p->planes ? p->planes : floats;
-  const int8_t *of_row = axes ? f->exponents + x->stream[2].at : f->levels, *of_column = of_row + (axes & 1 ? x->rows : 0);
-  const int8_t *of_term = of_column + (axes & 2 ? columns : 0);
-  float step = mess_i_from_bits(mess_i_load(f->steps + 4 * (size_t)x->stream[1].table));
+  uint32_t columns = mess_i_columns(x, b), terms = b->count, unit = b->unit, axes = mess_i_axes(f, x), k, r, c, u;
+  uint8_t *planes = MESS_I_IS_FAST(f->flags) ? p->planes : 0, *in = planes ? planes : floats, *own;
+  size_t stride = planes ? 4 : 4 * (size_t)(terms > unit ? terms : unit);
+  size_t apart = planes ? 4 * (size_t)x->rows * columns : 4;
+  uint8_t *sides = (uint8_t *)p->sums, *of_column = sides + x->rows;
+  const int8_t *of_term = f->told[MESS_I_EXPONENTS] + x->stream[2].at;
+  float step = mess_i_from_bits(mess_i_load(f->told[MESS_I_STEPS] + 4 * (size_t)x->stream[1].table));
   mess_i_float odd = 0, sum, product;
-  int error = mess_i_sum_integers(f, x, p, columns, terms, p->planes ? p->planes : floats, stride, apart), i;
+  int error = mess_i_sum_integers(f, x, p, columns, terms, in, stride, apart), i;
   if (error) return error;
-  for (i = 0; i < p->count; i++) p->steps[i] = axes ? mess_i_step(step, i + p->lowest) : step;
+  of_term = mess_i_sides(of_term, axes, x->rows, columns, sides);
+  for (i = 0; i < p->count; i++) p->steps[i] = axes & 7 ? mess_i_step(step, i + p->lowest) : step;
   for (k = 0; k < terms; k++) p->terms[k].from = mess_i_reference(b, k), p->terms[k].exponent = axes & 4 ? of_term[k] : 0;
 #ifdef MESS_I_FOUR
-  mess_i_four odds = {0};
+  mess_i_four odds = {0}, times;
 #endif
   for (r = 0; r < x->rows; r++) {
-    for (c = 0; c < columns; c++, in += stride, floats += 4 * (size_t)unit) {
-      int base = (axes & 1 ? of_row[r] : 0) + (axes & 2 ? of_column[c] : 0) - p->lowest;
-      for (k = 0; k < terms; k++)
-        p->terms[k].coefficient = (float)(int32_t)mess_i_load(in + k * apart) * p->steps[base + p->terms[k].exponent];
+    int base = sides[r] - 128 - p->lowest;
+    for (k = 0; k < terms && planes; k++) {
+      int sum_of_both = base + p->terms[k].exponent;
+      step = axes & 2 ? 0 : p->steps[sum_of_both + 64];
+      for (c = 0, own = in + k * apart; c < columns && axes & 2; c++, own += 4)
+        mess_i_scale(own, p->steps[sum_of_both + of_column[c]]);
+      for (; c < columns; c++, own += 4) mess_i_scale(own, step);
+    }
+    c = 0;
+#ifdef MESS_I_FOUR
+    for (; planes && unit == 1 && columns - c >= 4; c += 4, in += 16, floats += 16) {
+      mess_i_four all = {0};
+      for (k = 0; k < terms; k++) times = *(const mess_i_four *)(in + k * apart) * numbers[p->terms[k].from], all = all + times;
+      *(mess_i_four *)floats = all;
+      odds = odds + all * 0.0f;
+    }
+#endif
+    for (; c < columns; c++, in += stride, floats += 4 * (size_t)unit) {
+      size_t gap = apart;
+      for (k = 0, own = in; k < terms && !planes; k++)
+        p->terms[k].coefficient = (float)(int32_t)mess_i_load(in + k * apart)
+                                  * p->steps[base + of_column[c] + p->terms[k].exponent];
+      if (!planes) own = (uint8_t *)&p->terms->coefficient, gap = sizeof *p->terms;
       u = 0;
 #ifdef MESS_I_FOUR
       for (; unit - u >= 8; u += 8) {
-        mess_i_four low = {0}, high = {0}, times;
+        mess_i_four low = {0}, high = {0};
         for (k = 0; k < terms; k++) {
           const mess_i_four *ref = (const mess_i_four *)(numbers + p->terms[k].from + u);
-          times = p->terms[k].coefficient * ref[0], low = low + times;
-          times = p->terms[k].coefficient * ref[1], high = high + times;
+          float coefficient = mess_i_from_bits(mess_i_load(own + k * gap));
+          times = coefficient * ref[0], low = low + times;
+          times = coefficient * ref[1], high = high + times;
         }
         *(mess_i_four *)(floats + 4 * u) = low, *(mess_i_four *)(floats + 4 * u + 16) = high;
         odds = odds + low * 0.0f + high * 0.0f;
@@ -1465,7 +1528,7 @@ static int mess_i_sum(const mess_file *f, const mess_i_item *x, mess_i_plan *p, 
 #endif
       for (; u < unit; u++) {
         for (sum = 0, k = 0; k < terms; k++) {
-          product = p->terms[k].coefficient * numbers[p->terms[k].from + u];
+          product = mess_i_from_bits(mess_i_load(own + k * gap)) * numbers[p->terms[k].from + u];
           sum = sum + product;
         }
         odd = odd + sum * 0.0f;

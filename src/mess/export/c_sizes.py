@@ -22,6 +22,7 @@ from mess.codec.model_file import EXPANSIONS, REFERENCES, open_model
 from mess.codec.streams import ITEM as FLOATS
 from mess.codec.streams import PreviousTable, peek_form, read_stream
 from mess.codec.tables import Table
+from mess.levels import fitted_levels
 
 ITEM, BOOK, TERM, CLUSTER = 48, 56, 16, 8  # bytes of records, where pointers take eight
 SUMS = 128  # that are kept of a table
@@ -46,11 +47,13 @@ def sizes_of(stored: StoredModel, content: bytes) -> Sizes:
     """
     expanded = [entry for entry in stored.entries.values() if isinstance(entry, Expanded)]
     terms = sum(entry.integers_RCK.shape[2] for entry in expanded)
-    exponents = sum(len(own) for entry in expanded for own in entry.exponents if own is not None)
+    told = sum(len(own) for entry in expanded for own in _told(entry) if own is not None)
     memory = 8 + ITEM * len(stored.entries) + BOOK * len(stored.books)
     sums, tables = _largest_tables(content)
     if expanded:
-        memory += 5 * len(expanded) + terms + exponents + 40  # steps, axes, levels, each to a whole 8 bytes
+        memory += (
+            6 * len(expanded) + terms + told + 48
+        )  # steps, axes, trellises; levels, exponents: each to a whole 8 bytes
         memory += max(4 * BYTES_TABLE, CLUSTER * tables)
     scratch = max((_scratch(stored, entry) for entry in stored.entries.values()), default=0)
     output = max((_output(entry) for entry in stored.entries.values()), default=0)
@@ -68,6 +71,12 @@ def _numbers(entry: object) -> Iterator[NumberArray]:
         yield from (entry.scale, entry.shift)
     elif isinstance(entry, Matched):
         yield from (numbers for numbers in (entry.scale_N, entry.offset_N) if numbers is not None)
+
+
+def _told(entry: Expanded) -> Iterator[np.ndarray | None]:
+    """Yield exponents, then levels of rows and columns: those that the writer finds where there are none."""
+    levels = entry.levels or fitted_levels(np.abs(entry.integers_RCK))
+    yield from (*entry.exponents, levels.rows_R, levels.columns_C)
 
 
 class _Noted(PreviousTable):
@@ -126,7 +135,7 @@ def _scratch(stored: StoredModel, entry: object) -> int:
     total = max(wide, default=0) + 4 * len(source) + (0 if entry.dtype == "float32" else 4 * count)
     if isinstance(entry, Expanded):
         rows, columns, terms = entry.integers_RCK.shape
-        total += 9 * (rows + columns) + TERM * terms
+        total += rows + 2 * columns + TERM * terms
         ends = [(int(own.min()), int(own.max())) for own in entry.exponents if own is not None and own.size]
         total += 4 * (sum(high - low for low, high in ends) + 1)
         if terms > book.unit:
