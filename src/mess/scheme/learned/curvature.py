@@ -34,6 +34,10 @@ class Curvature:
     halves_2Gnn: Tensor
     inputs: int
 
+    def times(self, factor: float) -> Curvature:
+        """Return a copy of that many times as much."""
+        return Curvature(self.halves_2Gnn * factor, self.inputs)
+
     @property
     def halves(self) -> list[Tensor]:
         """The means over two halves of the inputs, of one where there is nothing to halve, (G, n, n)."""
