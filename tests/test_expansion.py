@@ -202,7 +202,7 @@ def test_rows_of_nothing_and_a_single_column_take_no_time() -> None:
     layers = [Integers(of_trellis(np.zeros(size, np.int32), own), 1.0, levels=own) for size in sizes]
     start = time.process_time()
     found = read(expansion.write_expansions(layers), sizes)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 3  # row by row it would be ten
     assert [(layer.values_RCT == 1).all() for layer in found] == [True, True]
 
 
