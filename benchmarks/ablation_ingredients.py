@@ -78,22 +78,8 @@ def _diagonal(_: Any) -> Any:
     return made
 
 
-def _own_strain(told: Callable[..., tuple[Any, Tensor]]) -> Any:
-    """Take what is told beside the strain, and no strain: an error costs elsewhere what it costs here."""
-
-    def made(*args: Any) -> tuple[Any, Tensor]:
-        found, strain_Gn = told(*args)
-        return found, torch.ones_like(strain_Gn)
-
-    return made
-
-
 def _least_shrunk(_: Any) -> Any:
-    def made(made_of: Callable[[float], Tensor], *_: Any) -> tuple[float, Tensor]:
-        share = step_sizes.SHARES[-1]
-        return share, torch.ones_like(made_of(share)[:, 0])
-
-    return made
+    return lambda *_: step_sizes.SHARES[-1]
 
 
 def _as_seen(second_moments: Callable[..., Any]) -> Any:
@@ -115,15 +101,10 @@ def _one_by_one(_: Any) -> Any:
     return lambda problem, step: (*rounding.round_layer(problem, step), step, None)
 
 
-def _by_formula(_: Any) -> Any:
-    return rounding.layer_step
-
-
 def _half_precision(vector_bits: Callable[..., Mapping[str, int]]) -> Any:
     return lambda *args: dict.fromkeys(vector_bits(*args), 16)
 
 
-STRAINS = ((learn, "shrinkage", _own_strain), (learn, "with_curvature", _own_strain))
 INGREDIENTS = {
     "references": Ingredient(
         "kernels are sums of the eigen-kernels of their size, which are uncorrelated; 1×1 layers have none",
@@ -166,7 +147,7 @@ INGREDIENTS = {
         "the numbers of a row that follow make up for the error of one",
         "the error of a number is not passed on to those that follow: H is its diagonal when numbers are rounded",
         "GPTQ (arXiv 2210.17323)",
-        ((learn, "inverse_cholesky_", _diagonal), *STRAINS),
+        ((learn, "inverse_cholesky_", _diagonal),),
     ),
     "target": Ingredient(
         "a layer is fitted to what the float layer answers, on what is left of its inputs",
@@ -186,24 +167,11 @@ INGREDIENTS = {
         "trellis-coded quantisation (Marcellin and Fischer 1990)",
         ((learn, "rounded_in_trellises", _one_by_one),),
     ),
-    "step search": Ingredient(
-        "steps about the formula's are tried on some of the rows",
-        "a layer's step follows from a formula for high rates, and none is tried",
-        "—",
-        ((learn, "best_step", _by_formula),),
-        finer=4,
-    ),
     "shrinkage": Ingredient(
         "H is drawn towards what is known better, as far as one half of the inputs tells best of the other",
         "second moments are shrunk as little as ever, and nothing is asked of the second half of the inputs",
         "shrinkage (Ledoit and Wolf 2004), by cross-validation",
         ((step_sizes, "best_share", _least_shrunk), (curvature, "best_share", _least_shrunk)),
-    ),
-    "strain": Ingredient(
-        "where errors cost more on the other half of the inputs, steps are smaller",
-        "how much more errors cost on the second half of the inputs changes no step",
-        "cross-validation",
-        STRAINS,
     ),
     "vectors": Ingredient(
         "scales, shifts and biases have as many bits as they are worth, 6 to 12",

@@ -349,3 +349,13 @@ def test_a_layer_whose_steps_float32_cannot_hold_is_kept() -> None:
         found = coded(Learned({"w": layer}, {}, nn.Module()), identify(weights))
         assert ("w" not in found.entries) == kept
         assert not kept or torch.equal(found.settled["w"], weights["w"])
+
+
+def test_what_was_found_of_a_network_serves_another_rate_and_stays() -> None:
+    net, weighed = small_network(), {}
+    options = [LearnOptions(0.01), LearnOptions(0.1, finer={"9.weight": 2.0}), LearnOptions(0.01)]
+    for own in options:
+        again, fresh = learn(net, pictures(), own, weighed=weighed), learn(net, pictures(), own)
+        for name, layer in fresh.layers.items():
+            assert torch.equal(again.layers[name].integers_OCT, layer.integers_OCT), name
+    assert len(weighed) == 1

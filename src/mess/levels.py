@@ -41,9 +41,8 @@ def contexts_of(levels: Levels, rows: int, columns: int, of_context: np.ndarray 
     Args:
         of_context: one number for each context.
     """
-    row_R = np.zeros(rows, dtype=np.int64) if levels.rows_R is None else levels.rows_R
-    column_C = np.zeros(columns, dtype=np.int64) if levels.columns_C is None else levels.columns_C
-    sum_RC = (row_R - SUMS[0])[:, None] + column_C
+    row_R, column_C = (np.zeros(1, np.int64) if own_N is None else own_N for own_N in (levels.rows_R, levels.columns_C))
+    sum_RC = np.broadcast_to(row_R[:, None] - SUMS[0] + column_C, (rows, columns))
     # all that follows from the sum of both is looked up
     of_sum_KS = of_context[np.clip(levels.terms_K[:, None] + SUMS, 0, LEVELS - 1) >> 1]
     return of_sum_KS.take(sum_RC, axis=1).transpose(1, 2, 0)

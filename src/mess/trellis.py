@@ -12,22 +12,34 @@ finds the best path.
 
 from __future__ import annotations
 
+from math import isqrt, prod
+
 import numpy as np
 
 QUARTERS = 4  # integers a step, in a tensor that has trellises
+STEP, ODD, PHASE, REGISTER = 1 << 7, 1 << 6, 7 << 3, 7  # of a byte: bits of a state and of what comes next
+SIDE_BY_SIDE = 4096  # numbers, from which on blocks of rows save no time
+PERIOD = 7  # steps of even indices, after which any register comes back
 
 
-def _registers() -> np.ndarray:
-    """Return the register after an index: by whether it is a step, its parity, and the register before, uint8.
-
-    A register has its last bit lowest.
-    """
-    before = np.arange(8)
-    after = [(before << 1 & 6) | (parity ^ (before >> 1 & 1) ^ before >> 2) for parity in range(2)]
-    return np.concatenate([before, before, *after]).astype(np.uint8)
+def _after(register: int, odd: int) -> int:
+    """Return the register after a step; the last bit is the lowest."""
+    return register << 1 & 6 | (odd ^ register >> 1 & 1 ^ register >> 2)
 
 
-NEXT = _registers()
+def _tables() -> tuple[np.ndarray, np.ndarray]:
+    """Return the state after each byte, and what a state's phase makes of a register."""
+    after = np.arange(256, dtype=np.uint8) & (PHASE | REGISTER)
+    for byte in range(STEP, 256):
+        phase = ((byte & PHASE) // 8 + 1) % PERIOD
+        after[byte] = 8 * phase | _after(byte & REGISTER, (byte & ODD) // ODD)
+    later = np.arange(64, dtype=np.uint8) & REGISTER
+    for byte in range(8, 64):
+        later[byte] = _after(int(later[byte - 8]), 0)
+    return after, later
+
+
+AFTER, LATER = _tables()
 
 
 def integers_of(indices_RX: np.ndarray, trellised_RX: np.ndarray) -> np.ndarray:
@@ -38,17 +50,36 @@ def integers_of(indices_RX: np.ndarray, trellised_RX: np.ndarray) -> np.ndarray:
         trellised_RX: which are steps of them; others stand for themselves.
     """
     trellised_RX = trellised_RX.view(np.uint8)
-    move_RX = np.left_shift(trellised_RX, 4, order="C")
-    move_RX |= (indices_RX.astype(np.uint8) & 1) << 3
-    register_RX = np.zeros_like(move_RX)
-    for move_X, register_X, next_X in zip(move_RX, register_RX, register_RX[1:], strict=False):
-        move_X |= register_X
-        NEXT.take(move_X, out=next_X, mode="clip")
-    register_RX &= trellised_RX
     integers_RX = np.multiply(indices_RX, QUARTERS, dtype=np.int32)
     integers_RX += trellised_RX
-    integers_RX *= 1 - 2 * register_RX.view(np.int8)
+    integers_RX *= 1 - 2 * (_registers(indices_RX, trellised_RX) & trellised_RX).view(np.int8)
     return integers_RX
+
+
+def _registers(indices_RX: np.ndarray, trellised_RX: np.ndarray) -> np.ndarray:
+    """Return the register before each index, uint8.
+
+    A register is linear in the one before and the parity, modulo 2. So blocks of rows start from 0 side by side, and
+    what a block really starts from is added later: moved on by as many steps as there were, its phase.
+    """
+    rows, others = len(indices_RX), indices_RX.shape[1:]
+    if not indices_RX.size:
+        return np.zeros(indices_RX.shape, dtype=np.uint8)
+    blocks = max(1, min(isqrt(rows), SIDE_BY_SIDE // prod(others)))
+    block = -(-rows // blocks)
+    state_RX = np.zeros((blocks * block, *others), dtype=np.uint8)
+    state_RX[:rows] = (indices_RX.astype(np.uint8) & 1) * ODD
+    state_RX[:rows] |= trellised_RX * STEP
+    state_BRX = state_RX.reshape(blocks, block, *others)
+    state_BX = np.zeros((blocks, *others), dtype=np.uint8)
+    for row in range(block):
+        state_BRX[:, row] |= state_BX
+        AFTER.take(state_BRX[:, row], out=state_BX, mode="clip")
+    start_X = state_BX[0] & REGISTER
+    for state_rX, end_X in zip(state_BRX[1:], state_BX[1:], strict=True):
+        state_rX ^= LATER.take(state_rX & PHASE | start_X)
+        start_X = (end_X ^ LATER.take(end_X & PHASE | start_X)) & REGISTER
+    return state_RX[:rows] & REGISTER
 
 
 def indices_of(integers_RX: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -111,5 +111,6 @@ def _read(reader: Reader, count: int, within: Range) -> np.ndarray:
     return np.zeros(0, dtype=np.int64) if numbers_N is None else numbers_N
 
 
-def _split(numbers_N: np.ndarray, counts: Sequence[int]):  # type: ignore
-    return iter(np.split(numbers_N, np.cumsum(counts)[:-1])) if counts else iter(())
+def _split(numbers_N: np.ndarray, counts: Sequence[int]) -> Iterator[np.ndarray]:
+    """Return an iterator over parts of `counts` numbers."""
+    return iter(np.split(numbers_N, np.cumsum(counts)[:-1]))

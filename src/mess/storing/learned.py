@@ -34,6 +34,7 @@ from mess.scheme.learned import (
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.scheme.learned.layers import Basis, is_matrix
 from mess.scheme.learned.rounding import rounded
+from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded
 from mess.storing.layers import require_effect
@@ -96,8 +97,10 @@ def _looked_at(
         return None
     learning = replace(options.learning(), kept=network.kept, finer=network.finer)
 
+    weighed: dict[int, Sensitivity] = {}
+
     def round_at(inputs: Tensor, learning: LearnOptions, progress: StageProgress) -> Coded:
-        return coded(learn(module, inputs, learning, progress=progress), network)
+        return coded(learn(module, inputs, learning, weighed=weighed, progress=progress), network)
 
     search = Search(module, inputs, held_out, learning, round_at, write, options.layout, request.progress)
     if options.target_size is not None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mess.scheme.learned.calls import Call
 from mess.scheme.learned.layers import WeightLayer, patch_order, patches
-from mess.scheme.learned.step_sizes import best_share, known_share
+from mess.scheme.learned.step_sizes import best_share
 
 MIXTURES = 16  # of an input's rows that are looked at: with random signs they say on average what all rows do
 MAX_COLUMNS = 2304  # numbers a row, beyond which the matrices of all layers at once would be the most in memory
@@ -29,12 +29,14 @@ class Curvature:
     Attributes:
         halves_2Gnn: of every other input and of those between, float32.
         inputs: that were looked at.
-        rows: of each input, mixtures or single ones.
     """
 
     halves_2Gnn: Tensor
     inputs: int
-    rows: int
+
+    def times(self, factor: float) -> Curvature:
+        """Return a copy of that many times as much."""
+        return Curvature(self.halves_2Gnn * factor, self.inputs)
 
     @property
     def halves(self) -> list[Tensor]:
@@ -67,7 +69,7 @@ class CurvatureSums:
             gradient_GBRP = (signs_MR / math.sqrt(MIXTURES)).to(gradient) @ gradient_GBRP
         if name not in self.found:
             size = self._weights[name][0].numel()
-            self.found[name] = Curvature(gradient.new_zeros(2, call.groups, size, size), 0, gradient_GBRP.shape[2])
+            self.found[name] = Curvature(gradient.new_zeros(2, call.groups, size, size), 0)
         sums, start = self.found[name], 0
         for x_GNn in patches(call):
             x_GBPn = x_GNn.unflatten(1, (-1, places))
@@ -86,8 +88,8 @@ class CurvatureSums:
         return {name: sums for name, sums in self.found.items() if bool(sums.halves_2Gnn.any())}
 
 
-def with_curvature(own_Gnn: Tensor, curvature: Curvature, sensitivity_GR: Tensor) -> tuple[Tensor, Tensor]:
-    """Return H so that g_r·H is what errors of row r cost, and by how much more they cost on other inputs, (G, n).
+def with_curvature(own_Gnn: Tensor, curvature: Curvature, sensitivity_GR: Tensor) -> Tensor:
+    """Return H so that g_r·H is what errors of row r cost, (G, n, n).
 
     The second moment of patches is known better where there are few inputs: H is as much of it as makes one half of the
     inputs tell best what rounding costs on the other.
@@ -100,7 +102,6 @@ def with_curvature(own_Gnn: Tensor, curvature: Curvature, sensitivity_GR: Tensor
     halves = [half_Gnn.double() / rows_G11 for half_Gnn in curvature.halves]
     apart, together = ((x_Gnn.diagonal(dim1=1, dim2=2) * rows_G11[..., 0]).sum() for x_Gnn in (own_Gnn, halves[0]))
     own_Gnn.mul_(together / apart)
-    known = known_share(curvature.inputs // 2 * curvature.rows)
-    share, strain_Gn = best_share(lambda share: halves[0].lerp(own_Gnn, share), halves, known)
+    share = best_share(lambda share: halves[0].lerp(own_Gnn, share), halves)
     whole_Gnn = halves[0].add_(halves[1]).div_(2) if halves[1:] else halves[0]
-    return own_Gnn.lerp_(whole_Gnn, 1 - share), strain_Gn
+    return own_Gnn.lerp_(whole_Gnn, 1 - share)

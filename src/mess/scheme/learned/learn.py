@@ -30,8 +30,8 @@ from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis
 from mess.scheme.learned.outputs import known_outputs
 from mess.scheme.learned.rounding import (
     RoundingProblem,
-    best_step,
     inverse_cholesky_,
+    layer_step,
     round_layer,
     rounded,
     rounded_in_trellises,
@@ -43,6 +43,7 @@ from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
 MIN_BITS, MAX_BITS = 6, 12  # of vectors with a step; beyond: float16
 DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
+MOST_KEPT = 1 << 28  # bytes of what was found of a network, to round it again
 WIDE = 2048  # numbers a row, from which on a layer's moments are the most there is in memory
 
 
@@ -113,12 +114,21 @@ class Learned:
     vector_bits: dict[str, int] = field(default_factory=dict)
 
 
-def learn(model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: StageProgress = no_progress) -> Learned:
+def learn(
+    model: nn.Module,
+    inputs: Tensor,
+    options: LearnOptions,
+    *,
+    weighed: dict[int, Sensitivity] | None = None,
+    progress: StageProgress = no_progress,
+) -> Learned:
     """Round a network.
 
     Args:
         model: stays as it is. What is looked at is computed where it is; integers are chosen on the CPU.
         inputs: what the network is to be looked at with, as it takes it; no labels.
+        weighed: what was found of the same network, by how many of the same inputs; what is found is put there, so that
+            it need not be found again at another rate. That is half of the time.
 
     Raises:
         OptionError: a network without layers that weigh these inputs.
@@ -133,7 +143,12 @@ def learn(model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: 
     example = inputs[:1].to(device_of(original))
     layers, twins = weight_layers(stored, example), weight_layers(original, example)
     outputs = known_outputs(original, inputs)
-    sensitivity = output_sensitivity(original, twins, inputs, outputs, seed=options.seed, progress=progress)
+    found_before = weighed.get(len(inputs)) if weighed is not None else None
+    sensitivity = found_before or output_sensitivity(
+        original, twins, inputs, outputs, seed=options.seed, progress=progress
+    )
+    if weighed is not None and sensitivity.bytes <= MOST_KEPT:
+        weighed[len(inputs)] = sensitivity
     _check_range("answers", [torch.tensor(math.log(x.nats) if x.nats else math.inf) for x in outputs])
     _check_range("gradients", sensitivity.channels.values())
     if not any(layer.calls or float(sensitivity.channels[layer.name].max()) > LEAST for layer in layers):
@@ -161,6 +176,7 @@ def learn(model: nn.Module, inputs: Tensor, options: LearnOptions, *, progress: 
             curvature = sensitivity.curvature.pop(layer.name, None)
             if curvature is not None:
                 _check_range("squares of gradients", [curvature.halves_2Gnn])
+                curvature = curvature.times(1.0) if weighed else curvature  # rounding uses its memory
             found[layer.name] = _rounded(
                 layer, halves, channels, curvature, basis, lmbda, len(inputs), options.trellised
             )
@@ -223,22 +239,22 @@ def _rounded(
             change_basis(half, there_TT)
         for half_Gnn in curvature.halves_2Gnn if curvature is not None else ():
             turn_(half_Gnn, there_TT)
-    share, strain_Gn = shrinkage(halves)
+    share = shrinkage(halves)
     moments = joined(halves)
     shrink_(moments, share, weight_GRn)
     target_GRn = asymmetric_target(moments)
     sensitivity_GR = sensitivity_O.reshape(layer.groups, -1)
     second_moment_Gnn = moments.own_Gnn
     if curvature is not None:
-        second_moment_Gnn, strain_Gn = with_curvature(second_moment_Gnn, curvature, sensitivity_GR)
+        second_moment_Gnn = with_curvature(second_moment_Gnn, curvature, sensitivity_GR)
     upper_Gnn = inverse_cholesky_(second_moment_Gnn)
-    cost_Gn = strain_Gn / upper_Gnn.diagonal(dim1=1, dim2=2).square()
+    cost_Gn = 1 / upper_Gnn.diagonal(dim1=1, dim2=2).square()
     # what follows goes number by number, with NumPy
     target_GRn, upper_Gnn, cost_Gn = target_GRn.cpu(), upper_Gnn.cpu(), cost_Gn.cpu()
     sensitivity_GR = sensitivity_GR.cpu()
     exponents = fitted_exponents(cost_Gn, sensitivity_GR, layer.terms, inputs)
     problem = in_steps(RoundingProblem(target_GRn, upper_Gnn, sensitivity_GR, cost_Gn, layer.terms), exponents)
-    step = best_step(problem, lmbda)
+    step = layer_step(problem, lmbda)
     if trellised:
         return _learned(layer, *rounded_in_trellises(problem, step), exponents)
     return _learned(layer, *round_layer(problem, step), step, None, exponents)

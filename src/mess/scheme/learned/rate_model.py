@@ -1,8 +1,8 @@
 """What the integers of a network cost in the file, as a sum that has a slope.
 
-The coder's tables belong to contexts, not to layers: to how large an integer is expected to be after what its row, its
-column and its term have shown (FORMAT.md, clause 10). Here they are what whole rows and columns show, so that a channel
-that is nearly empty makes what is left in it more expensive, and empty channels are free.
+The coder's tables belong to contexts, not to layers: to how large an integer is expected to be, as those of its row,
+its column and its term are (FORMAT.md 10.10). So a channel that is nearly empty makes what is left in it more
+expensive, and empty channels are free.
 """
 
 from __future__ import annotations

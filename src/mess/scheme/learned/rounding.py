@@ -9,26 +9,20 @@ again where a network's layers follow one another. A column of numbers that are 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mess.levels import Levels, contexts_of, fitted_levels
+from mess.levels import Levels, fitted_levels, trellised
 from mess.scheme.learned.viterbi import best_path
 from mess.trellis import QUARTERS
 
 DAMPING = 1e-3  # of the mean diagonal, so that inputs that never vary do not divide by zero
-# Step over the one that is optimal at high rates: at 1 to 3 bits a weight a larger step, with more zeros, is better.
-COARSENESS = 2.0
 LARGEST = 16383  # a trellis has it in quarters
-TRIED_ROWS = 32  # to find a step with
-FARTHEST = 6  # half octaves from the usual step
 BLOCK = 64
-SMOOTHING = 0.3  # added to counts: an integer that has not been seen is not without bounds
-TRELLISED_FROM = 21  # the context: a mean magnitude of 2^−1.5; smaller numbers are best rounded to zero
+TRELLISED_FROM = 20  # the context: a mean magnitude of 1/4; smaller numbers are best rounded to zero
 TRELLIS_LOSS = 0.788  # squared error over that of rounding at the same step; 8 states (`mess.trellis`)
 
 
@@ -76,52 +70,7 @@ def layer_step(problem: RoundingProblem, lmbda: float) -> float:
         lmbda: λ, distortion that one bit is worth.
     """
     logs = problem.cost_Gn.log().mean() + problem.sensitivity_GR.log().mean()
-    return COARSENESS * math.sqrt(12 * lmbda / math.log(2) * math.exp(-float(logs)))
-
-
-def best_step(problem: RoundingProblem, lmbda: float) -> float:
-    """Return the step at which some of the rows, rounded, lose and cost the least.
-
-    Where columns differ much, or most of a layer is zeros, no formula knows it.
-    """
-    usual = layer_step(problem, lmbda)
-    every = max(1, problem.target_GRn.shape[1] // TRIED_ROWS)
-    some = replace(
-        problem,
-        target_GRn=problem.target_GRn[:, ::every].contiguous(),
-        sensitivity_GR=problem.sensitivity_GR[:, ::every].contiguous(),
-    )
-
-    @cache
-    def cost(half_octaves: int) -> float:
-        step = usual * 2 ** (half_octaves / 2)
-        integers, wanted = round_layer(some, step)
-        squares_GRn = problem.cost_Gn[:, None] * ((wanted - integers) * step).square()
-        lost = 0.5 * (some.sensitivity_GR[..., None] * squares_GRn).sum()
-        units = integers.reshape(-1, problem.terms)
-        largest = int(integers.abs().max()) + 1
-        bits_TA = code_lengths(units, largest)
-        bits = bits_TA.gather(1, units.T.long() + largest).sum()
-        return float(lost + lmbda * bits)
-
-    best = 0
-    for direction in (-1, 1):
-        while abs(best) < FARTHEST and cost(best + direction) < cost(best):
-            best += direction
-        if best:
-            break
-    return usual * 2 ** (best / 2)
-
-
-def code_lengths(integers_GRIT: Tensor, largest: int) -> Tensor:
-    """Return bits of each integer −largest … largest by term, (T, 2·largest + 1): −log₂ of how frequent it is."""
-    terms = integers_GRIT.shape[-1]
-    index = integers_GRIT.clamp(-largest, largest).long() + largest
-    flat = index.reshape(-1, terms) + torch.arange(terms) * (2 * largest + 1)
-    counts_TA = (
-        torch.bincount(flat.flatten(), minlength=terms * (2 * largest + 1)).reshape(terms, -1).double() + SMOOTHING
-    )
-    return -(counts_TA / counts_TA.sum(1, keepdim=True)).log2()
+    return math.sqrt(12 * lmbda / math.log(2) * math.exp(-float(logs)))
 
 
 def rounded_in_trellises(problem: RoundingProblem, step: float) -> tuple[Tensor, Tensor, float, Levels]:
@@ -134,10 +83,11 @@ def rounded_in_trellises(problem: RoundingProblem, step: float) -> tuple[Tensor,
     integers, _ = round_layer(problem, step)
     groups, rows, size = integers.shape
     magnitudes_RCK = integers.abs().reshape(groups * rows, -1, problem.terms).numpy()
-    trellised_RCK = contexts_of(fitted_levels(magnitudes_RCK), *magnitudes_RCK.shape[:2]) >= TRELLISED_FROM
-    wider = (1 - (1 - TRELLIS_LOSS) * float(trellised_RCK.mean())) ** -0.5
+    levels = fitted_levels(magnitudes_RCK)._replace(trellised_from=TRELLISED_FROM)
+    share = float(trellised(levels, *magnitudes_RCK.shape[:2]).mean())
+    wider = (1 - (1 - TRELLIS_LOSS) * share) ** -0.5
     levels = fitted_levels(magnitudes_RCK / wider)._replace(trellised_from=TRELLISED_FROM)
-    trellised_RCK = contexts_of(levels, *magnitudes_RCK.shape[:2]) >= TRELLISED_FROM
+    trellised_RCK = trellised(levels, *magnitudes_RCK.shape[:2])
     trellised_nGR = np.ascontiguousarray(trellised_RCK.reshape(groups, rows, size).transpose(2, 0, 1))
     integers, wanted = round_layer(problem, step * wider, trellised_nGR)
     return QUARTERS * integers, QUARTERS * wanted, step * wider / QUARTERS, levels
@@ -169,7 +119,8 @@ def round_layer(
             q_GR = np.clip(np.rint(rest_nGR[j]), -LARGEST, LARGEST, out=integers_nGR[j])
             if trellised_nGR is not None and (there_GR := trellised_nGR[j]).any():
                 weight_GR = sensitivity_GR * cost_nG1[j]
-                q_GR[there_GR] = best_path(rest_nGR[j][there_GR], weight_GR[there_GR])
+                there_N = np.clip(rest_nGR[j][there_GR], -LARGEST, LARGEST)
+                q_GR[there_GR] = best_path(there_N, weight_GR[there_GR])
             error_GR = errors_BGR[j - start] = (rest_nGR[j] - q_GR) / own_nG1[j]
             rest_nGR[j + 1 : end] -= reach_nnG1[j, j + 1 : end] * error_GR
         reach_GmB = upper_Gnn[:, start:end, end:].mT

@@ -40,9 +40,13 @@ class Sensitivity:
         channels, vectors = (
             {name: g * squares.get(name, 1.0) for name, g in part.items()} for part in (self.channels, self.vectors)
         )
-        for name, curvature in self.curvature.items():
-            curvature.halves_2Gnn.mul_(squares.get(name, 1.0))
-        return Sensitivity(channels, vectors, self.curvature)
+        curvature = {name: c.times(squares[name]) if name in squares else c for name, c in self.curvature.items()}
+        return Sensitivity(channels, vectors, curvature)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the matrices, which are nearly all of it."""
+        return sum(curvature.halves_2Gnn.nbytes for curvature in self.curvature.values())
 
 
 def output_sensitivity(

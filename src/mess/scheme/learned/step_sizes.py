@@ -19,54 +19,41 @@ from mess.scheme.learned.rounding import RoundingProblem, inverse_cholesky_
 from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents, steps_of
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
-ENOUGH = 64  # samples, from which on what a column costs is known better than taken from the others
 DOUBT = 128  # inputs at which estimated differences between rows are shrunk to a half
 PLENTY = 256  # patches for each number of a row in half of the inputs, from which on H is taken as it is
 
 
-def shrinkage(halves: list[Moments]) -> tuple[float, Tensor]:
-    """Return how far to shrink H, and by how much more than it says rounding a column costs on other inputs, (G, n)."""
+def shrinkage(halves: list[Moments]) -> float:
+    """Return how far to shrink H, from its halves."""
     one = halves[0]
-    groups, size, _ = one.own_Gnn.shape
-    if len(halves) > 1 and one.count >= PLENTY * size:
-        return SHARES[-1], one.own_Gnn.new_ones(groups, size)
+    if len(halves) > 1 and one.count >= PLENTY * one.own_Gnn.shape[1]:
+        return SHARES[-1]
 
     def shrunk(share: float) -> Tensor:
         second_moment_Gnn = one.own_Gnn.clone()
         shrink_second_moment_(second_moment_Gnn, share)
         return second_moment_Gnn
 
-    return best_share(shrunk, [half.own_Gnn for half in halves], known_share(halves[-1].count))
+    return best_share(shrunk, [half.own_Gnn for half in halves])
 
 
-def known_share(count: int) -> float:
-    """Return how far to believe what so many samples say a column costs: few tell little of one column."""
-    return count / (count + ENOUGH)
-
-
-def best_share(made: Callable[[float], Tensor], halves: list[Tensor], known: float) -> tuple[float, Tensor]:
-    """Return the share of what is known better in H, and by how much more than H says a column costs elsewhere, (G, n).
+def best_share(made: Callable[[float], Tensor], halves: list[Tensor]) -> float:
+    """Return the share of what is known better in H with which errors cost the least elsewhere.
 
     What is left of the first half's directions of no variance, errors flow into; the second half says what that costs.
 
     Args:
         made: share → H of the first half, (G, n, n).
         halves: H of the first half, and of the second if there is one.
-        known: how far to believe what the second half says of one column.
     """
     if len(halves) == 1:
-        return SHARES[0], torch.ones_like(halves[0][:, 0])
-    lowest, best = float("inf"), (SHARES[0], torch.empty(0))
+        return SHARES[0]
+    lowest, best = float("inf"), SHARES[0]
     for share in SHARES:
-        upper_Gnn = inverse_cholesky_(made(share))
-        cost_Gn = column_costs(upper_Gnn, halves[1])
-        lost = float(cost_Gn.log().mean())
+        lost = float(column_costs(inverse_cholesky_(made(share)), halves[1]).log().mean())
         if lost > lowest:
             break
-        strain_Gn = (cost_Gn * upper_Gnn.diagonal(dim1=1, dim2=2).square()).log().clamp_min(0.0)
-        strain_Gn = known * strain_Gn + (1 - known) * strain_Gn.mean()
-        # with both halves it is about half as much, in logarithms
-        lowest, best = lost, (share, (strain_Gn / 2).exp())
+        lowest, best = lost, share
     return best
 
 
