@@ -23,12 +23,14 @@ from c_decoder import (
     needs_compiler,
 )
 from damage import mutants, sealed
-from format_helpers import example
+from format_helpers import example, of_trellis
 from independent_decoder import decode
 from mess import codec
 from mess.codec.container import Section, pack_sections, unpack_sections
+from mess.codec.manifest import pack_manifest
 from mess.codec.model_file import KNOWN
 from mess.errors import FormatError
+from test_refusals import EXPANSIONS_REFUSED, LEVELS_REFUSED, STEP, constant, expansions
 
 pytestmark = needs_compiler
 
@@ -98,6 +100,54 @@ def test_damaged_files_are_refused_just_where_python_refuses_them(
         read += with_python is not None
         assert (None if isinstance(found, str) else found) == with_python, content.hex()
     assert 0 < read < len(damaged) / 2
+
+
+@pytest.mark.parametrize("size", [(4, 3, 9), (5, 6, 1), (1, 1, 9)])
+def test_levels_and_trellises_of_every_kind(program: Path, size: tuple[int, int, int]) -> None:
+    draw = np.random.default_rng(sum(size))
+    rows, columns, terms = size
+    entries = {}
+    for start in (0, 1, 23, 24, 40, 47, 48):
+        for axes in range(4):
+            row_R = draw.integers(-64, 64, rows) if axes & 1 else None
+            column_C = draw.integers(-64, 64, columns) if axes & 2 else None
+            levels = codec.Levels(draw.integers(0, 96, terms), row_R, column_C, start)
+            index_RCK = draw.integers(-9, 9, size).astype(np.int32)
+            integers_RCK = of_trellis(index_RCK, levels)
+            shape = (rows, columns * terms)
+            entries[f"{start}.{axes}"] = codec.Expanded(shape, "float32", 0, integers_RCK, 0.5, levels=levels)
+    numbers = codec.NumberArray(draw.integers(-50, 50, terms * terms).astype(np.int32), "int32", 0.25)
+    book = codec.Codebook(None, terms, terms, False, numbers)
+    content = codec.encode_model(codec.StoredModel(None, {}, [book], entries), plain=True)
+    for flags in (0, FAST):
+        assert decoded(program, [content], flags) == [expected(content)]
+
+
+def test_the_largest_indices_of_a_trellis(program: Path) -> None:
+    levels = codec.Levels(np.array([95]), trellised_from=0)
+    integers_RCK = of_trellis(np.full((5, 7, 1), -32767, dtype=np.int32), levels)
+    assert {*integers_RCK.ravel().tolist()} == {-131067, 131067}
+    numbers = codec.NumberArray(np.array([3], dtype=np.int32), "int32", 0.1)
+    entries = {"w": codec.Expanded((5, 7), "float64", 0, integers_RCK, 1e-5, levels=levels)}
+    book = codec.Codebook(None, 1, 1, False, numbers)
+    content = codec.encode_model(codec.StoredModel(None, {}, [book], entries), plain=True)
+    for flags in (0, FAST):
+        assert decoded(program, [content], flags) == [expected(content)]
+
+
+def test_sections_of_sums_that_python_refuses_are_refused(program: Path) -> None:
+    def file_of(coder: int, section: bytes, size: tuple[int, int, int] = (1, 1, 1)) -> bytes:
+        manifest = {"scheme": {}, "books": [[-1, 1, 1, 0, 1]], "tensors": [["w", "E0", list(size[:2]), 0]]}
+        references = STEP + constant(1)
+        _, text = pack_manifest(manifest, compressed=False)
+        return pack_sections([Section(1, 0, text), Section(2, 0, references), Section(8, coder, section)])
+
+    good = [file_of(coder, expansions(coder)) for coder in (1, 2, 3)]
+    assert decoded(program, good) == [expected(content) for content in good]
+    wrong = [file_of(c, expansions(c, **changed)) for changed, _ in EXPANSIONS_REFUSED.values() for c in (1, 2, 3)]
+    wrong += [file_of(c, expansions(c, **changed), size) for c, changed, size, _ in LEVELS_REFUSED.values()]
+    for flags in (0, FAST):
+        assert decoded(program, wrong, flags) == ["STREAM"] * len(wrong)
 
 
 def test_what_is_wrong_is_said(files: dict[str, bytes], program: Path) -> None:

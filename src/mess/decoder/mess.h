@@ -1142,7 +1142,8 @@ static uint32_t mess_i_along(const mess_i_item *x, const mess_i_book *b, uint32_
 /* Clause 10.2. Of a sum, stream[0] gets its lane and how long it is, stream[1] its levels of terms and its place, stream[2] its
  * exponents and its levels of rows and columns. */
 static int mess_i_sums(mess_file *f, mess_i_arena *arena) {
-  static const int8_t ranges[6][3] = {{1, 0, 0}, {2, 0, 31}, {2, -64, 63}, {1, -96, 96}, {3, -64, 63}, {3, 0, 48}};  /* first coder */
+  static const int8_t ranges[6][3] = {   /* the first coder that has it, the lowest and the highest number */
+    {1, 0, 0}, {2, 0, 31}, {2, -64, 63}, {1, -96, 96}, {3, -64, 63}, {3, 0, 48}};
   mess_i_reader r = mess_i_read(f, f->start[MESS_I_EXPANSIONS], f->end[MESS_I_EXPANSIONS], 0);
   uint32_t n = f->sums_count, counts[6] = {0}, coder = f->coder[MESS_I_EXPANSIONS], integers = 0, place = 0, ready = 0, i, k, what;
   mess_i_table table;
@@ -1369,7 +1370,8 @@ MESS_I_INLINE void mess_i_trellises(uint8_t *slot, size_t stride, uint8_t *octav
   uint8_t *bits = octaves + columns;
   uint32_t c;
   for (c = 0; c < columns; c++) {     /* without branches, so that compilers make vectors of it */
-    uint32_t q = mess_i_load(slot + c * stride), before = bits[c], step = (uint32_t)(from - 1 - octaves[c]) >> 31, sign = 0 - (step & before);
+    uint32_t q = mess_i_load(slot + c * stride), before = bits[c];
+    uint32_t step = (uint32_t)(from - 1 - octaves[c]) >> 31, sign = 0 - (step & before);
     mess_i_store(slot + c * stride, ((4 * q + step) ^ sign) - sign);
     bits[c] = (uint8_t)(before + (before & (0 - step)) + ((q ^ before >> 1 ^ before >> 2) & step));
   }
@@ -1390,10 +1392,10 @@ static int mess_i_sum_integers(const mess_file *f, const mess_i_item *x, mess_i_
   if (told) mess_i_sides(f->told[MESS_I_SIDES] + x->stream[2].table, mess_i_axes(f, x) >> 3, rows, columns, octaves);
   else memset(p->sums, 0, 8 * ((size_t)rows + columns));
   for (stage = told; stage <= terms && rows && columns; stage++) {
-    uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 && !told ? rows / 2 : 0, to = stage ? rows : rows / 2, cell = to * columns;
+    uint32_t k = stage < 2 ? 0 : stage - 1, from = stage == 1 && !told ? rows / 2 : 0, to = stage ? rows : rows / 2;
     int level = f->told[MESS_I_LEVELS][x->stream[1].at + k];
     uint8_t of_sum[256], *slots = all + k * apart;
-    uint32_t heads[48];
+    uint32_t heads[48], cell = to * columns;
     mess_i_tables(f, level, told ? 128 : 28, of_sum);
     for (i = 0; i < rows + columns && !told; i++)
       octaves[i] = (uint8_t)(!total || (i < rows && !k) ? 14 : mess_i_octave(p->sums[i], i < rows ? rows : columns, total));
