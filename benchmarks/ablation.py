@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +28,7 @@ from torch.nn import functional as F
 import mess
 from ablation_ingredients import INGREDIENTS, learn, without
 from answers import compared, reference
-from common import read_rows, setting, write_rows
+from common import in_a_process, read_rows, setting, write_rows
 from mess import codec
 from mess.levels import CONTEXTS, Levels
 from mess.models.described import layout_of
@@ -108,8 +107,7 @@ def main() -> None:
     fetch()
     with tempfile.TemporaryDirectory() as scratch:
         for job in jobs:
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                found = pool.apply(measured, (job, args.datapath, Path(scratch)))
+            found = in_a_process(measured, job, args.datapath, Path(scratch))
             print(job.key, found, flush=True)
             rows = read_rows(NAME) | {job.key: found}
             write_rows(NAME, rows)

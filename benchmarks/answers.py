@@ -16,7 +16,6 @@ import argparse
 import copy
 import hashlib
 import math
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from torch.nn import functional as F
 
 import mess
 import peers
-from common import read_rows, setting, write_rows
+from common import in_a_process, read_rows, setting, write_rows
 from mess.errors import MessError
 from networks import SOURCES, Network, Source, answers, fetch
 from peak import peak_mb
@@ -103,8 +102,7 @@ def measure(jobs: list[Job], rows: dict[str, Row], datapath: Path) -> None:
         for run in (SOURCES[job.network].run, job.run):
             if run is not None:
                 run.finish(datapath)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found = pool.apply(measured, (job, datapath))
+        found = in_a_process(measured, job, datapath)
         print(job.key, found, flush=True)
         if "refused" in found:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -61,6 +62,12 @@ def write_rows(name: str, rows: dict[str, Any]) -> None:
 def write_page(name: str, lines: list[str]) -> None:
     """Write docs/results/NAME.md."""
     atomic_write(RESULTS / f"{name}.md", ("\n".join(lines).rstrip("\n") + "\n").encode())
+
+
+def in_a_process(function: Callable[..., Any], *args: Any) -> Any:
+    """Return what a function returns in a process of its own, so that no row meets what another has left behind."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
 
 
 def alternating(

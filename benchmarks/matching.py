@@ -9,7 +9,6 @@ docs/results/matching.json, of which results.py makes a page.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import resource
 import time
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common import alternating, described, median, setting, write_rows
+from common import alternating, described, in_a_process, median, setting, write_rows
 from mess import create_model
 from mess.scheme import get_scheme, match, match_tensor, plan
 from mess.weights_file import load_weights
@@ -30,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", help="a trained ResNet-56")
     args = parser.parse_args()
-    large = multiprocessing.get_context("spawn").Pool(1).apply(whole_network)
+    large = in_a_process(whole_network)
     kind = "of a trained network" if args.weights else "at initialisation"
     row = {**compared(*units_and_references(args.weights)), **large, **setting(), "weights": kind}
     write_rows("matching", row)
