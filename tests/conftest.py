@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,6 +28,15 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("../shared, with real weights and pictures, is not here")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def usual_log() -> Iterator[None]:
+    """Leave what is logged as it was: a command that runs in this process with --quiet would silence later tests."""
+    log = logging.getLogger("mess")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture
