@@ -30,11 +30,10 @@ from ablation_ingredients import INGREDIENTS, learn, without
 from answers import compared, reference
 from common import in_a_process, read_rows, setting, write_rows
 from mess import codec
-from mess.levels import CONTEXTS, Levels
+from mess.levels import Levels
 from mess.models.described import layout_of
 from mess.storing.entries import Coded
 from mess.storing.rate import Search
-from mess.trellis import indices_of
 from networks import SOURCES, Network, answers, fetch
 from peak import peak_mb
 
@@ -209,9 +208,7 @@ def told_by_term(entry: codec.Entry) -> codec.Entry:
     """Return an entry that says of its integers how large those of a term are, and no more."""
     if not isinstance(entry, codec.Expanded) or entry.levels is None:
         return entry
-    trellised = entry.levels.trellised_from < CONTEXTS
-    indices_RCK = indices_of(entry.integers_RCK) if trellised else entry.integers_RCK
-    return replace(entry, integers_RCK=indices_RCK, levels=Levels(entry.levels.terms_K))
+    return replace(entry, integers_RCK=entry.indices, levels=Levels(entry.levels.terms_K))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,11 @@ class Levels(NamedTuple):
     columns_C: np.ndarray | None = None
     trellised_from: int = CONTEXTS
 
+    @property
+    def has_trellises(self) -> bool:
+        """Whether there may be steps of a trellis, so that integers are about four times the indices that are coded."""
+        return self.trellised_from < CONTEXTS
+
 
 def contexts_of(levels: Levels, rows: int, columns: int, of_context: np.ndarray = EVERY) -> np.ndarray:
     """Return the context of each integer, (R, C, K), or what `of_context` has in its place.
@@ -55,13 +60,11 @@ def trellised(levels: Levels, rows: int, columns: int) -> np.ndarray:
 
 def fitted_levels(magnitudes_RCK: np.ndarray) -> Levels:
     """Return the levels of integers; those of rows and columns where they save more than they take."""
-    means = [magnitudes_RCK.mean(axis=axes) if magnitudes_RCK.size else None for axes in ((1, 2), (0, 2))]
-    mean_K = magnitudes_RCK.mean(axis=(0, 1)) if magnitudes_RCK.size else np.zeros(magnitudes_RCK.shape[2])
+    if not magnitudes_RCK.any():
+        return Levels(np.zeros(magnitudes_RCK.shape[2], dtype=np.int64))
+    row_R, column_C, mean_K = (magnitudes_RCK.mean(axis=axes) for axes in ((1, 2), (0, 2), (0, 1)))
     terms_K = np.rint(4 * np.log2(np.maximum(mean_K, 2.0**-12))).astype(np.int64) + LEVEL_OF_ONE
-    mean = float(mean_K.mean())
-    rows_R, columns_C = (
-        None if mean_N is None or not mean else _worth(mean_N / mean, magnitudes_RCK) for mean_N in means
-    )
+    rows_R, columns_C = (_worth(mean_N / float(mean_K.mean()), magnitudes_RCK) for mean_N in (row_R, column_C))
     return Levels(np.clip(terms_K, 0, LEVELS - 1), rows_R, columns_C)
 
 

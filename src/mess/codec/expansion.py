@@ -132,7 +132,7 @@ def expansion_shares(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[
     shared = total - reader.left - int(lengths.sum())
     ends = np.cumsum(lengths + 1)  # + 1 so that there is something to share by, also between empty lanes
     shares = (lengths + np.diff(ends * shared // ends[-1:], prepend=0)).tolist()
-    return [(share, own.trellised_from < CONTEXTS) for share, own in zip(shares, head.levels, strict=True)]
+    return [(share, own.has_trellises) for share, own in zip(shares, head.levels, strict=True)]
 
 
 def tables_of(reader: Reader, coder: int, sizes: Sequence[Size]) -> list[Table]:
@@ -179,11 +179,11 @@ def _coded(layer: Integers) -> tuple[Levels, np.ndarray, np.ndarray]:
         levels = fitted_levels(np.abs(values_RCT))
     _check_levels(levels, values_RCT.shape)
     context_RCT, index_RCT = contexts_of(levels, rows, columns), values_RCT
-    if levels.trellised_from < CONTEXTS:
+    if levels.has_trellises:
         index_RCT = indices_of(values_RCT)
     if index_RCT.size and int(np.abs(index_RCT).max()) > MAX_INTEGER:
         raise WeightsError("expanded layer", f"integers up to {MAX_INTEGER}", "larger ones", "a larger step")
-    if levels.trellised_from < CONTEXTS and not np.array_equal(
+    if levels.has_trellises and not np.array_equal(
         integers_of(index_RCT, trellised(levels, rows, columns)), values_RCT
     ):
         raise WeightsError("expanded layer", "integers that a trellis gives", "others")
@@ -223,6 +223,6 @@ def _decode(decoder: LaneDecoder, clusters: list[ContextCluster], size: Size, le
             found_N += np.repeat(low_S, counts_S)
             index_N[cluster_N.argsort(kind="stable")] = found_N  # by cluster, as they were coded
     index_RKC = index_KN.reshape(terms, rows, columns).transpose(1, 0, 2)
-    if levels.trellised_from < CONTEXTS:
+    if levels.has_trellises:
         index_RKC = integers_of(index_RKC, trellised(levels, rows, columns).transpose(0, 2, 1))
     return index_RKC.transpose(0, 2, 1)

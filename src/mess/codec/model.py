@@ -11,7 +11,7 @@ import numpy as np
 
 from mess.codec.numbers import NumberArray
 from mess.errors import FormatError
-from mess.levels import CONTEXTS, Levels
+from mess.levels import Levels
 from mess.step_exponents import NO_EXPONENTS, Exponents
 from mess.trellis import indices_of
 
@@ -110,7 +110,7 @@ class Expanded:
     @property
     def trellised(self) -> bool:
         """Whether integers follow a trellis, so that they are about four times the indices that are coded."""
-        return self.levels is not None and self.levels.trellised_from < CONTEXTS
+        return self.levels is not None and self.levels.has_trellises
 
     @property
     def indices(self) -> np.ndarray:

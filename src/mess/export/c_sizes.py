@@ -51,9 +51,8 @@ def sizes_of(stored: StoredModel, content: bytes) -> Sizes:
     memory = 8 + ITEM * len(stored.entries) + BOOK * len(stored.books)
     sums, tables = _largest_tables(content)
     if expanded:
-        memory += (
-            6 * len(expanded) + terms + told + 48
-        )  # steps, axes, trellises; levels, exponents: each to a whole 8 bytes
+        # steps, axes, trellises; levels, exponents: each to a whole 8 bytes
+        memory += 6 * len(expanded) + terms + told + 48
         memory += max(4 * BYTES_TABLE, CLUSTER * tables)
     scratch = max((_scratch(stored, entry) for entry in stored.entries.values()), default=0)
     output = max((_output(entry) for entry in stored.entries.values()), default=0)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from mess import codec
 from mess.errors import OptionError, RangeError
-from mess.levels import CONTEXTS
 from mess.scheme.learned import (
     Learned,
     LearnedLayer,
@@ -186,7 +185,7 @@ def decoded(stored: codec.StoredModel, model: nn.Module) -> Learned:
             key = (height, width, entry.shape[1] == 1 and groups > 1)  # one input may also be a grey first layer
             bases[key] = torch.from_numpy(codec.references(stored, book)).double()
         unrounded, step = torch.from_numpy(entry.integers_RCK.astype(np.float32)), entry.step
-        if entry.levels is not None and entry.levels.trellised_from < CONTEXTS:
+        if entry.trellised:
             unrounded, step = unrounded / QUARTERS, step * QUARTERS  # what goes on from here rounds one by one
         layers[name] = LearnedLayer(rounded(unrounded).int(), step, key, entry.shape, unrounded, entry.exponents)
     return Learned(layers, bases, model)

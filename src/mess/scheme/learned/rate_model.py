@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mess.levels import CONTEXTS
 from mess.scheme.learned.rounding import rounded
 
-CONTEXTS = 48  # half octaves of the mean magnitude that is expected
 LOWEST = -24  # half octaves: of the first context
 FLOOR = 0.1  # added to ratios: one more integer in an empty channel has a price
 PRIOR = 8  # integers that a context is taken to have seen before its own
