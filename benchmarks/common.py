@@ -27,10 +27,10 @@ def one_level_down(lines: Iterable[str]) -> list[str]:
 
 
 def setting() -> dict[str, Any]:
-    """Return the commit, machine and versions that stand beside every figure."""
+    """Return the commit, machine and versions that stand beside every figure; without a history, BENCH_COMMIT."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     return {
-        "commit": commit.stdout.strip(),
+        "commit": os.environ.get("BENCH_COMMIT") or commit.stdout.strip(),
         "machine": f"{processor()}, {os.cpu_count()} cores",
         "threads": torch.get_num_threads(),
         "torch": str(torch.__version__),

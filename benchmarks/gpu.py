@@ -108,6 +108,8 @@ class Program:
         began = time.monotonic()
         if name in self.rows:  # done before a part broke CUDA for its process
             return
+        if self.args.parts and not name.startswith(tuple(self.args.parts)):
+            return
         if self.left() < needs_s:
             found: Any = {"left out": f"{self.left():.0f} s were left, it takes {needs_s:.0f}"}
         else:
@@ -340,6 +342,7 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=LIMIT_S, help="seconds, all in all")
     parser.add_argument("--epochs", type=int, default=60, help="of the run from nothing")
     parser.add_argument("--go-on", action="store_true", help="leave out parts that the results have")
+    parser.add_argument("--parts", nargs="+", default=[], help="only those that begin so: checks, loops, schemes, …")
     parser.add_argument("--smoke", action="store_true", help="one network, small batches, tenths of seconds")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():

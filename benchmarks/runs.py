@@ -1,11 +1,15 @@
 """Trainings that are measured: each a command of `mess train`, run where it is missing, resumed where it stopped.
 
+    python benchmarks/runs.py --datapath ../data --list                 # what is not trained yet
+    python benchmarks/runs.py --datapath ../data -C resnet20-v4-2       # these, in turn, on a GPU
+
 Runs lie in benchmarks/.networks/runs, in NAME/DATA as `mess train --name NAME` puts them; a run whose log has all of
 its epochs is taken as it is, wherever it was trained.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -16,23 +20,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from common import ROOT, setting
 from mess.files import atomic_write
 
 FOLDER = ROOT / "benchmarks" / ".networks"
 CIFAR_WEIGHTS = Path(os.environ.get("CIFAR_WEIGHTS", ROOT.parent / "shared" / "weights"))
-NETWORK = "-a resnet --layers 20"
+RESNET20, RESNET56 = "-a resnet --layers 20", "-a resnet --layers 56"
+WIDE = "-a wideresnet --layers 16 --width-mult 4"
 IMAGENET_INPUT = "--mean 0.485 0.456 0.406 --std 0.229 0.224 0.225"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training of a ResNet-20.
+    """One training.
 
     Attributes:
         network, method, setting: the row of its file; method is "float" for a run that only other rows start from.
         flags: of `mess train`, beside those of every run; WEIGHTS stands for the folder of public weights.
         file: what comes of it.
+        arch: flags that name the network.
+        first: the command that makes what it starts from, if any; START stands for that file.
     """
 
     name: str
@@ -43,6 +52,8 @@ class Run:
     epochs: int
     data: str = "cifar10"
     file: str = "ckpt_best.pth"
+    arch: str = RESNET20
+    first: str = ""
 
     @property
     def folder(self) -> Path:
@@ -56,7 +67,7 @@ class Run:
     @property
     def command(self) -> str:
         """The command as a reader types it."""
-        return f"mess train {self.data} {NETWORK} {self.flags} --epochs {self.epochs} --name {self.name}"
+        return f"mess train {self.data} {self.arch} {self.flags} --epochs {self.epochs} --name {self.name}"
 
     def log(self) -> list[dict[str, str]]:
         """Return what the run has logged so far, a row an epoch."""
@@ -66,24 +77,43 @@ class Run:
     def done(self) -> bool:
         return len(self.log()) >= self.epochs and self.path.exists()
 
-    def finish(self, datapath: Path) -> None:
-        """Train what is not trained yet; the commit that a run begins on is kept beside it."""
+    def finish(self, datapath: Path, *, cuda: bool = False) -> None:
+        """Train what is not trained yet; the commit, the machine and the card that a run begins on are kept beside."""
         if self.done():
             return
         if (self.folder / "ckpt_last.pth").exists():  # the other flags are in the checkpoint
-            flags = ["train", self.data, *NETWORK.split(), "--name", self.name, "-R"]
+            flags = ["train", self.data, *self.arch.split(), "--name", self.name, "-R"]
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
-            atomic_write(self.folder / "setting.json", json.dumps(setting()).encode())
-            flags = shlex.split(self.command.replace("WEIGHTS", str(CIFAR_WEIGHTS)))[1:]
+            card = {"card": torch.cuda.get_device_name()} if cuda else {}
+            atomic_write(self.folder / "setting.json", json.dumps({**setting(), **card}).encode())
+            if self.first and not self._start.exists():
+                _mess([*self._words(self.first), "--datapath", str(datapath)])
+            flags = self._words(self.command)
         places = ["--checkpoints", str(FOLDER / "runs"), "--datapath", str(datapath)]
-        subprocess.run([sys.executable, "-m", "mess", *flags, *places], check=True)
+        _mess([*flags, *places, *(["-C"] if cuda else [])])
+
+    @property
+    def _start(self) -> Path:
+        return self.folder / "start.mess"
+
+    def _words(self, command: str) -> list[str]:
+        return shlex.split(command.replace("WEIGHTS", str(CIFAR_WEIGHTS)).replace("START", str(self._start)))[1:]
 
     def facts(self) -> dict[str, Any]:
-        """Return what its row says of the training: epochs, seconds by the clock, and the commit it began on."""
+        """Return what its row says of the training: epochs, seconds by the clock, what it began on."""
         path = self.folder / "setting.json"
-        began = json.loads(path.read_text())["commit"] if path.exists() else None
-        return {"epochs": self.epochs, "train_seconds": round(float(self.log()[-1]["total_seconds"])), "trained": began}
+        began = json.loads(path.read_text()) if path.exists() else {}
+        card = {"card": began["card"]} if "card" in began else {}
+        seconds = round(float(self.log()[-1]["total_seconds"]))
+        return {"epochs": self.epochs, "train_seconds": seconds, "trained": began.get("commit"), **card}
+
+
+def _mess(words: list[str]) -> None:
+    try:
+        subprocess.run([sys.executable, "-m", "mess", *words], check=True)
+    except (subprocess.CalledProcessError, KeyboardInterrupt) as error:  # the command itself has said why
+        raise SystemExit(f"stopped: mess {shlex.join(words)}") from error
 
 
 def _retrained(version: str, way: str, flags: str) -> Run:
@@ -104,11 +134,25 @@ def _scratch(version: str, penalty: str) -> Run:
     )  # fmt: skip
 
 
-def _priced(name: str, weight: str, epochs: int) -> Run:
+NETWORKS = {  # name, flags, file, mean and std
+    "resnet20": ("ResNet-20", RESNET20, "resnet20-12fca82f.th", f" {IMAGENET_INPUT}"),
+    "resnet56": ("ResNet-56", RESNET56, "resnet56-4bfd9763.th", f" {IMAGENET_INPUT}"),
+    "wide": ("WRN-16-4", WIDE, "wideresnet16-4-cifar10-fp16.pth", ""),
+}
+TEACHER = "WEIGHTS/wideresnet16-4-cifar10-fp16.pth"
+
+
+def _priced(short: str, weight: str, epochs: int, *, wide_teacher: bool = False, more: str = "") -> Run:
+    """Return a training through version 4; a file says its mean and std, so a teacher of others can follow it."""
+    network, arch, weights, inputs = NETWORKS[short]
+    told = f"rate weight {weight}, {'of WRN-16-4, ' if wide_teacher else ''}{epochs} epochs"
+    flags, first = f"-N -v v4 --ckpt WEIGHTS/{weights}{inputs}", ""
+    if wide_teacher:
+        first = f"mess compress WEIGHTS/{weights} --calibration cifar10{inputs} --divergence 0.1 -o START"
+        flags = f"-N -v v4 --ckpt START --teacher {TEACHER}"
     return Run(
-        name, "ResNet-20", "v4, retrained", f"rate weight {weight}, {epochs} epochs",
-        f"-N -v v4 --ckpt WEIGHTS/resnet20-12fca82f.th --rate-weight {weight} --lr 0.005 -s 100 {IMAGENET_INPUT}",
-        epochs, file="ckpt_best_v4.mess",
+        f"{short}-v4-{weight}{'-wide' if wide_teacher else ''}", network, "v4, retrained", told,
+        f"{flags} --rate-weight {weight} -s 100{more}", epochs, file="ckpt_best_v4.mess", arch=arch, first=first,
     )  # fmt: skip
 
 
@@ -117,9 +161,33 @@ CIFAR100 = Run(
     "resnet20", "ResNet-20, CIFAR-100", "float", "", "--lr 0.2 --schedule onecycle -s 100", 24, "cifar100"
 )  # fmt: skip
 SCRATCH = _scratch("", "")
+FLOATS = (CIFAR100, SCRATCH)
 RUNS = (
-    _priced("resnet20-v4-mixed", "2", 8),
+    *(_priced("resnet20", weight, 100) for weight in ("0.25", "0.5", "1", "2")),
+    _priced("resnet20", "1", 100, wide_teacher=True),
+    *(_priced("resnet56", weight, 60) for weight in ("0.5", "1")),
+    *(_priced("wide", weight, 40, more=" --precision bf16") for weight in ("1", "4")),
     *(_retrained(version, way, flags) for way, flags in (("decoder", ""), ("project", "--project"))
       for version in ("v2", "v2a", "v3a")),
     *(_scratch("v2", penalty) for penalty in ("", " --nl", " --pl")),
 )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--datapath", type=Path, default=Path("../data"))
+    parser.add_argument("-C", "--cuda", action="store_true", help="on a GPU")
+    parser.add_argument("--list", action="store_true", help="print the trainings that are not done, and train none")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of trainings (default: all)")
+    args = parser.parse_args()
+    for run in (*FLOATS, *RUNS):
+        if args.names and run.name not in args.names:
+            continue
+        if not args.list:
+            run.finish(args.datapath, cuda=args.cuda)
+        elif not run.done():
+            print(f"{run.name}: {run.command}")
+
+
+if __name__ == "__main__":
+    main()

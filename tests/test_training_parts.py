@@ -10,8 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+import mess
+from mess import models
+from mess.data import Batches, open_dataset
 from mess.errors import OptionError
-from mess.recipes.teacher import mixed
+from mess.recipes import DataChoice, Job, RateChoice, SchemeChoice
+from mess.recipes.teacher import mixed, rate_teacher
+from mess.storing import StoreOptions
 from mess.training import CsvLog, EpochReport, TrainOptions, refresh_statistics
 from mess.training.ema import WeightAverage
 from mess.training.losses import share_of_batch, summed_cross_entropy
@@ -224,3 +229,26 @@ def test_images_are_mixed_with_a_smaller_part_of_another_and_keep_their_labels()
     assert own_N.min() >= 0.5
     assert 0.7 < own_N.mean() < 0.8
     assert torch.equal(mixed(filled_NCHW[:1], labels_N[:1])[0], filled_NCHW[:1])
+
+
+@pytest.mark.parametrize("own", [((0.2, 0.3, 0.4), (0.5, 0.25, 0.125)), None])
+def test_a_teacher_sees_images_as_its_own_file_says(own: tuple[tuple[float, ...], ...] | None, tmp_path: Path) -> None:
+    """The learner's images get the teacher's mean and std, so that it says of them what it says in use."""
+    torch.manual_seed(0)
+    architecture = models.resolve("resnet", "digits", layers=8, width_mult=0.25)
+    about = {} if own is None else dict(zip(("mean", "std"), own, strict=True))
+    mess.compress(models.build(architecture), tmp_path / "t.mess", "v2", architecture=architecture, about=about)
+    rate, data = RateChoice(teacher=str(tmp_path / "t.mess")), DataChoice("digits")
+    job = Job(data, architecture, TrainOptions(epochs=1), scheme=SchemeChoice(store=StoreOptions("v4"), rate=rate))
+    teacher = rate_teacher(models.build(architecture), job, rate, data, resumed=None)
+    assert teacher is not None
+    resumed = rate_teacher(models.build(architecture), job, rate, data, resumed={"extra": teacher.state()})
+    assert resumed is not None
+    shown, seen = (
+        next(iter(Batches(open_dataset("digits", train=False, mean=m, std=s), 8, train=False).epoch(0)))
+        for m, s in ((None, None), own or (None, None))
+    )
+    with torch.no_grad():
+        logits_NC = teacher.model(seen[0])
+        assert float(teacher.loss("32")(logits_NC, *shown)) == pytest.approx(0, abs=1e-5)
+        assert float(resumed.loss("32")(logits_NC, *shown)) == pytest.approx(0, abs=1e-5)

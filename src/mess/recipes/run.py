@@ -193,7 +193,7 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     if job.scheme.rate is not None:
         progress, seed = reporter.stage, job.options.seed
         settings["start"] = rate_start(model, path, job.scheme.rate, choice, seed, resumed, devices, progress)
-        settings["teacher"] = rate_teacher(model, job, job.scheme.rate, resumed)
+        settings["teacher"] = rate_teacher(model, job, job.scheme.rate, choice, resumed)
     hooks = scheme_hooks(model, job, **settings)
     kept = {DATA: data_path(choice.name), **facts, **choice.sizes, **({"classes": names} if names else {})}
     hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts=kept)

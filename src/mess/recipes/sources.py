@@ -118,8 +118,10 @@ def open_network(
     return _filled(path, weights, wanted), about
 
 
-def open_teacher(path: Path, taught: Architecture) -> tuple[nn.Module, Architecture]:
+def open_teacher(path: Path, taught: Architecture) -> tuple[nn.Module, Architecture, dict[str, Any]]:
     """Read a network of any architecture, as its file says or its shapes tell, with as many classes as `taught` has.
+
+    What the file says beside it is returned as well.
 
     Raises:
         CheckpointError: other classes, or weights of a network that is neither told nor `taught`.
@@ -131,7 +133,7 @@ def open_teacher(path: Path, taught: Architecture) -> tuple[nn.Module, Architect
         architecture = models.recognise({name: tuple(t.shape) for name, t in weights.items()}) or taught
     if architecture.num_classes != taught.num_classes:
         raise CheckpointError(path, f"a teacher of {taught.num_classes} classes", architecture.num_classes)
-    return _filled(path, weights, architecture), architecture
+    return _filled(path, weights, architecture), architecture, about
 
 
 def _filled(path: Path, weights: dict[str, Tensor], wanted: Architecture) -> nn.Module:

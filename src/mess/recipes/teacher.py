@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +17,33 @@ from mess.devices import Devices
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
-from mess.recipes.sources import calibration_inputs, open_teacher
+from mess.recipes.sources import calibration_inputs, open_images, open_teacher
 from mess.scheme.learned import Learned, LearnOptions, StageProgress, divergence_at, learn, resumed_start
 from mess.storing import decoded
 from mess.storing.sources import is_stored
 from mess.training.checkpoint import find
 
+INPUTS = "teacher_inputs"  # in a checkpoint
 FINER = 6.0  # how much cheaper a bit is when a float network is rounded to begin with than while it trains
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A float network whose predictions are learned; of any architecture with as many classes."""
+    """A float network whose predictions are learned; of any architecture with as many classes.
+
+    Attributes:
+        inputs: (2, 3) factor and shift of R, G, B that make its inputs of those of the network that learns; None where
+            both see the same.
+    """
 
     model: nn.Module
     architecture: Architecture
+    inputs: Tensor | None = None
 
     def state(self) -> dict[str, Any]:
         """Return what a resume needs."""
-        return {"teacher": self.model.state_dict(), "teacher_architecture": self.architecture.to_dict()}
+        told = {} if self.inputs is None else {INPUTS: self.inputs}
+        return {"teacher": self.model.state_dict(), "teacher_architecture": self.architecture.to_dict(), **told}
 
     def loss(self, precision: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
         """Return the loss against its predictions, in place of labels.
@@ -43,14 +51,17 @@ class Teacher:
         With labels, gradients say so little about a single number in an epoch that integers wander, and wandering
         integers cost bits. A network's predictions give gradients that vanish where the stored one agrees.
         """
-        model, at = self.model, torch.device("cpu")
+        model, inputs, at = self.model, self.inputs, torch.device("cpu")
 
         def follow(logits_NC: Tensor, images_NCHW: Tensor, _labels_N: Tensor) -> Tensor:
-            nonlocal at
+            nonlocal at, inputs
             device = images_NCHW.device
             if at != device:  # once: looking at every weight each step takes as long as small networks do
                 model.to(device)
-                at = device
+                inputs, at = None if inputs is None else inputs.to(device), device
+            if inputs is not None:
+                factor_C, shift_C = inputs
+                images_NCHW = images_NCHW * factor_C[:, None, None] + shift_C[:, None, None]
             with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=precision != "32"):
                 taught_NC = model(images_NCHW).float().log_softmax(1)
             return F.kl_div(logits_NC.float().log_softmax(1), taught_NC, log_target=True, reduction="sum")
@@ -100,21 +111,39 @@ def rate_start(
     return Learned(model=model, **devices.once(learned))  # minutes, which one process takes for all
 
 
-def rate_teacher(model: nn.Module, job: Job, rate: RateChoice, resumed: Mapping[str, Any] | None) -> Teacher | None:
-    """Return the float network whose predictions are learned, or None for labels; see `RateChoice`."""
-    architecture = job.architecture
+def rate_teacher(
+    model: nn.Module, job: Job, rate: RateChoice, data: DataChoice, resumed: Mapping[str, Any] | None
+) -> Teacher | None:
+    """Return the float network whose predictions are learned, or None for labels; see `RateChoice`.
+
+    Args:
+        data: whose mean and std are those of the network that learns; those of `job` are what was typed.
+    """
+    architecture, inputs = job.architecture, None
     if resumed is not None:
         if "teacher" not in resumed["extra"]:
             return None
         if "teacher_architecture" in resumed["extra"]:  # runs begun before had their own
             architecture = Architecture.from_dict(resumed["extra"]["teacher_architecture"])
-        teacher = models.build(architecture, initialised=False)
+        teacher, inputs = models.build(architecture, initialised=False), resumed["extra"].get(INPUTS)
         teacher.load_state_dict(resumed["extra"]["teacher"])
     elif rate.teacher == LABELS or (rate.teacher is None and job.mode == "retrain"):
         return None
     elif rate.teacher is None:
         teacher = copy.deepcopy(model)
     else:
-        teacher, architecture = open_teacher(find(rate.teacher, job.folder), architecture)
+        teacher, architecture, about = open_teacher(find(rate.teacher, job.folder), architecture)
+        inputs = _other_inputs(data, job.data, about)
     teacher = teacher.eval().requires_grad_(False)
-    return Teacher(teacher.to(memory_format=torch.channels_last), architecture)  # type: ignore[call-overload]
+    return Teacher(teacher.to(memory_format=torch.channels_last), architecture, inputs)  # type: ignore[call-overload]
+
+
+def _other_inputs(data: DataChoice, typed: DataChoice, about: Mapping[str, Any]) -> Tensor | None:
+    """Return `Teacher.inputs` of a teacher that was made for the mean and std that its file says, or that are typed."""
+    own = replace(typed, mean=about.get("mean") or typed.mean, std=about.get("std") or typed.std)
+    if (own.mean, own.std) == (data.mean, data.std):  # datasets of folders take a while to open
+        return None
+    seen, wanted = open_images(data, train=False).info, open_images(own, train=False).info
+    mean_C, std_C, own_mean_C, own_std_C = map(torch.tensor, (seen.mean, seen.std, wanted.mean, wanted.std))
+    inputs = torch.stack([std_C / own_std_C, (mean_C - own_mean_C) / own_std_C])
+    return None if torch.equal(inputs, torch.tensor([[1.0] * 3, [0.0] * 3])) else inputs

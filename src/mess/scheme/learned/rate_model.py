@@ -46,6 +46,7 @@ class RateModel:
         self.bits_XA = torch.zeros(CONTEXTS, max(LEAST_ROOM, ROOM * (largest + 2)), device=device)
         self.limit = torch.zeros((), device=device)
         self.places = {name: torch.zeros_like(values_OCT, dtype=torch.uint8) for name, values_OCT in values.items()}
+        self._rows_M = self._rows()
         self.refresh(values)
 
     def after_step(self, steps: int, values: Mapping[str, Tensor]) -> None:
@@ -65,6 +66,7 @@ class RateModel:
         sizes = {name: rounded(values_OCT).abs() for name, values_OCT in values.items()}
         for name, size_OCT in sizes.items():
             self.places[name].copy_(_contexts(size_OCT))
+        self._rows_M.copy_(self._rows())
         self.bits_XA.copy_(_lengths(list(sizes.values()), list(self.places.values()), room))
         largest = torch.stack([size_OCT.max() for size_OCT in sizes.values()]).max().clamp(max=room - 2)
         self.limit.copy_(largest.double() + 1 - 1e-3)
@@ -75,11 +77,18 @@ class RateModel:
         self.bits_XA = bits_XA.to(device, copy=True)
         self.limit = (torch.tensor(bits_XA.shape[1] - 1 - 1e-3) if limit is None else limit).to(device, copy=True)
         self.places = {name: places[name].to(device, copy=True) for name in self.places}
+        self._rows_M = self._rows()
 
     def bits(self, values: Mapping[str, Tensor]) -> Tensor:
         """Return the length of all codes, (): linear between one integer and the next, so that cheaper ones attract."""
         self._follow(values)
-        return torch.stack([self._of_layer(values_OCT, self.places[name]) for name, values_OCT in values.items()]).sum()
+        # one pass over all layers: dozens of small ones take a GPU longer than what they compute
+        size_M = torch.cat([values_OCT.flatten() for values_OCT in values.values()]).abs().clamp(max=self.limit)
+        below_M = size_M.detach().floor()
+        start_M = self._rows_M + below_M.long()
+        bits = self.bits_XA.flatten()
+        low_M, high_M = bits[start_M], bits[start_M + 1]
+        return (low_M + (high_M - low_M) * (size_M - below_M)).sum()
 
     def _follow(self, values: Mapping[str, Tensor]) -> None:
         """Move to where the network is."""
@@ -87,14 +96,12 @@ class RateModel:
         if self.bits_XA.device != device:
             self.bits_XA, self.limit = self.bits_XA.to(device), self.limit.to(device)
             self.places = {name: place_OCT.to(device) for name, place_OCT in self.places.items()}
+            self._rows_M = self._rows_M.to(device)
 
-    def _of_layer(self, values_OCT: Tensor, place_OCT: Tensor) -> Tensor:
-        size = values_OCT.abs().clamp(max=self.limit).flatten()
-        below = size.detach().floor().long()
-        start = place_OCT.flatten().long() * self.bits_XA.shape[1] + below
-        bits = self.bits_XA.flatten()
-        low, high = bits[start], bits[start + 1]
-        return (low + (high - low) * (size - below)).sum()
+    def _rows(self) -> Tensor:
+        """Return where each integer's row of `bits_XA` starts, all layers in turn, (M,)."""
+        places_M = torch.cat([place_OCT.flatten() for place_OCT in self.places.values()])
+        return places_M.long() * self.bits_XA.shape[1]
 
 
 def _contexts(size_OCT: Tensor) -> Tensor:
