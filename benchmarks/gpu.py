@@ -5,9 +5,9 @@
 
 In this order, so that what matters most is there when time runs out: `tests/test_cuda.py`; for each network, images a
 second of a plain PyTorch loop (DataLoader over PIL images, float32), of a step captured by hand on images that are
-there (the floor), of `mess train`, and of `mess train --eager`; what the schemes cost; `mess compress -C` beside the
-CPU's; how long a command takes to its first step; ResNet-20 from nothing to the accuracy of public weights, where
-CIFAR-10 is there; how many pictures are decoded for a GPU, and how many it takes. Ratios are of one run on one card.
+there (the floor), of `mess train`, and of `mess train --eager`; what the schemes cost; ResNet-20 from nothing to the
+accuracy of public weights, where CIFAR-10 is there; `mess compress -C` beside the CPU's; how long a command takes to
+its first step; how many pictures are decoded for a GPU, and how many it takes. Ratios are of one run on one card.
 Writes docs/results/gpu.json and gpu.md after each part; parts that found no time say so. Each part and each program
 in it has a limit, in which its start-up counts.
 """
@@ -362,9 +362,9 @@ def main() -> None:
             for name in program.networks if batch == program.batches[0] else program.networks[:1]:
                 program.part(f"loops {name}, {batch}", 15, lambda name=name, batch=batch: program.loops(name, batch))
         program.part("schemes", 30, program.schemes)
+        program.part("accuracy", 90, program.accuracy)
         program.part("storing", 40, program.storing)
         program.part("first step", 20, program.first_step)
-        program.part("accuracy", 90, program.accuracy)
         program.part("pictures", 25, program.pictures)
 
 

@@ -139,20 +139,26 @@ NETWORKS = {  # name, flags, file, mean and std
     "resnet56": ("ResNet-56", RESNET56, "resnet56-4bfd9763.th", f" {IMAGENET_INPUT}"),
     "wide": ("WRN-16-4", WIDE, "wideresnet16-4-cifar10-fp16.pth", ""),
 }
-TEACHER = "WEIGHTS/wideresnet16-4-cifar10-fp16.pth"
 
 
-def _priced(short: str, weight: str, epochs: int, *, wide_teacher: bool = False, more: str = "") -> Run:
-    """Return a training through version 4; a file says its mean and std, so a teacher of others can follow it."""
+def _priced(short: str, weight: str, epochs: int, *, teacher: str = "", more: str = "") -> Run:
+    """Return a training through version 4, from a float network that is followed.
+
+    Args:
+        teacher: the network that is followed in its place. It starts from a file then, which says the mean and std of
+            its own, so that each sees images in its own way.
+    """
     network, arch, weights, inputs = NETWORKS[short]
-    told = f"rate weight {weight}, {'of WRN-16-4, ' if wide_teacher else ''}{epochs} epochs"
-    flags, first = f"-N -v v4 --ckpt WEIGHTS/{weights}{inputs}", ""
-    if wide_teacher:
+    told, first = f"rate weight {weight}, {epochs} epochs", ""
+    flags = f"--ckpt WEIGHTS/{weights}{inputs}"
+    if teacher:
         first = f"mess compress WEIGHTS/{weights} --calibration cifar10{inputs} --divergence 0.1 -o START"
-        flags = f"-N -v v4 --ckpt START --teacher {TEACHER}"
+        flags, told = f"--ckpt START --teacher WEIGHTS/{NETWORKS[teacher][2]}", f"{told}, from a file"
+        told += f", of {NETWORKS[teacher][0]}" if teacher != short else ""
     return Run(
-        f"{short}-v4-{weight}{'-wide' if wide_teacher else ''}", network, "v4, retrained", told,
-        f"{flags} --rate-weight {weight} -s 100{more}", epochs, file="ckpt_best_v4.mess", arch=arch, first=first,
+        f"{short}-v4-{weight}{f'-of-{teacher}' if teacher else ''}", network, "v4, retrained", told,
+        f"-N -v v4 {flags} --rate-weight {weight} -s 100{more}", epochs, file="ckpt_best_v4.mess", arch=arch,
+        first=first,
     )  # fmt: skip
 
 
@@ -164,9 +170,10 @@ SCRATCH = _scratch("", "")
 FLOATS = (CIFAR100, SCRATCH)
 RUNS = (
     *(_priced("resnet20", weight, 100) for weight in ("0.25", "0.5", "1", "2")),
-    _priced("resnet20", "1", 100, wide_teacher=True),
-    *(_priced("resnet56", weight, 60) for weight in ("0.5", "1")),
-    *(_priced("wide", weight, 40, more=" --precision bf16") for weight in ("1", "4")),
+    _priced("resnet20", "1", 100, teacher="wide"),
+    _priced("resnet56", "0.5", 60, teacher="resnet56"),
+    _priced("resnet56", "1", 60, teacher="wide"),
+    *(_priced("wide", weight, 40, teacher="wide", more=" --precision bf16") for weight in ("1", "4")),
     *(_retrained(version, way, flags) for way, flags in (("decoder", ""), ("project", "--project"))
       for version in ("v2", "v2a", "v3a")),
     *(_scratch("v2", penalty) for penalty in ("", " --nl", " --pl")),

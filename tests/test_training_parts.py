@@ -239,7 +239,8 @@ def test_a_teacher_sees_images_as_its_own_file_says(own: tuple[tuple[float, ...]
     about = {} if own is None else dict(zip(("mean", "std"), own, strict=True))
     mess.compress(models.build(architecture), tmp_path / "t.mess", "v2", architecture=architecture, about=about)
     rate, data = RateChoice(teacher=str(tmp_path / "t.mess")), DataChoice("digits")
-    job = Job(data, architecture, TrainOptions(epochs=1), scheme=SchemeChoice(store=StoreOptions("v4"), rate=rate))
+    scheme = SchemeChoice(store=StoreOptions("v4"), rate=rate)
+    job = Job(data, architecture, TrainOptions(epochs=1), scheme=scheme, ckpt="learner.pth")
     teacher = rate_teacher(models.build(architecture), job, rate, data, resumed=None)
     assert teacher is not None
     resumed = rate_teacher(models.build(architecture), job, rate, data, resumed={"extra": teacher.state()})
