@@ -130,7 +130,7 @@ class Program:
     def checks(self) -> dict[str, Any]:
         """Run the tests that need a GPU."""
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-x" if self.args.smoke else "-q"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        environment = with_sources()
         try:
             done = subprocess.run(
                 [*command, "tests/test_cuda.py"], cwd=ROOT, capture_output=True, text=True, env=environment,
@@ -233,7 +233,7 @@ class Program:
 
     def first_step(self) -> dict[str, Any]:
         """Return seconds from the command to its first step, the second time it is given."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+        environment = with_sources()
         code = (
             "import sys, time; start = float(sys.argv[1]); from mess.cli import main; imported = time.time();"
             "import mess.training.loop as loop; plain = loop.train_step\n"
@@ -319,6 +319,12 @@ class Program:
             "best": round(result.fit.best_top1, 2), f"seconds to {TARGET}": reached,
             "recipe": "--epochs N -b 256 --lr 0.4 --schedule onecycle --label-smoothing 0.1 --precision bf16 -C",
         }  # fmt: skip
+
+
+def with_sources() -> dict[str, str]:
+    """Return the environment of a program that is to import this checkout, ahead of what is found already."""
+    found = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *([found] if found else [])])}
 
 
 def device_name(cuda: bool) -> str:
