@@ -42,6 +42,7 @@ class Run:
         file: what comes of it.
         arch: flags that name the network.
         first: the command that makes what it starts from, if any; START stands for that file.
+        on_gpu: it takes a day or more on two cores, and is only begun on a GPU.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Run:
     file: str = "ckpt_best.pth"
     arch: str = RESNET20
     first: str = ""
+    on_gpu: bool = False
 
     @property
     def folder(self) -> Path:
@@ -141,6 +143,9 @@ NETWORKS = {  # name, flags, file, mean and std
 }
 
 
+MOST_EPOCHS = 30  # through version 4 without a GPU: 100 minutes of a ResNet-20
+
+
 def _priced(short: str, weight: str, epochs: int, *, teacher: str = "", more: str = "") -> Run:
     """Return a training through version 4, from a float network that is followed.
 
@@ -156,9 +161,9 @@ def _priced(short: str, weight: str, epochs: int, *, teacher: str = "", more: st
         flags, told = f"--ckpt START --teacher WEIGHTS/{NETWORKS[teacher][2]}", f"{told}, from a file"
         told += f", of {NETWORKS[teacher][0]}" if teacher != short else ""
     return Run(
-        f"{short}-v4-{weight}{f'-of-{teacher}' if teacher else ''}", network, "v4, retrained", told,
+        f"{short}-v4-{weight}-{epochs}{f'-of-{teacher}' if teacher else ''}", network, "v4, retrained", told,
         f"-N -v v4 {flags} --rate-weight {weight} -s 100{more}", epochs, file="ckpt_best_v4.mess", arch=arch,
-        first=first,
+        first=first, on_gpu=epochs > MOST_EPOCHS,
     )  # fmt: skip
 
 
@@ -169,6 +174,8 @@ CIFAR100 = Run(
 SCRATCH = _scratch("", "")
 FLOATS = (CIFAR100, SCRATCH)
 RUNS = (
+    _priced("resnet20", "2", 8),
+    _priced("resnet20", "1.5", 30),
     *(_priced("resnet20", weight, 100) for weight in ("0.25", "0.5", "1", "2")),
     _priced("resnet20", "1", 100, teacher="wide"),
     _priced("resnet56", "0.5", 60, teacher="resnet56"),
