@@ -95,6 +95,7 @@ def test_smaller_divergence_is_nearer_and_larger() -> None:
     [
         (1.0, True, 200, [0.01], 0),  # as asked
         (3.0, True, 200, [0.01, 0.01 / 3], 1),  # too far: finer
+        (lambda rate: 3 * (0.01 / rate) ** 0.5, True, 200, [0.01, 0.01 / 3, 0.01 / 9], 2),  # and finer still
         (0.55, True, 200, [0.01, 0.01 / 0.55], 1),  # much less: coarser
         (0.01, True, 200, [0.01, 0.02], 1),  # but not by a lot
         (0.4, True, 40, [0.01], 0),  # of few inputs that it was learned from

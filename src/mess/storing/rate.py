@@ -59,6 +59,7 @@ TELLING = 128  # inputs: what fewer say of a file that was learned from them mak
 MAX_COARSER = 2.0  # times as coarse: what is looked at may be what was learned from, and unseen inputs stray further
 BEYOND = 1.1  # times a rate, for the next one to be a different one
 MIN_RATE_RATIO = 1 / 30  # from one rate to the next
+LEAST_POWER = 0.3  # of the rate, that what a file strays by goes with
 Point = tuple[float, int]  # divergence in nats, bytes of the file
 
 
@@ -147,6 +148,7 @@ class Search:
             OptionError: it strays further at the finest rate that was tried.
         """
         rate, best, good = divergence, math.inf, None
+        strayed: list[tuple[float, float]] = []  # rates, and how far what was rounded at them strays
         for number in range(1, LOOKS + 1):
             try:
                 coded = self.rounded_at(rate, f"round {number} of up to {LOOKS}")
@@ -165,8 +167,12 @@ class Search:
             elif good is not None:
                 return good
             best = min(best, found.divergence)
-            factor = divergence / max(found.divergence, divergence / MAX_COARSER)
-            rate = min(max(rate * max(factor, MIN_RATE_RATIO), MIN_DIVERGENCE), MAX_DIVERGENCE)
+            strayed.append((rate, found.divergence))
+            factor = (divergence / max(found.divergence, divergence / MAX_COARSER)) ** (1 / _slope(strayed))
+            following = min(max(rate * max(factor, MIN_RATE_RATIO), MIN_DIVERGENCE), MAX_DIVERGENCE)
+            if following == rate:  # as fine as it gets
+                break
+            rate = following
         raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
 
     def look(self, coded: Coded) -> Look:
@@ -349,6 +355,18 @@ def _next_divergence(points: list[Point], target: float, usual: float = USUAL_PO
     while any(math.isclose(following, rate) for rate in tried) and MIN_DIVERGENCE < following < MAX_DIVERGENCE:
         following = following * NUDGE if size > target else following / NUDGE
     return min(max(following, MIN_DIVERGENCE), MAX_DIVERGENCE)
+
+
+def _slope(strayed: list[tuple[float, float]]) -> float:
+    """Return which power of the rate the divergence goes with, as the last two tell: 1 by the estimate, or less.
+
+    Where errors are too large for the estimate, as they are amplified or make up for one another, a finer rate helps
+    less than it says.
+    """
+    if len(strayed) < 2:
+        return 1.0
+    (rate0, far0), (rate1, far1) = strayed[-2:]
+    return min(max(math.log(far1 / far0) / math.log(rate1 / rate0), LEAST_POWER), 1.0)
 
 
 def _power(points: list[Point], usual: float = USUAL_POWER) -> float:
