@@ -1,4 +1,4 @@
-"""What each part of version 4 is worth: bytes without it at the same divergence, on three kinds of networks.
+"""What each part of version 4 is worth: bytes without it at the same divergence, on networks of several kinds.
 
     python benchmarks/ablation.py --datapath ../data                     # `make bench-ablation`; resumes
     python benchmarks/ablation.py --datapath ../data --network ResNet-20 --seeds 0 1 2
@@ -68,6 +68,7 @@ PLANS = {
     "ResNet-20": Plan("residual", 1024, 10_000, (0.01, 0.014, 0.02, 0.028, 0.04, 0.056), (0.02,)),
     "MobileNetV2": Plan("depthwise", 128, 266, (0.01, 0.02, 0.04), (0.02,)),
     "WRN-16-4": Plan("wide", 256, 2000, (0.014, 0.02, 0.028), (0.02,)),
+    **{name: Plan("of MTCNN", 512, 1064, (0.01, 0.02, 0.04), (0.02,)) for name in ("P-Net", "R-Net", "O-Net")},
 }
 
 

@@ -98,7 +98,7 @@ def _alike(output_sensitivity: Callable[..., Sensitivity]) -> Any:
 
 
 def _one_by_one(_: Any) -> Any:
-    return lambda problem, step: (*rounding.round_layer(problem, step), step, None)
+    return lambda problems, step: (*rounding.round_all(problems, step), step, None)
 
 
 def _half_precision(vector_bits: Callable[..., Mapping[str, int]]) -> Any:

@@ -16,7 +16,24 @@ WORTH = 0.003  # of the bytes: what a part saves at least on a network to earn i
 ENOUGH = 6  # files of the full method, from which on a curve through them may bend
 Row = dict[str, Any]
 Rows = dict[str, Row]
-Curve = np.ndarray  # polynomial: log of divergence → log of bytes
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Bytes of the full method's files over their divergence, both by their logarithm.
+
+    Attributes:
+        powers: of the polynomial, without its constant.
+        constants: by seed, which stands for other pictures to round with: files of some are better than of others.
+    """
+
+    powers: np.ndarray
+    constants: dict[int, float]
+
+    def over(self, row: Row) -> float:
+        """Return how much longer a file is, in the logarithm of bytes."""
+        known = float(np.polyval([*self.powers, self.constants[row["seed"]]], math.log(lost(row))))
+        return math.log(row["bytes"]) - known
 
 
 @dataclass(frozen=True)
@@ -54,14 +71,16 @@ def page(rows: Rows) -> list[str]:
         "`make bench-ablation`: a network is stored without one part of the method, the plain thing in its place, and",
         "with all others; the file is read back and asked about pictures that nothing was learned from. A *share* is",
         "how many more bytes that file has than the full method's would have at the same divergence: what the part",
-        "saves. No rate is searched for: λ, the price of a bit, is given.",
+        "saves. No rate is searched for: λ, the price of a bit, is given. Outputs of MTCNN's networks are no scores:",
+        "there it is at the same squared error.",
         "",
         *(f"- {line}" for line in _networks(rows, curves, strays)),
         "",
         "The full method's bytes at a divergence are read from a curve through all its files (least squares, both on",
-        "logarithmic axes). What rounding does to the answers is in part chance, so files lie about the curve; ± is",
-        "what this leaves unsure of a share, which is a mean over rates and seeds (one standard error). ° stands where",
-        "a divergence is beyond those of the curve: the share is extrapolated.",
+        "logarithmic axes, one shape for all seeds and a constant for each). What rounding does to the answers is in",
+        "part chance, so files lie about the curve; ± is what this leaves unsure of a share, a mean over rates and",
+        "seeds (one standard error). ° stands where a divergence is beyond those of the curve: the share is",
+        "extrapolated.",
         "",
         f"| part | {' | '.join(curves)} | earns its place on |",
         f"|---|{'---:|' * len(curves)}---|",
@@ -99,16 +118,25 @@ def of(rows: Rows, network: str, ingredient: str) -> list[Row]:
     return sorted(own, key=lambda row: (row["seed"], row["rate"]))
 
 
+def lost(row: Row) -> float:
+    """Return how far a file strays: its divergence in nats, or the squared error of outputs that are no scores."""
+    return float(row["error"] if "error" in row else row["divergence"])
+
+
 def curve(full: list[Row]) -> Curve:
-    """Return the curve of bytes over divergence that is nearest to the full method's files."""
-    logs = np.log([(row["divergence"], row["bytes"]) for row in full])
-    return np.polyfit(logs[:, 0], logs[:, 1], 2 if len(full) >= ENOUGH else 1)
+    """Return the curve that is nearest to the full method's files: one shape, and a constant for each seed."""
+    seeds = sorted({row["seed"] for row in full})
+    x_N, y_N = np.log([(lost(row), row["bytes"]) for row in full]).T
+    degrees = range(2 if len(full) >= ENOUGH * len(seeds) else 1, 0, -1)
+    own_SN = [[float(row["seed"] == seed) for row in full] for seed in seeds]
+    found = np.linalg.lstsq(np.array([*(x_N**d for d in degrees), *own_SN]).T, y_N, rcond=None)[0]
+    return Curve(found[: len(degrees)], dict(zip(seeds, found[len(degrees) :].tolist(), strict=True)))
 
 
 def scatter(full: list[Row], known: Curve) -> float:
     """Return by what share files stray from the curve: the standard deviation, 0 where too few say."""
-    strayed = [_over(row, known) for row in full]
-    free = len(full) - len(known)
+    strayed = [known.over(row) for row in full]
+    free = len(full) - len(known.powers) - len(known.constants)
     return math.sqrt(sum(x * x for x in strayed) / free) if free > 0 else 0.0
 
 
@@ -118,12 +146,12 @@ def shares(rows: Rows, network: str, part: str, known: Curve) -> Shares:
     if INGREDIENTS[part].coder:
         found = [(row["seed"], row["coded without"][part] / row["bytes"] - 1) for row in full]
         return Shares(found, 0.0, beyond=False)
-    ends = [end(row["divergence"] for row in full) for end in (min, max)]
-    own = of(rows, network, part)
+    ends = [end(lost(row) for row in full) for end in (min, max)]
+    own = [row for row in of(rows, network, part) if row["seed"] in known.constants]
     return Shares(
-        [(row["seed"], math.exp(_over(row, known)) - 1) for row in own],
+        [(row["seed"], math.exp(known.over(row)) - 1) for row in own],
         scatter(full, known) * math.sqrt(1 / len(own) + 1 / len(full)) if own else 0.0,
-        any(not ends[0] <= row["divergence"] <= ends[1] for row in own),
+        any(not ends[0] <= lost(row) <= ends[1] for row in own),
     )
 
 
@@ -131,10 +159,6 @@ def verdict(found: list[Shares]) -> str:
     """Return on how many of the networks measured a part earns its place."""
     told = [own.earned for own in found if own.by_seed]
     return f"{told.count(True)} of {len(told)}" if told else "–"
-
-
-def _over(row: Row, known: Curve) -> float:
-    return math.log(row["bytes"]) - float(np.polyval(known, math.log(row["divergence"])))
 
 
 def _line(part: str, found: list[Shares]) -> str:
@@ -152,11 +176,12 @@ def _networks(rows: Rows, curves: dict[str, Curve], strays: dict[str, float]) ->
     lines = []
     for name in curves:
         full, own = of(rows, name, FULL), PLANS[name]
-        ends = [end(row["divergence"] for row in full) for end in (min, max)]
+        ends = [end(lost(row) for row in full) for end in (min, max)]
         lines.append(
-            f"{name}, {own.kind}: {own.images:,} pictures to round with, {_unseen(full[0]['pictures'], own.unseen)};"
-            f" {len(full)} files of the full method, {ends[0]:.2g} to {ends[1]:.2g} nats, which stray from their curve"
-            f" by {100 * strays[name]:.1f} % of the bytes"
+            f"{name}, {own.kind}: {own.images:,} pictures to round with,"
+            f" {_unseen(full[0].get('pictures', own.unseen), own.unseen)}; {len(full)} files of the full method,"
+            f" {ends[0]:.2g} to {ends[1]:.2g} {'of squared error' if 'error' in full[0] else 'nats'}, which stray from"
+            f" their curve by {100 * strays[name]:.1f} % of the bytes"
         )
     return lines
 
@@ -188,14 +213,18 @@ def _seeds(curves: dict[str, Curve], saved: dict[str, dict[str, Shares]]) -> lis
 
 def _all(rows: Rows) -> list[str]:
     lines = [
-        "| network | without | λ for nats | seed | bytes | divergence | agreement % | top-1 % |",
+        "| network | without | λ for nats | seed | bytes | divergence, error | agreement % | top-1 % |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for network in PLANS:
         for part in (FULL, *INGREDIENTS):
             lines += [
                 f"| {network} | {'–' if part == FULL else part} | {row['rate']:g} | {row['seed']} | {row['bytes']:,} |"
-                f" {row['divergence']:.4g} | {row['agreement']:.2f} | {row['top1']:.2f} |"
+                f" {lost(row):.4g} | {_percent(row, 'agreement')} | {_percent(row, 'top1')} |"
                 for row in of(rows, network, part)
             ]
     return lines
+
+
+def _percent(row: Row, name: str) -> str:
+    return f"{row[name]:.2f}" if name in row else "–"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from learned_networks import pictures, zoo_network
 from mess import codec
 from mess.codec.expansion import Integers, write_expansions
-from mess.scheme.learned import LearnedLayer, rebuild_layer, synthetic_inputs
+from mess.scheme.learned import LearnedLayer, LearnOptions, curvature, layers, learn, rebuild_layer, synthetic_inputs
 from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.calls import Watch
@@ -134,8 +135,8 @@ def test_rounding_in_blocks_is_rounding_number_by_number(groups: int, rows: int,
 def test_a_layer_step_is_where_a_bit_is_worth_its_price() -> None:
     torch.manual_seed(5)
     problem, lmbda = problem_of(torch.randn(1, 400, 16).double(), torch.eye(16).double()[None], 1), 1e-3
-    step = layer_step(problem, lmbda)
-    assert layer_step(problem, 4 * lmbda) == pytest.approx(2 * step)
+    step = layer_step([problem], lmbda)
+    assert layer_step([problem], 4 * lmbda) == pytest.approx(2 * step)
 
     def lost(step: float) -> float:
         integers, wanted = round_layer(problem, step)
@@ -185,6 +186,26 @@ def test_rows_that_few_inputs_tell_apart_are_believed_less() -> None:
     assert many is not None
     assert np.ptp(few) < 0.5 * np.ptp(many)
     assert many[0] > many[-1]
+
+
+@pytest.mark.parametrize("trellised", [True, False])
+def test_a_wide_layer_is_rounded_in_parts_of_its_rows(trellised: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors are passed on within parts alone, which is better than not at all."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 24), nn.ReLU(), nn.Linear(24, 8)).eval()
+    inputs, unseen = pictures(400), pictures(400, seed=2)
+    monkeypatch.setattr(curvature, "MAX_COLUMNS", 64)
+    bits = {}
+    for widest in (4608, 64, 1):
+        monkeypatch.setattr(layers, "WIDEST", widest)
+        monkeypatch.setattr(layers, "SPAN", widest)
+        found = learn(net, inputs, LearnOptions(0.001, trellised=trellised))
+        with torch.no_grad():
+            error = float((found.model(unseen) - net(unseen)).square().mean())
+        integers_M = torch.cat([layer.integers_OCT.flatten() for layer in found.layers.values()])
+        # at the same error: a bit a number is worth a factor of four
+        bits[widest] = float((integers_M.abs() + 1).float().log2().mean()) + 0.5 * math.log2(error)
+    assert bits[4608] < bits[64] < bits[1] - 0.2
 
 
 def test_a_latent_starts_as_what_was_rounded() -> None:

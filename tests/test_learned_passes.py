@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from learned_networks import deciding_network, divergence, pictures, small_network
 from mess.scheme.learned import curvature as curvature_module
+from mess.scheme.learned import layers as layers_module
 from mess.scheme.learned import layerwise as passes_module
 from mess.scheme.learned import moments as moments_module
 from mess.scheme.learned.curvature import with_curvature
@@ -49,7 +50,7 @@ def test_what_errors_of_a_kernel_add_up_to_over_an_image_is_foretold() -> None:
         found = float(output.strayed(noisy(inputs) - net(inputs)))
     batches = split_batches(inputs)
     one, other = LayerwiseForward(net, layers, batches), LayerwiseForward(net, layers, batches)
-    apart = joined(second_moments(one, other, layers[0], layers[0].weight.detach()))
+    apart = joined(second_moments(one, other, layers[0], layers[0].weight.detach())[0])
     g_GR, e_n = seen.channels["0.weight"].reshape(1, 1), error_n.double()
     by_place = 0.5 * float(g_GR * (e_n @ apart.own_Gnn[0] @ e_n))
     together_Gnn = with_curvature(apart.own_Gnn, seen.curvature["0.weight"], g_GR)
@@ -124,7 +125,7 @@ def test_targets_are_the_weights_where_nothing_has_changed() -> None:
     net = small_network()
     layers = weight_layers(net, pictures(1))
     one, other = LayerwiseForward(net, layers, [pictures()]), LayerwiseForward(net, layers, [pictures()])
-    moments = joined(second_moments(one, other, layers[1], layers[1].weight.detach()))
+    moments = joined(second_moments(one, other, layers[1], layers[1].weight.detach())[0])
     weight = layers[1].matrix(layers[1].weight.detach().double())
     shrink_(moments, 0.01, weight)
     torch.testing.assert_close(asymmetric_target(moments), weight, rtol=1e-3, atol=1e-5)
@@ -202,12 +203,14 @@ class Changing(nn.Module):
 
 @torch.no_grad()
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("bytes_waiting", [1 << 29, 6_000, 0])
+@pytest.mark.parametrize(("bytes_waiting", "widest"), [(1 << 29, 4608), (6_000, 4608), (0, 4608), (1 << 29, 20)])
 @pytest.mark.parametrize("make", [small_network, Tangled, HalfSeen, Changing])
-def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, monkeypatch) -> None:
+def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, widest: int, monkeypatch) -> None:
     monkeypatch.setattr(passes_module, "WAITING_BYTES", bytes_waiting)
     monkeypatch.setattr(moments_module, "FLOAT32_TERMS", 100)  # so that sums in float32 end within a layer
     monkeypatch.setattr(moments_module, "MIN_PLACES", 1 << 20)  # all of them
+    monkeypatch.setattr(layers_module, "WIDEST", widest)
+    monkeypatch.setattr(layers_module, "SPAN", widest)
     torch.manual_seed(0)
     net, batches, threads = make().eval(), list(pictures(12).split(5)), threading.active_count()
     float_net = copy.deepcopy(net)
@@ -217,11 +220,15 @@ def test_passes_that_wait_show_what_whole_passes_do(make, bytes_waiting: int, mo
         assert threading.active_count() == threads
         x_GNn, y_GNn = seen(net, layer, batches).double(), seen(float_net, twin, batches).double()
         weight = layer.weight.detach().clone()
-        moments = joined(second_moments(stored, original, layer, twin.weight))
-        torch.testing.assert_close(moments.own_Gnn, x_GNn.mT @ x_GNn / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
-        answers_GNR = y_GNn @ layer.matrix(twin.weight.double()).mT
-        wanted = x_GNn.mT @ answers_GNR / x_GNn.shape[1]
-        torch.testing.assert_close(moments.cross_GnR, wanted, rtol=1e-4, atol=1e-5)
+        spans = second_moments(stored, original, layer, twin.weight)
+        sizes = [halves[0].own_Gnn.shape[1] for halves in spans]
+        assert (sum(sizes), max(sizes) <= widest) == (weight[0].numel(), True)
+        for span, halves in zip(layer.spans, spans, strict=True):
+            moments, x_GNm, y_GNm = joined(halves), x_GNn[..., span], y_GNn[..., span]
+            torch.testing.assert_close(moments.own_Gnn, x_GNm.mT @ x_GNm / x_GNn.shape[1], rtol=1e-4, atol=1e-5)
+            answers_GNR = y_GNm @ layer.matrix(twin.weight.double())[..., span].mT
+            wanted = x_GNm.mT @ answers_GNR / x_GNn.shape[1]
+            torch.testing.assert_close(moments.cross_GnR, wanted, rtol=1e-4, atol=1e-5)
         layer.weight.data = weight * (1 + 0.3 * torch.rand_like(weight))
         stored.settle(layer.name)
         original.settle(layer.name)

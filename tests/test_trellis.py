@@ -60,7 +60,7 @@ def test_a_layer_in_trellises_loses_less_where_bits_are_alike() -> None:
     upper_Gnn = inverse_cholesky_(mixing @ mixing.mT / 60)
     cost_Gn = 1 / upper_Gnn.diagonal(dim1=1, dim2=2).square()
     problem = RoundingProblem(weight_GRn, upper_Gnn, torch.ones(1, 64).double(), cost_Gn, 1)
-    quarters, wanted, quarter, levels = rounded_in_trellises(problem, 0.2)
+    quarters, wanted, quarter, levels = rounded_in_trellises([problem], 0.2)
     assert levels.trellised_from < CONTEXTS
     one_by_one = round_layer(problem, 4 * quarter)
 

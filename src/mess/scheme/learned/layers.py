@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mess.scheme.learned.calls import Call, Watch, multiplied
 
+WIDEST, SPAN = 4608, 2304  # numbers a row that are looked at together: of wider layers parts, of no more than these
 PATCH_NUMBERS = 1 << 23  # of patches in memory at once (32 MiB)
 KERNELS_A_TERM = 16  # kernels for each element of a kernel, from which on a basis of their own saves bytes
 Basis = tuple[int, int, bool]  # kernel height and width, depthwise
@@ -40,6 +41,19 @@ class WeightLayer:
     def terms(self) -> int:
         """Elements of a unit, T."""
         return self.basis[0] * self.basis[1] if self.basis else 1
+
+    @property
+    def spans(self) -> list[slice]:
+        """Parts of a row, of whole units, that errors are passed on within.
+
+        What rounding takes goes with the cube of what is looked at together: of a linear layer with 25,000 inputs, as
+        VGG has it, it would take an hour and the memory of a large machine.
+        """
+        size = self.weight[0].numel()
+        units = size // self.terms
+        parts = math.ceil(units / max(1, SPAN // self.terms)) if size > WIDEST else 1
+        each = math.ceil(units / parts) * self.terms
+        return [slice(start, min(start + each, size)) for start in range(0, size, each)]
 
     def matrix(self, weight: Tensor) -> Tensor:
         """Return a weight as (G, R, n)."""

@@ -32,12 +32,12 @@ from mess.scheme.learned.rounding import (
     RoundingProblem,
     inverse_cholesky_,
     layer_step,
-    round_layer,
+    round_all,
     rounded,
     rounded_in_trellises,
 )
 from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivity
-from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, shrinkage
+from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, of_span, shrinkage
 from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
 MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
@@ -169,7 +169,8 @@ def learn(
             give_back()
         basis, channels = bases[layer.basis] if layer.basis else None, sensitivity.channels[layer.name]
         if layer.calls:
-            halves = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
+            spans = second_moments(stored_passes, original_passes, layer, layer.weight.detach())
+            halves = [half for of_span in spans for half in of_span]
             # no |Σ x·y| is beyond the largest Σ x²
             _check_range("sums of products", [half.own_Gnn.diagonal(dim1=1, dim2=2) for half in halves])
             _check_range("sums of products", [half.cross_GnR for half in halves])
@@ -178,9 +179,9 @@ def learn(
                 _check_range("squares of gradients", [curvature.halves_2Gnn])
                 curvature = curvature.times(1.0) if weighed else curvature  # rounding uses its memory
             found[layer.name] = _rounded(
-                layer, halves, channels, curvature, basis, lmbda, len(inputs), options.trellised
+                layer, spans, channels, curvature, basis, lmbda, len(inputs), options.trellised
             )
-            del halves
+            del spans, halves
         else:
             found[layer.name] = _rounded_alone(layer, channels, lmbda)
         layer.weight.copy_(_weight(found[layer.name], basis))
@@ -222,7 +223,7 @@ def rebuild_layer(layer: LearnedLayer, bases: dict[Basis, Tensor]) -> Tensor:
 
 def _rounded(
     layer: WeightLayer,
-    halves: list[Moments],
+    spans: list[list[Moments]],
     sensitivity_O: Tensor,
     curvature: Curvature | None,
     basis_TT: Tensor | None,
@@ -232,9 +233,35 @@ def _rounded(
 ) -> LearnedLayer:
     """Round one layer in the coordinates of its basis: W = Q·B, so that ΔW·H·ΔWᵀ = ΔQ·(B·H·Bᵀ)·ΔQᵀ."""
     weight_GRn = layer.matrix(layer.weight.detach().double())
+    sensitivity_GR = sensitivity_O.reshape(layer.groups, -1)
+    problems = [
+        _problem(weight_GRn[..., span], halves, sensitivity_GR, curvature, basis_TT, layer.terms)
+        for span, halves in zip(layer.spans, spans, strict=True)
+    ]
+    cost_Gn = torch.cat([problem.cost_Gn for problem in problems], 1)
+    exponents = fitted_exponents(cost_Gn, sensitivity_GR.cpu(), layer.terms, inputs)
+    problems = [
+        in_steps(problem, of_span(exponents, span, layer.terms))
+        for span, problem in zip(layer.spans, problems, strict=True)
+    ]
+    step = layer_step(problems, lmbda)
+    if trellised:
+        return _learned(layer, *rounded_in_trellises(problems, step), exponents)
+    return _learned(layer, *round_all(problems, step), step, None, exponents)
+
+
+def _problem(
+    weight_GRn: Tensor,
+    halves: list[Moments],
+    sensitivity_GR: Tensor,
+    curvature: Curvature | None,
+    basis_TT: Tensor | None,
+    terms: int,
+) -> RoundingProblem:
+    """Return what rounding a weight, or a part of its rows, is to lose little by; the memory of the halves is used."""
     if basis_TT is not None:
         there_TT = basis_TT.to(weight_GRn.device)
-        weight_GRn = (weight_GRn.unflatten(-1, (-1, layer.terms)) @ torch.linalg.inv(there_TT)).flatten(-2)
+        weight_GRn = (weight_GRn.unflatten(-1, (-1, terms)) @ torch.linalg.inv(there_TT)).flatten(-2)
         for half in halves:
             change_basis(half, there_TT)
         for half_Gnn in curvature.halves_2Gnn if curvature is not None else ():
@@ -243,21 +270,13 @@ def _rounded(
     moments = joined(halves)
     shrink_(moments, share, weight_GRn)
     target_GRn = asymmetric_target(moments)
-    sensitivity_GR = sensitivity_O.reshape(layer.groups, -1)
     second_moment_Gnn = moments.own_Gnn
     if curvature is not None:
         second_moment_Gnn = with_curvature(second_moment_Gnn, curvature, sensitivity_GR)
     upper_Gnn = inverse_cholesky_(second_moment_Gnn)
     cost_Gn = 1 / upper_Gnn.diagonal(dim1=1, dim2=2).square()
     # what follows goes number by number, with NumPy
-    target_GRn, upper_Gnn, cost_Gn = target_GRn.cpu(), upper_Gnn.cpu(), cost_Gn.cpu()
-    sensitivity_GR = sensitivity_GR.cpu()
-    exponents = fitted_exponents(cost_Gn, sensitivity_GR, layer.terms, inputs)
-    problem = in_steps(RoundingProblem(target_GRn, upper_Gnn, sensitivity_GR, cost_Gn, layer.terms), exponents)
-    step = layer_step(problem, lmbda)
-    if trellised:
-        return _learned(layer, *rounded_in_trellises(problem, step), exponents)
-    return _learned(layer, *round_layer(problem, step), step, None, exponents)
+    return RoundingProblem(target_GRn.cpu(), upper_Gnn.cpu(), sensitivity_GR.cpu(), cost_Gn.cpu(), terms)
 
 
 def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> LearnedLayer:

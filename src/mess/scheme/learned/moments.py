@@ -37,39 +37,56 @@ class Moments:
 
 def second_moments(
     stored: LayerwiseForward, original: LayerwiseForward, layer: WeightLayer, weight: Tensor
-) -> list[Moments]:
-    """Return the moments of two halves of the inputs, of one where there is nothing to halve.
+) -> list[list[Moments]]:
+    """Return the moments of two halves of the inputs, or of one where there is nothing to halve, for each span.
+
+    Each of `layer.spans` is looked at as a layer of its own: y is what this part of the weight makes of its part of x.
 
     Args:
         stored: through the network whose layers before this one are settled; x are the patches `layer` sees there.
         original: through the float network; y are the patches that the same layer sees there.
         weight: the layer's float weight W.
     """
-    halves = [(_Sum(), _Sum()), (_Sum(), _Sum())]
+    spans, order_n = layer.spans, patch_order(weight)
+    sums = [[(_Sum(), _Sum()), (_Sum(), _Sum())] for _ in spans]
     looked_at = total = 0
     inputs = sum(len(batch) for batch in stored.batches)
     number = 0
     for place, batch in enumerate(stored.batches):
-        if looked_at >= MIN_INPUTS and total >= PATCHES_A_NUMBER * halves[0][0].size:
+        if looked_at >= MIN_INPUTS and total >= PATCHES_A_NUMBER * weight[0].numel():
             break
         looked_at += len(batch)
         pairs = zip(stored.calls(place, layer.name), original.calls(place, layer.name), strict=True)
         with torch.inference_mode():
             for seen, wanted in pairs:
-                for x_GNn, y_GNR in _matched(seen, wanted, weight, inputs, place):
+                matched = (
+                    ([pair] for pair in _matched(seen, wanted, weight, inputs, place))
+                    if len(spans) == 1
+                    else _in_spans(seen, wanted, layer.matrix(weight), order_n, spans)
+                )
+                for pairs_S in matched:
                     # halves of what one batch gives are halves of its inputs, or of its places
-                    middle = (x_GNn.shape[1] + number % 2) // 2
-                    for half, piece in ((0, slice(0, middle)), (1, slice(middle, None))):
-                        own, cross = halves[half ^ (number & 1)]
-                        own.add(x_GNn[:, piece], x_GNn[:, piece])
-                        cross.add(x_GNn[:, piece], y_GNR[:, piece])
-                    total += x_GNn.shape[1]
+                    count = pairs_S[0][0].shape[1]
+                    middle = (count + number % 2) // 2
+                    for halves, (x_GNn, y_GNR) in zip(sums, pairs_S, strict=True):
+                        for half, piece in ((0, slice(0, middle)), (1, slice(middle, None))):
+                            own, cross = halves[half ^ (number & 1)]
+                            own.add(x_GNn[:, piece], x_GNn[:, piece])
+                            cross.add(x_GNn[:, piece], y_GNR[:, piece])
+                    total += count
                     number += 1
-    order_n = patch_order(weight)
+    if len(spans) > 1:
+        # copies, as what is made in inference mode cannot be worked on in place
+        return [
+            [Moments(own.mean().clone(), cross.mean().clone(), own.terms) for own, cross in halves if own.terms]
+            for halves in sums
+        ]
     return [
-        Moments(own.mean()[:, order_n[:, None], order_n], cross.mean()[:, order_n], own.terms)
-        for own, cross in halves
-        if own.terms
+        [
+            Moments(own.mean()[:, order_n[:, None], order_n], cross.mean()[:, order_n], own.terms)
+            for own, cross in sums[0]
+            if own.terms
+        ]
     ]
 
 
@@ -84,6 +101,15 @@ def _matched(seen: Call, wanted: Call, weight: Tensor, inputs: int, place: int) 
         end = start + x_GNn.shape[1]
         yield x_GNn, answers_GNR[:, start:end]
         start = end
+
+
+def _in_spans(
+    seen: Call, wanted: Call, weight_GRn: Tensor, order_n: Tensor, spans: list[slice]
+) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Yield the same for each part of a row, of all places: wide layers have few, and see as many numbers at each."""
+    for x_GNn, float_GNn in zip(patches(seen), patches(wanted), strict=True):
+        parts = [(x_GNn[..., order_n[span]], float_GNn[..., order_n[span]], span) for span in spans]
+        yield [(x_GNm, float_GNm @ weight_GRn[..., span].mT) for x_GNm, float_GNm, span in parts]
 
 
 def joined(halves: list[Moments]) -> Moments:

@@ -9,6 +9,7 @@ again where a network's layers follow one another. A column of numbers that are 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,34 +64,51 @@ def inverse_cholesky_(second_moment_Gnn: Tensor) -> Tensor:
     return torch.linalg.cholesky(second_moment_Gnn, upper=True, out=second_moment_Gnn)
 
 
-def layer_step(problem: RoundingProblem, lmbda: float) -> float:
+def layer_step(problems: Sequence[RoundingProblem], lmbda: float) -> float:
     """Return the step of a layer: for uniform errors, D = g·c·s²/24 and dD/dR = −λ give s² = 12λ/(ln 2·g·c).
 
     Args:
+        problems: the parts of its rows, which have the same step.
         lmbda: λ, distortion that one bit is worth.
     """
-    logs = problem.cost_Gn.log().mean() + problem.sensitivity_GR.log().mean()
+    cost_Gn = torch.cat([problem.cost_Gn for problem in problems], 1)
+    logs = cost_Gn.log().mean() + problems[0].sensitivity_GR.log().mean()
     return math.sqrt(12 * lmbda / math.log(2) * math.exp(-float(logs)))
 
 
-def rounded_in_trellises(problem: RoundingProblem, step: float) -> tuple[Tensor, Tensor, float, Levels]:
+def rounded_in_trellises(problems: Sequence[RoundingProblem], step: float) -> tuple[Tensor, Tensor, float, Levels]:
     """Round a layer with trellises of the numbers that are likely to be large; at the same loss, its steps are wider.
 
     Returns:
         Integers and what they were rounded from, (G, R, n), both in quarters of a step; such a quarter; and the levels
         that say what was likely to be large.
     """
-    integers, _ = round_layer(problem, step)
+    integers, _ = round_all(problems, step)
     groups, rows, size = integers.shape
-    magnitudes_RCK = integers.abs().reshape(groups * rows, -1, problem.terms).numpy()
+    magnitudes_RCK = integers.abs().reshape(groups * rows, -1, problems[0].terms).numpy()
     levels = fitted_levels(magnitudes_RCK)._replace(trellised_from=TRELLISED_FROM)
     share = float(trellised(levels, *magnitudes_RCK.shape[:2]).mean())
     wider = (1 - (1 - TRELLIS_LOSS) * share) ** -0.5
     levels = fitted_levels(magnitudes_RCK / wider)._replace(trellised_from=TRELLISED_FROM)
     trellised_RCK = trellised(levels, *magnitudes_RCK.shape[:2])
     trellised_nGR = np.ascontiguousarray(trellised_RCK.reshape(groups, rows, size).transpose(2, 0, 1))
-    integers, wanted = round_layer(problem, step * wider, trellised_nGR)
+    integers, wanted = round_all(problems, step * wider, trellised_nGR)
     return QUARTERS * integers, QUARTERS * wanted, step * wider / QUARTERS, levels
+
+
+def round_all(
+    problems: Sequence[RoundingProblem], step: float, trellised_nGR: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
+    """Round the parts of a row, which have nothing to do with one another, and return what `round_layer` does."""
+    found, start = [], 0
+    for problem in problems:
+        end = start + problem.target_GRn.shape[2]
+        found.append(round_layer(problem, step, None if trellised_nGR is None else trellised_nGR[start:end]))
+        start = end
+    if len(found) == 1:
+        return found[0]
+    integers, wanted = zip(*found, strict=True)
+    return torch.cat(integers, 2), torch.cat(wanted, 2)
 
 
 def round_layer(

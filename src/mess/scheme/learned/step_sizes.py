@@ -19,6 +19,8 @@ from mess.scheme.learned.rounding import RoundingProblem, inverse_cholesky_
 from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents, steps_of
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
+FEW, MIDDLE, FINE = 0, 3, 7  # of these: where to begin to look for the best one, which is seldom far
+MANY = 32  # patches for each number of a row in half of the inputs: the best share is nearly always the least
 DOUBT = 128  # inputs at which estimated differences between rows are shrunk to a half
 PLENTY = 256  # patches for each number of a row in half of the inputs, from which on H is taken as it is
 
@@ -34,10 +36,11 @@ def shrinkage(halves: list[Moments]) -> float:
         shrink_second_moment_(second_moment_Gnn, share)
         return second_moment_Gnn
 
-    return best_share(shrunk, [half.own_Gnn for half in halves])
+    known = one.count / one.own_Gnn.shape[1]
+    return best_share(shrunk, [half.own_Gnn for half in halves], FEW if known < 1 else FINE if known > MANY else MIDDLE)
 
 
-def best_share(made: Callable[[float], Tensor], halves: list[Tensor]) -> float:
+def best_share(made: Callable[[float], Tensor], halves: list[Tensor], start: int = MIDDLE) -> float:
     """Return the share of what is known better in H with which errors cost the least elsewhere.
 
     What is left of the first half's directions of no variance, errors flow into; the second half says what that costs.
@@ -45,16 +48,24 @@ def best_share(made: Callable[[float], Tensor], halves: list[Tensor]) -> float:
     Args:
         made: share → H of the first half, (G, n, n).
         halves: H of the first half, and of the second if there is one.
+        start: number of the share to begin with; from there on neighbours are tried, for as long as they are better.
     """
     if len(halves) == 1:
         return SHARES[0]
-    lowest, best = float("inf"), SHARES[0]
-    for share in SHARES:
-        lost = float(column_costs(inverse_cholesky_(made(share)), halves[1]).log().mean())
-        if lost > lowest:
-            break
-        lowest, best = lost, share
-    return best
+    found: dict[int, float] = {}
+
+    def lost(number: int) -> float:
+        if number not in found:
+            upper_Gnn = inverse_cholesky_(made(SHARES[number]))
+            found[number] = float(column_costs(upper_Gnn, halves[1]).log().mean())
+        return found[number]
+
+    best = start
+    while best + 1 < len(SHARES) and lost(best + 1) <= lost(best):
+        best += 1
+    while best <= start and best > 0 and lost(best - 1) < lost(best):
+        best -= 1
+    return SHARES[best]
 
 
 def column_costs(upper_Gnn: Tensor, second_moment_Gnn: Tensor) -> Tensor:
@@ -78,6 +89,14 @@ def fitted_exponents(cost_Gn: Tensor, sensitivity_GR: Tensor, terms: int, inputs
     numbers = row_GR.numel() * own_GCT[0].numel()
     axes = (row_GR.flatten(), own_GCT.mean((0, 2)), own_GCT.mean((0, 1)))
     return Exponents(*(_worth(quarters_N, numbers) for quarters_N in axes))
+
+
+def of_span(exponents: Exponents, span: slice, terms: int) -> Exponents:
+    """Return those of a part of a row, which is of whole units."""
+    columns_C = exponents.columns_C
+    if columns_C is None:
+        return exponents
+    return exponents._replace(columns_C=columns_C[span.start // terms : span.stop // terms])
 
 
 def in_steps(problem: RoundingProblem, exponents: Exponents) -> RoundingProblem:
