@@ -103,10 +103,11 @@ def _left_out(rows: dict[str, Any]) -> dict[str, Lines]:
     found: dict[str, dict[str, Lines]] = {}
     for job in answers.missing(rows):
         if job.method not in VERSIONS and job.network != SCRATCH.network:
-            found.setdefault(job.network, {}).setdefault(job.method, []).append(job.setting)
+            where = " (on a GPU)" if job.run is not None and job.run.on_gpu else ""
+            found.setdefault(job.network, {}).setdefault(job.method, []).append(job.setting + where)
     return {
         network: [
-            f"{method}: {', '.join(settings)}" if settings != [""] else method for method, settings in own.items()
+            f"{method}: {' · '.join(settings)}" if settings != [""] else method for method, settings in own.items()
         ]
         for network, own in found.items()
     }
