@@ -149,6 +149,8 @@ MOST_EPOCHS = 30  # through version 4 without a GPU: 100 minutes of a ResNet-20
 def _priced(short: str, weight: str, epochs: int, *, teacher: str = "", more: str = "") -> Run:
     """Return a training through version 4, from a float network that is followed.
 
+    Of its files the last one counts: the most accurate may be the first, when bytes have hardly begun to fall.
+
     Args:
         teacher: the network that is followed in its place. It starts from a file then, which says the mean and std of
             its own, so that each sees images in its own way.
@@ -162,7 +164,7 @@ def _priced(short: str, weight: str, epochs: int, *, teacher: str = "", more: st
         told += f", of {NETWORKS[teacher][0]}" if teacher != short else ""
     return Run(
         f"{short}-v4-{weight}-{epochs}{f'-of-{teacher}' if teacher else ''}", network, "v4, retrained", told,
-        f"-N -v v4 {flags} --rate-weight {weight} -s 100{more}", epochs, file="ckpt_best_v4.mess", arch=arch,
+        f"-N -v v4 {flags} --rate-weight {weight} -s 100{more}", epochs, file=f"ckpt_epoch_{epochs}_v4.mess", arch=arch,
         first=first, on_gpu=epochs > MOST_EPOCHS,
     )  # fmt: skip
 

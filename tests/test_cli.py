@@ -19,6 +19,7 @@ import torch
 import mess
 from mess.cli import main, specified_main
 from mess.recipes.hooks import Stored
+from mess.training.log import read_log
 
 ROOT = Path(__file__).parents[1]
 RESNET8 = ("--layers", "8", "--width-mult", "0.5")
@@ -224,7 +225,7 @@ def test_training_with_a_price_on_bits_makes_the_file_smaller(
 ) -> None:
     network = ["digits", "-a", "resnet", *RESNET8, "-b", "64", "-s", "1"]
     source = str(trained / "ckpt_best.pth")
-    sizes = []
+    sizes, bits = [], []
     for number, price in enumerate(("0.0005", "0.005")):
         there = ["--checkpoints", str(tmp_path / str(number))]
         start = ["-N", "-v", "v4", "--ckpt", source]
@@ -234,7 +235,12 @@ def test_training_with_a_price_on_bits_makes_the_file_smaller(
         name = "layer2.0.conv1.weight"
         torch.testing.assert_close(mess.load_state_dict(stored)[name], checkpoint["state_dict"][name])
         sizes.append(stored.stat().st_size)
+        bits.append(read_log(stored.with_name("log.csv"))[-1].bits)
+        assert f"{bits[-1]:.2f} bits a weight" in capsys.readouterr().out
     assert sizes[1] < 0.8 * sizes[0]
+    weights = sum(p.numel() for p in mess.load(stored).parameters())
+    for size, each in zip(sizes, bits, strict=True):  # BatchNorm and what tells how to read the file come with it
+        assert 0.5 * size < each * weights / 8 < 1.05 * size
     again = [*network, "--checkpoints", str(tmp_path / "0"), "-T", "--ckpt", "ckpt_epoch_3_v4.mess", "--epochs", "1"]
     assert main(["train", *again, "-v", "v2"]) == 2
     assert "v4" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from mess.recipes.teacher import mixed, rate_teacher
 from mess.storing import StoreOptions
 from mess.training import CsvLog, EpochReport, TrainOptions, refresh_statistics
 from mess.training.ema import WeightAverage
+from mess.training.log import read_log
 from mess.training.losses import share_of_batch, summed_cross_entropy
 from mess.training.optim import Sgd, load_state, param_groups, plain_state, prepare_capture, set_lr
 from mess.training.schedule import lr_at
@@ -207,6 +209,15 @@ def test_the_csv_goes_on_where_a_resume_does(tmp_path: Path) -> None:
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4", "5"]
     CsvLog(path, 0).append(report(1))
     assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_log_from_before_bits_were_told_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    CsvLog(path).append(report(1))
+    rows = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    path.write_text("\n".join(rows) + "\n")
+    CsvLog(path, 1).append(replace(report(2), bits=0.75))
+    assert [row.bits for row in read_log(path)] == [0.0, 0.75]
 
 
 def test_a_file_that_is_no_log_is_written_anew(tmp_path: Path) -> None:

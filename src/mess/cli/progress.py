@@ -62,9 +62,10 @@ class ConsoleReporter(Reporter):
         """Leave one row an epoch."""
         self._stop()
         star = " [bold green]best[/]" if report.test_top1 >= report.best_top1 else ""
+        bits = f"  {report.bits:.2f} bits a weight" if report.bits else ""
         self.console.print(
             f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.3f} {report.train_top1:5.2f}%"
-            f"  test {report.test_loss:.3f} [bold]{report.test_top1:5.2f}%[/]  top-5 {report.test_top5:5.2f}%"
+            f"  test {report.test_loss:.3f} [bold]{report.test_top1:5.2f}%[/]  top-5 {report.test_top5:5.2f}%{bits}"
             f"  {clock(report.epoch_seconds)}{star}",
             soft_wrap=True,
         )

@@ -141,6 +141,7 @@ def scheme_hooks(
         optimizer=optimizer if trained.parameter_groups() is not None else None,
         loss=teacher.loss(job.options.precision) if teacher is not None else None,
         penalty=lambda _model: trained.penalty(),
+        bits=(lambda _model: float(trained.bits_per_weight().detach())) if isinstance(trained, RateTraining) else None,
         before_epoch=lambda epoch, _model: trained.before_epoch(epoch),
         after_step=after_step,
         export=lambda _model: trained.plain_state_dict(),

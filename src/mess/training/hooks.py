@@ -36,6 +36,7 @@ class Hooks:
         load_extra_state: takes up what `extra_state` gave.
         validated: context manager in which the model has the form it is tested in (and its weights their average,
             where there is one).
+        bits: (model) → bits a weight, where there is a price on them; told after each epoch.
         facts: kept in each checkpoint beside the weights: what the network's input has to look like.
         saved: (path, model), in the main process, after `ckpt_epoch_N.pth` or `ckpt_best.pth` was written; the model
             has its averaged weights then, but not the form of `validated`.
@@ -51,6 +52,7 @@ class Hooks:
     loss: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     export: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
     load: Callable[[nn.Module, dict[str, Tensor]], object] = nn.Module.load_state_dict
+    bits: Callable[[nn.Module], float] | None = None
     extra_state: Callable[[], dict[str, Any]] = dict
     load_extra_state: Callable[[dict[str, Any]], None] | None = None
     validated: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext

@@ -37,7 +37,11 @@ class StepReport:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """A finished epoch, `epoch` of `epochs`, from 1; scores in nats and percent, seconds of it and of the run."""
+    """A finished epoch, `epoch` of `epochs`, from 1; scores in nats and percent, seconds of it and of the run.
+
+    Attributes:
+        bits: a weight, as estimated where there is a price on them; else 0.
+    """
 
     epoch: int
     epochs: int
@@ -50,6 +54,7 @@ class EpochReport:
     best_top1: float
     epoch_seconds: float
     total_seconds: float
+    bits: float = 0.0
 
 
 class Reporter:
@@ -131,6 +136,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8", errors="replace")))
-    if tuple(reader.fieldnames or ()) != CsvLog.columns:
+    if tuple(reader.fieldnames or ()) not in (CsvLog.columns, CsvLog.columns[:-1]):  # bits came last
         return []
-    return [row for row in reader if (row["epoch"] or "").isdigit()]
+    return [{"bits": "0", **row} for row in reader if (row["epoch"] or "").isdigit()]

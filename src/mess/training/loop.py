@@ -180,6 +180,7 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
         best_top1=progress.best_top1,
         epoch_seconds=progress.epoch_seconds,
         total_seconds=progress.seconds,
+        bits=run.hooks.bits(run.model) if run.hooks.bits is not None else 0.0,
     )
     progress.epoch, progress.step, progress.trained, progress.epoch_seconds = progress.epoch + 1, 0, False, 0.0
     run.tally.reset()

@@ -54,7 +54,7 @@ class TensorBoardLog:
             "top5/test": report.test_top5,
             "seconds_an_epoch": report.epoch_seconds,
         }
-        self._note(figures, samples)
+        self._note(figures | ({"bits_a_weight": report.bits} if report.bits else {}), samples)
 
     def close(self) -> None:
         """Close the file."""
