@@ -26,6 +26,7 @@ from mess.scheme.learned.rounding import (
     layer_step,
     round_layer,
     rounded,
+    rounded_in_trellises,
 )
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps
 from mess.scheme.learned.training import Latent
@@ -144,6 +145,17 @@ def test_a_layer_step_is_where_a_bit_is_worth_its_price() -> None:
 
     saved = (lost(2**0.5 * step) - lost(2**-0.5 * step)) / problem.target_GRn.numel()  # by one bit a number
     assert saved == pytest.approx(1.08 * lmbda, rel=0.3)
+
+
+@pytest.mark.parametrize("lmbda", [1e-9, 1e-15, 1e-30])
+def test_a_finer_rate_never_cuts_integers_off(lmbda: float) -> None:
+    """Where answers hardly vary, steps would be so fine that no integer is large enough."""
+    torch.manual_seed(5)
+    weight = torch.randn(1, 40, 16).double()
+    problem = problem_of(weight, moment_of(16), 1)
+    step = layer_step([problem], lmbda)
+    for integers, size in ((round_layer(problem, step)[0], step), rounded_in_trellises([problem], step)[0::2]):
+        assert float((integers * size - weight).square().mean()) < 1e-5
 
 
 def test_numbers_in_their_own_steps_are_the_same_problem() -> None:
