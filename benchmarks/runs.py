@@ -1,7 +1,7 @@
 """Trainings that are measured: each a command of `mess train`, run where it is missing, resumed where it stopped.
 
     python benchmarks/runs.py --datapath ../data --list                 # what is not trained yet
-    python benchmarks/runs.py --datapath ../data -C resnet20-v4-2       # these, in turn, on a GPU
+    python benchmarks/runs.py --datapath ../data -C resnet20-v4-2-100   # these, in turn, on a GPU
 
 Runs lie in benchmarks/.networks/runs, in NAME/DATA as `mess train --name NAME` puts them; a run whose log has all of
 its epochs is taken as it is, wherever it was trained.
@@ -42,7 +42,7 @@ class Run:
         file: what comes of it.
         arch: flags that name the network.
         first: the command that makes what it starts from, if any; START stands for that file.
-        on_gpu: it takes a day or more on two cores, and is only begun on a GPU.
+        on_gpu: it takes from hours to days on two cores, and is only begun on a GPU.
     """
 
     name: str
@@ -141,8 +141,6 @@ NETWORKS = {  # name, flags, file, mean and std
     "resnet56": ("ResNet-56", RESNET56, "resnet56-4bfd9763.th", f" {IMAGENET_INPUT}"),
     "wide": ("WRN-16-4", WIDE, "wideresnet16-4-cifar10-fp16.pth", ""),
 }
-
-
 MOST_EPOCHS = 30  # through version 4 without a GPU: 100 minutes of a ResNet-20
 
 
