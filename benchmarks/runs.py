@@ -1,7 +1,7 @@
 """Trainings that are measured: each a command of `mess train`, run where it is missing, resumed where it stopped.
 
     python benchmarks/runs.py --datapath ../data --list                 # what is not trained yet
-    python benchmarks/runs.py --datapath ../data -C resnet20-v4-2-100   # these, in turn, on a GPU
+    python benchmarks/runs.py --datapath ../data -C resnet20-v4-0.5-100 # these, in turn, on a GPU
 
 Runs lie in benchmarks/.networks/runs, in NAME/DATA as `mess train --name NAME` puts them; a run whose log has all of
 its epochs is taken as it is, wherever it was trained.
@@ -176,7 +176,7 @@ FLOATS = (CIFAR100, SCRATCH)
 RUNS = (
     _priced("resnet20", "2", 8),
     _priced("resnet20", "1.5", 30),
-    *(_priced("resnet20", weight, 100) for weight in ("0.25", "0.5", "1", "2")),
+    *(_priced("resnet20", weight, 100) for weight in ("0.25", "0.5", "0.7", "1")),
     _priced("resnet20", "1", 100, teacher="wide"),
     _priced("resnet56", "0.5", 60, teacher="resnet56"),
     _priced("resnet56", "1", 60, teacher="wide"),
