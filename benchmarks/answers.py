@@ -98,13 +98,14 @@ def stale(row: Row, again: list[str]) -> bool:
 def measure(jobs: list[Job], rows: dict[str, Row], datapath: Path) -> None:
     """Measure each row in a fresh process, and write it at once."""
     fetch()
+    cuda = torch.cuda.is_available()
     for job in jobs:
-        if job.run is not None and job.run.on_gpu and not job.run.done() and not torch.cuda.is_available():
+        if job.run is not None and job.run.on_gpu and not job.run.done() and not cuda:
             print(f"{job.key}: left out, as it takes a GPU", flush=True)
             continue
         for run in (SOURCES[job.network].run, job.run):
             if run is not None:
-                run.finish(datapath, cuda=torch.cuda.is_available())
+                run.finish(datapath, cuda=cuda)
         found = in_a_process(measured, job, datapath)
         print(job.key, found, flush=True)
         if "refused" in found:

@@ -130,6 +130,15 @@ def test_a_file_strays_as_far_as_it_may(
     assert found.look.divergence <= 1.25 * 0.01
 
 
+def test_the_coarsest_rate_there_is_may_stray_less_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Search, "rounded_at", lambda *_: Coded([], {}, {}, {}, {}))
+    monkeypatch.setattr(Search, "look", lambda *_: Look(200, 0.5, 60.0))
+    inputs = torch.zeros(200, 3)
+    search = Search(nn.Identity(), inputs, HeldOut(inputs, None), LearnOptions(), None, None, None)  # type: ignore[arg-type]
+    found = search.to_divergence(10.0, met=True)
+    assert found.look == Look(200, 0.5, 60.0)
+
+
 @pytest.mark.parametrize(
     ("layers", "target"), [(8, 4_500), *(pytest.param(20, x, marks=pytest.mark.slow) for x in (2_400, 12_000))]
 )

@@ -170,7 +170,9 @@ class Search:
             strayed.append((rate, found.divergence))
             factor = (divergence / max(found.divergence, divergence / MAX_COARSER)) ** (1 / _slope(strayed))
             following = min(max(rate * max(factor, MIN_RATE_RATIO), MIN_DIVERGENCE), MAX_DIVERGENCE)
-            if following == rate:  # as fine as it gets
+            if following == rate:  # as fine or as coarse as it gets
+                if good is not None:
+                    return good
                 break
             rate = following
         raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
