@@ -79,6 +79,17 @@ def test_a_run_that_starts_anew_begins_new_curves(tmp_path: Path) -> None:
     check_whole(tmp_path, 2)
 
 
+def test_files_of_one_second_are_read_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tensorboard.summary.writer import event_file_writer as writer
+
+    monkeypatch.setattr(writer, "_global_uid", writer.AtomicCounter(9))  # names that end with 9, then with 10
+    for epoch in (1, 2):
+        log = board.TensorBoardLog(tmp_path, SAMPLES * (epoch - 1) + epoch - 1, pytest.fail)
+        log.epoch(EpochReport(epoch, 2, 0.1, 0.5, 50.0, 0.5, 50.0, 90.0, 50.0, 1.0, 2.0), SAMPLES * epoch)
+        log.close()
+    assert curves(tmp_path)["epoch"] == [(SAMPLES, 1), (2 * SAMPLES, 2)]
+
+
 def test_only_the_first_of_several_processes_writes(tmp_path: Path) -> None:
     result = run(FAKES, tmp_path, "--log", "tensorboard", "--processes", 2, "--epochs", 2)
     assert result.returncode == 0, result.stderr

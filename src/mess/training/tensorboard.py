@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -70,6 +71,7 @@ class TensorBoardLog:
             if self._writer is None:
                 from torch.utils.tensorboard import SummaryWriter
 
+                wait_for_another_second(self.folder)
                 self._writer = SummaryWriter(str(self.folder), purge_step=self._first)
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, samples)
@@ -83,3 +85,14 @@ class TensorBoardLog:
             if not self._failed:
                 self._warn(f"could not write for TensorBoard to {self.folder}: {error}; training goes on")
             self._failed = True
+
+
+def wait_for_another_second(folder: Path) -> None:
+    """Wait until no file of a folder was opened in this very second.
+
+    TensorBoard reads files in the order of their names, which begin with that second and end with numbers as text, 10
+    before 9: of two of one second the later may come first, and its curves are taken for those that the other drops.
+    """
+    opened = {path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*.*")}
+    while str(int(time.time())) in opened:
+        time.sleep(0.05)
