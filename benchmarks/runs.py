@@ -132,7 +132,7 @@ def _scratch(version: str, penalty: str) -> Run:
     scheme = f"-N -v {version} --scale-bits 8 --offset-bits 8 --rest-bits 16 -s 1{penalty} " if version else ""
     return Run(
         name, "ResNet-20 from scratch", version or "float", f"from scratch{penalty}, 12 epochs" if version else "",
-        f"{scheme}--lr 0.2 --schedule onecycle", 12, file=f"ckpt_best_{version}.mess" if version else "ckpt_best.pth",
+        f"{scheme}--lr 0.2 --schedule onecycle --precision bf16", 12, file=f"ckpt_best_{version}.mess" if version else "ckpt_best.pth",
     )  # fmt: skip
 
 
