@@ -132,7 +132,8 @@ def _scratch(version: str, penalty: str) -> Run:
     scheme = f"-N -v {version} --scale-bits 8 --offset-bits 8 --rest-bits 16 -s 1{penalty} " if version else ""
     return Run(
         name, "ResNet-20 from scratch", version or "float", f"from scratch{penalty}, 12 epochs" if version else "",
-        f"{scheme}--lr 0.2 --schedule onecycle --precision bf16", 12, file=f"ckpt_best_{version}.mess" if version else "ckpt_best.pth",
+        f"{scheme}--lr 0.2 --schedule onecycle --precision bf16", 12,
+        file=f"ckpt_best_{version}.mess" if version else "ckpt_best.pth",
     )  # fmt: skip
 
 
@@ -147,7 +148,7 @@ MOST_EPOCHS = 40  # through version 4 without a GPU: 100 minutes of a ResNet-20 
 def _priced(short: str, weight: str, epochs: int, *, teacher: str = "", more: str = "") -> Run:
     """Return a training through version 4, from a float network that is followed.
 
-    Of its files the last one counts: the most accurate may be the first, when bytes have hardly begun to fall.
+    Of its files the last one counts: it was not chosen on the test images.
 
     Args:
         teacher: the network that is followed in its place. It starts from a file then, which says the mean and std of

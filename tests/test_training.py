@@ -171,6 +171,25 @@ def test_the_best_accuracy_survives_a_resume(tmp_path: Path) -> None:
     assert (tmp_path / files.BEST).read_bytes() == best
 
 
+def test_where_bits_have_a_price_the_cheapest_epoch_is_the_best_across_a_resume(tmp_path: Path) -> None:
+    bits = iter([9.0, 8.0, 2.0, 3.0])  # a test loss is far below 1
+    priced = {"bits": lambda _model: next(bits), "bit_price": 1.0}
+    heard = Heard()
+    options = replace(OPTIONS, epochs=4)
+    stopped = train(tmp_path, options, hooks=replace(interrupt(signal.SIGTERM, at=12), **priced), reporter=heard)
+    assert stopped.best_epoch == 2
+    result = train(tmp_path, options, hooks=Hooks(**priced), reporter=heard, resume_from=last(tmp_path))
+    assert result.best_epoch == files.load(tmp_path / files.BEST)["best_epoch"] == 3
+    assert result.best_top1 == heard.epochs[2].test_top1 == heard.epochs[3].best_top1
+
+
+def test_a_checkpoint_from_before_bits_had_a_price_goes_on(tmp_path: Path) -> None:
+    train(tmp_path, hooks=interrupt(signal.SIGTERM, at=12))
+    checkpoint = {name: value for name, value in last(tmp_path).items() if name != "best_cost"}
+    hooks = Hooks(bits=lambda _model: 1.0, bit_price=1.0)
+    assert train(tmp_path, hooks=hooks, resume_from=checkpoint).best_epoch >= 3
+
+
 def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: Path) -> None:
     def break_it(model: nn.Module) -> None:
         nonlocal steps

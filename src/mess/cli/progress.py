@@ -61,7 +61,7 @@ class ConsoleReporter(Reporter):
     def epoch_end(self, report: EpochReport) -> None:
         """Leave one row an epoch."""
         self._stop()
-        star = " [bold green]best[/]" if report.test_top1 >= report.best_top1 else ""
+        star = " [bold green]best[/]" if report.test_top1 == report.best_top1 else ""
         bits = f"  {report.bits:.2f} bits a weight" if report.bits else ""
         self.console.print(
             f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.3f} {report.train_top1:5.2f}%"

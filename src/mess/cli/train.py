@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     if fit.exit_code:
         return fit.exit_code
     console.print(
-        f"best top-1 [bold]{fit.best_top1:.2f}%[/] (epoch {fit.best_epoch}); "
+        f"best epoch {fit.best_epoch}, top-1 [bold]{fit.best_top1:.2f}%[/]; "
         f"{clock(fit.seconds_per_epoch)} an epoch, {clock(fit.seconds)} in all"
     )
     for path in result.files:

@@ -142,6 +142,7 @@ def scheme_hooks(
         loss=teacher.loss(job.options.precision) if teacher is not None else None,
         penalty=lambda _model: trained.penalty(),
         bits=(lambda _model: float(trained.bits_per_weight().detach())) if isinstance(trained, RateTraining) else None,
+        bit_price=trained.rate_weight if isinstance(trained, RateTraining) else 0.0,
         before_epoch=lambda epoch, _model: trained.before_epoch(epoch),
         after_step=after_step,
         export=lambda _model: trained.plain_state_dict(),

@@ -148,7 +148,7 @@ def _runs(runs: Sequence[RunFacts]) -> Html:
         parts += [
             tag("h3", run.name, class_="name" if len(runs) > 1 else None),
             stats(
-                ("best top-1 on test images", f"{best:.2f}%"),
+                ("top-1 on test images, best epoch", f"{best:.2f}%"),
                 ("in epoch", str(epoch)),
                 ("epochs done", state),
                 ("time so far" if going else "time", clock(run.seconds)),

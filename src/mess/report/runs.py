@@ -33,9 +33,10 @@ class RunFacts:
 
     @property
     def best(self) -> tuple[float, int]:
-        """The best accuracy so far in percent, and its epoch."""
-        best = max(self.columns["test_top1"])
-        return best, int(self.columns["epoch"][list(self.columns["test_top1"]).index(best)])
+        """The accuracy of the best epoch so far in percent, and that epoch; training says which is best."""
+        found, best = list(self.columns["test_top1"]), self.columns["best_top1"][-1]
+        best = best if best in found else max(found)  # a log may have lost its first rows
+        return best, int(self.columns["epoch"][found.index(best)])
 
     @property
     def seconds(self) -> float:

@@ -54,6 +54,7 @@ REQUIRED = {
     "seconds": float,
     "epoch_seconds": float,
 }
+LATER = {"best_cost": float}  # that checkpoints of earlier versions lack
 MAX_SHOWN = 8  # names in a message
 
 
@@ -126,7 +127,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or checkpoint.get("format") != FORMAT:
         found = checkpoint.get("format") if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise CheckpointError(path, f"a checkpoint of format {FORMAT}", found, "It may be from a newer MESS")
-    for name, kind in REQUIRED.items():
+    for name, kind in (REQUIRED | {name: kind for name, kind in LATER.items() if name in checkpoint}).items():
         if not isinstance(checkpoint.get(name), kind):
             found = type(checkpoint[name]).__name__ if name in checkpoint else "none"
             raise CheckpointError(path, f"an entry {name!r} of type {kind.__name__}", found)

@@ -37,6 +37,8 @@ class Hooks:
         validated: context manager in which the model has the form it is tested in (and its weights their average,
             where there is one).
         bits: (model) → bits a weight, where there is a price on them; told after each epoch.
+        bit_price: nats that one of these costs. The best epoch is then that of the least test loss and price together:
+            the most accurate one may be the first, before bytes have begun to fall.
         facts: kept in each checkpoint beside the weights: what the network's input has to look like.
         saved: (path, model), in the main process, after `ckpt_epoch_N.pth` or `ckpt_best.pth` was written; the model
             has its averaged weights then, but not the form of `validated`.
@@ -53,6 +55,7 @@ class Hooks:
     export: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
     load: Callable[[nn.Module, dict[str, Tensor]], object] = nn.Module.load_state_dict
     bits: Callable[[nn.Module], float] | None = None
+    bit_price: float = 0.0
     extra_state: Callable[[], dict[str, Any]] = dict
     load_extra_state: Callable[[dict[str, Any]], None] | None = None
     validated: Callable[[nn.Module], AbstractContextManager[object]] = nullcontext

@@ -41,7 +41,8 @@ class FitResult:
     """What a run came to.
 
     Attributes:
-        best_top1: percent, in `best_epoch` (from 1), over all sessions of the run.
+        best_top1: percent, in `best_epoch` (from 1), over all sessions of the run: the most accurate, or where bits
+            have a price the one of least test loss and price together.
         last: scores of the last test in this session; None if there was none.
         epochs: epochs done, over all sessions; seconds likewise.
         stopped_by_signal: number of the signal that stopped it, or None.
@@ -164,8 +165,8 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
         )
     trained = run.tally.read()
     names = [f"ckpt_epoch_{progress.epoch + 1}.pth"] if run.is_save_epoch() else []
-    if progress.best_epoch == 0 or scores.top1 > progress.best_top1:
-        progress.best_top1, progress.best_epoch = scores.top1, progress.epoch + 1
+    bits = run.hooks.bits(run.model) if run.hooks.bits is not None else 0.0
+    if run.is_best(scores, bits):
         names.append(files.BEST)
     run.tick()
     report = EpochReport(
@@ -180,7 +181,7 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
         best_top1=progress.best_top1,
         epoch_seconds=progress.epoch_seconds,
         total_seconds=progress.seconds,
-        bits=run.hooks.bits(run.model) if run.hooks.bits is not None else 0.0,
+        bits=bits,
     )
     progress.epoch, progress.step, progress.trained, progress.epoch_seconds = progress.epoch + 1, 0, False, 0.0
     run.tally.reset()

@@ -20,7 +20,7 @@ from mess.errors import CheckpointError, MessError, OptionError, OutputError
 from mess.training import checkpoint as files
 from mess.training.capture import CapturedStep
 from mess.training.ema import WeightAverage
-from mess.training.evaluation import BatchSource, Tally
+from mess.training.evaluation import BatchSource, Scores, Tally
 from mess.training.hooks import Hooks
 from mess.training.log import CsvLog, Reporter
 from mess.training.optim import load_state, make_optimizer, plain_state, prepare_capture
@@ -46,6 +46,7 @@ class Position:
         trained: that epoch's training is done, `after_epoch` included, and only its test is left.
         samples: training samples seen in the whole run.
         best_top1: percent, of `best_epoch` (from 1; 0 = none yet).
+        best_cost: where bits have a price: nats, test loss and price of `best_epoch`.
         seconds: of the whole run, and `epoch_seconds` of the epoch that runs; time between sessions not counted.
     """
 
@@ -55,6 +56,7 @@ class Position:
     samples: int = 0
     best_top1: float = 0.0
     best_epoch: int = 0
+    best_cost: float = math.inf
     seconds: float = 0.0
     epoch_seconds: float = 0.0
 
@@ -140,6 +142,18 @@ class Run:
         if self.save_steps is not None:
             return self.steps_since_save >= self.save_steps
         return self.save_seconds is not None and time.perf_counter() - self._saved_at >= self.save_seconds
+
+    def is_best(self, scores: Scores, bits: float) -> bool:
+        """Note the running epoch as the best so far, if it is: by accuracy, or by cost where bits have a price."""
+        progress, cost = self.progress, math.inf
+        if self.hooks.bit_price:
+            cost = scores.loss + self.hooks.bit_price * bits
+            better = cost < progress.best_cost
+        else:
+            better = scores.top1 > progress.best_top1
+        if progress.best_epoch == 0 or better:
+            progress.best_top1, progress.best_epoch, progress.best_cost = scores.top1, progress.epoch + 1, cost
+        return progress.best_epoch == progress.epoch + 1
 
     def tick(self) -> None:
         """Bring the times in `progress` up to now."""
@@ -267,7 +281,8 @@ class Run:
         except (RuntimeError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise CheckpointError("--resume", "the state of this very network and recipe", reason) from error
-        self.progress = Position(**{f.name: checkpoint[f.name] for f in fields(Position)})
+        # earlier versions judged by accuracy alone: their best epoch has no cost, and the next one takes its place
+        self.progress = Position(**{f.name: checkpoint.get(f.name, f.default) for f in fields(Position)})
         self.tally.take(checkpoint["sums"])
         self._fit_step_to_batch(checkpoint["options"].get("batch_size", self.options.batch_size))
 
