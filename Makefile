@@ -55,7 +55,8 @@ docs: .venv/docs  ## build the documentation into site/ (a broken link is an err
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 fuzz: .venv/installed  ## feed 100,000 damaged files to the reader
-	$(PY) tests/fuzz_format.py --n 100000
+	$(PY) benchmarks/fuzz.py format
+	$(PY) benchmarks/results.py --pages >/dev/null
 
 FUZZ_SECONDS ?= 600
 fuzz-c: .venv/installed  ## let libFuzzer find files that the C decoder takes amiss (needs clang; ten minutes)
@@ -63,7 +64,9 @@ fuzz-c: .venv/installed  ## let libFuzzer find files that the C decoder takes am
 	PYTHONPATH=tests $(PY) -c "import c_decoder; c_decoder.write_examples('build/fuzz-c')"
 	$(CLANG) -std=c99 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -DMESS_FUZZ -Isrc/mess/decoder \
 		-o build/mess_fuzzer tests/c/dump.c
-	build/mess_fuzzer build/fuzz-c -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=3072 -timeout=10 -max_len=8192
+	$(PY) benchmarks/fuzz.py c --seconds $(FUZZ_SECONDS)
+	$(PY) benchmarks/fuzz.py beside
+	$(PY) benchmarks/results.py --pages >/dev/null
 
 soak: .venv/installed  ## interrupt runs hundreds of times, in every way (about 10 minutes; goes on where it stopped)
 	OMP_NUM_THREADS=1 $(PY) benchmarks/soak.py
@@ -102,7 +105,7 @@ bench-gpu: .venv/installed  ## check and time everything on a GPU, in at most 6 
 	$(PY) benchmarks/gpu.py --datapath $(DATAPATH)
 
 clean:  ## remove what make and the demo made (not checkpoints, not datasets)
-	rm -rf .venv site .venv-peers build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf .venv site .venv-peers .venv-atheris build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: help install demo test test-slow test-network dist check docs wasm fuzz fuzz-c soak peers bench bench-check bench-results bench-ablation bench-pages bench-gpu clean

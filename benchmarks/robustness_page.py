@@ -23,21 +23,19 @@ def _damaged(rows: dict[str, Row]) -> list[str]:
         "sums of references, BatchNorm), damaged, with all checksums made right again. Each must give a model or be",
         "refused with `FormatError`, within 3 GiB of memory and one second of processor time.",
         "",
-        "| reader | by | files | found | where and when |",
+        "| reader | by | files | found | commit |",
         "|---|---|---:|---|---|",
     ]
-    for name, told in (("format", _python), ("coverage", _atheris), ("c", _libfuzzer), ("c beside python", _beside)):
+    for name, told in (("format", _python), ("coverage", _atheris), ("c", _libfuzzer), ("beside", _beside)):
         if name in rows:
             row = rows[name]
-            place = ", ".join(str(row[key]) for key in ("commit", "date") if key in row)
             reader, by, found = told(row)
-            lines.append(f"| {reader} | {by} | {row['files']:,} | {found} | {place} |")
-    if "killed writer" in rows:
-        row = rows["killed writer"]
+            lines.append(f"| {reader} | {by} | {row['files']:,} | {found} | {row['commit']} |")
+    if "killed" in rows:
+        row = rows["killed"]
         lines += [
             "",
-            f"A writer killed at {row['kills']} moments (`pytest -m slow tests/test_durability.py`): it was",
-            f"the old file or the new one {row['whole']} times.",
+            f"A writer killed at {row['kills']} moments: it was the old file or the new one {row['whole']} times.",
         ]
     return lines
 
@@ -48,11 +46,11 @@ def _python(row: Row) -> tuple[str, str, str]:
 
 
 def _atheris(row: Row) -> tuple[str, str, str]:
-    return "Python", f"`tests/fuzz_coverage.py`, atheris, {row['minutes']} minutes", _findings(row)
+    return "Python", f"`tests/fuzz_coverage.py`, atheris, {row['minutes']:g} minutes", _findings(row)
 
 
 def _libfuzzer(row: Row) -> tuple[str, str, str]:
-    return "C", f"`make fuzz-c`, libFuzzer with AddressSanitizer, {row['minutes']} minutes", _findings(row)
+    return "C", f"`make fuzz-c`, libFuzzer with AddressSanitizer, {row['minutes']:g} minutes", _findings(row)
 
 
 def _beside(row: Row) -> tuple[str, str, str]:

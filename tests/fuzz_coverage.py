@@ -3,8 +3,8 @@
 atheris (https://github.com/google/atheris) changes the golden files and keeps what reaches new code; checksums are made
 right before the reader sees a file. It needs an environment of its own, in which torch need not be:
 
-    pip install atheris numpy constriction zstandard
-    PYTHONPATH=src python tests/fuzz_coverage.py CORPUS -max_total_time=300 -rss_limit_mb=3072 -timeout=1
+    python -m venv .venv-atheris && .venv-atheris/bin/pip install atheris numpy constriction zstandard
+    python benchmarks/fuzz.py coverage --seconds 300
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ python tests/fuzz_format.py --n 100000 --seed 0
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print figures instead of a sentence")
     args = parser.parse_args()
     originals = [codec.encode_model(example(version, bits=bits)) for version in ("v1", "v2", "v3") for bits in (8, 32)]
     originals += [codec.encode_model(example_v4(exponents=own, trellises=own)) for own in (False, True)]
@@ -44,6 +46,10 @@ def main() -> int:
             if slowest > SLOW_S:
                 print(f"a file of {len(content)} bytes took {slowest:.2f} s: {content.hex()}")
                 return 1
+    if args.json:
+        found = {"files": read + refused, "read": read, "refused": refused, "slowest_ms": round(1000 * slowest)}
+        print(json.dumps({**found, "seed": args.seed}))
+        return 0
     print(
         f"{read + refused:,} damaged files: {refused:,} refused, {read:,} read, the slowest in {slowest * 1000:.0f} ms"
     )
