@@ -103,10 +103,11 @@ def bell(size: int, centre: int, ratio: int, fall: int) -> np.ndarray:
     """
     reach = max(centre, size - 1 - centre) + 1
     side, weight, keep = [PEAK], PEAK, (1 << RATIO) - fall
-    for _ in range(1, reach):
+    while weight and len(side) < reach:
         weight = weight * ratio >> RATIO
         ratio = ratio * keep >> RATIO
         side.append(weight)
+    side += [0] * (reach - len(side))
     return np.array(side[centre:0:-1] + side[: size - centre])
 
 
