@@ -110,7 +110,9 @@ def page(rows: dict[str, Any]) -> list[str]:
         "`python benchmarks/storing.py`: `compress` by network and version, and `mess.load` of the file; random",
         "weights, default options, v4 no images. Each row is a process of its own, n = 1. Seconds by the clock, and",
         "processor seconds of all threads; × is their ratio to a matrix product of 10^12 operations there. Memory is",
-        "the peak of the process, torch and the network included.",
+        "the peak of the process, torch and the network included. Random weights decide nothing, and v4 leaves hardly",
+        "anything of them: what it takes of trained networks stands in [Accuracy and bytes](answers.md), with seconds",
+        "and memory.",
         "",
         "| network | weights | version | bytes | s | processor s | × | s/million weights | peak MB | load, s | bar |",
         "|---|---:|---|---:|---:|---:|---:|---:|---:|---:|---|",
@@ -119,9 +121,10 @@ def page(rows: dict[str, Any]) -> list[str]:
     for key in sorted(rows, key=lambda k: (order[k.split("|")[0]], k)):
         name, version = key.split("|")
         row, bar = rows[key], BARS.get((name, version))
+        size = "–" if version == "v4" else f"{row['bytes']:,}"
         limit = f"{bar[0]} s, {bar[1]:.0f} GB, load {bar[2]} s" if bar else ""
         lines.append(
-            f"| {name} | {row['weights']:,} | {version} | {row['bytes']:,} | {row['wall_s']:.1f} | {row['cpu_s']:.1f} |"
+            f"| {name} | {row['weights']:,} | {version} | {size} | {row['wall_s']:.1f} | {row['cpu_s']:.1f} |"
             f" {row['teraproducts']:.2f} | {1e6 * row['cpu_s'] / row['weights']:.2f} |"
             f" {row['peak_bytes'] / 1e6:.0f} | {row['load_s']:.2f} | {limit} |"
         )
