@@ -53,7 +53,7 @@ def by_coverage(args: argparse.Namespace) -> Row:
     if not ATHERIS.exists():
         raise SystemExit(f"{ATHERIS} is not there: tests/fuzz_coverage.py says what it needs")
     with tempfile.TemporaryDirectory() as corpus:
-        return _libfuzzer([ATHERIS, TESTS / "fuzz_coverage.py", corpus, "-timeout=1"], args.seconds)
+        return _libfuzzer([ATHERIS, TESTS / "fuzz_coverage.py", corpus, "-timeout=10"], args.seconds)
 
 
 def by_c(args: argparse.Namespace) -> Row:
