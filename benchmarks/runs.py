@@ -131,8 +131,8 @@ def _scratch(version: str, penalty: str) -> Run:
     name = f"resnet20-scratch{f'-{version}' if version else ''}{penalty.replace(' --', '-')}"
     scheme = f"-N -v {version} --scale-bits 8 --offset-bits 8 --rest-bits 16 -s 1{penalty} " if version else ""
     return Run(
-        name, "ResNet-20 from scratch", version or "float", f"from scratch{penalty}, 12 epochs" if version else "",
-        f"{scheme}--lr 0.2 --schedule onecycle --precision bf16", 12,
+        name, "ResNet-20 from scratch", version or "float", f"from scratch{penalty}, 8 epochs" if version else "",
+        f"{scheme}--lr 0.2 --schedule onecycle --precision bf16", 8,
         file=f"ckpt_best_{version}.mess" if version else "ckpt_best.pth",
     )  # fmt: skip
 
