@@ -14,5 +14,6 @@ PRECISIONS = ("32", "bf16", "16")  # of the forward and backward pass
 LOGS = ("csv", "tensorboard")
 DEFAULT_VERSION = "v4"
 REST_BITS = 32  # of all that no reference stands for, in versions without a rate to choose
+RATE_WEIGHT = 1.0  # nats of loss that one bit a weight costs in training through v4
 TRAINED_REST_BITS = 8  # of v4, where training settles the vectors
 DIVERGENCE = 0.004  # nats: of v4, how far a stored network may stray by default

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from mess.errors import OptionError, one_of
-from mess.names import DATASETS, FAMILIES, LOGS, PRECISIONS, REST_BITS, SCHEDULES, TRAINED_REST_BITS, VERSIONS
+from mess.names import (
+    DATASETS,
+    FAMILIES,
+    LOGS,
+    PRECISIONS,
+    RATE_WEIGHT,
+    REST_BITS,
+    SCHEDULES,
+    TRAINED_REST_BITS,
+    VERSIONS,
+)
 
 SPECIFIED_DATASETS = ("cifar10", "cifar100", "imagenet")
 
@@ -125,8 +135,8 @@ MORE = (
     Flag("--pretrained", "start from public weights (`mess fetch weights --list`); another class count gets a new "
          "last layer"),
     KEY,
-    Flag("--rate-weight", "with -v v4: loss that one bit a weight costs; larger makes smaller files (default: 1)",
-         "L", float, 0.05),
+    Flag("--rate-weight", "with -v v4: loss that one bit a weight costs; larger makes smaller files "
+         f"(default: {RATE_WEIGHT:g})", "L", float, RATE_WEIGHT),
     Flag("--teacher", "with -v v4: the float network whose predictions are learned, of any architecture, or labels "
          "(default: with -N the network of --ckpt, with -T labels)", "CKPT"),
 )  # fmt: skip

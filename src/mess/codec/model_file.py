@@ -59,11 +59,11 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
     Args:
         stored: what to write.
         layout: gives names, shapes and dtypes of networks that are named, which are then not in the file; where a
-            tensor has another dtype (half weights, say) they are in it all the same.
+            tensor has another shape or dtype (half weights, say) they are in it all the same.
         plain: leave the manifest uncompressed and the graph out, for readers of tensors without zstd (mess.h).
     """
     named = layout(stored.network) if layout is not None and stored.network is not None else None
-    if named is not None and not _has_these_dtypes(stored, named):
+    if named is not None and not _is_of(stored, named):
         named = None
     manifest, order = make_manifest(stored, named)
     coder, text = pack_manifest(manifest, compressed=not plain)
@@ -247,12 +247,13 @@ def _read_expansions(
     }
 
 
-def _has_these_dtypes(stored: StoredModel, named: list[tuple[str, tuple[int, ...], str]]) -> bool:
-    dtypes = {name: dtype for name, _, dtype in named}
+def _is_of(stored: StoredModel, named: list[tuple[str, tuple[int, ...], str]]) -> bool:
+    """Return whether tensors have the shapes and dtypes of the network that is named."""
+    known = {name: (shape, dtype) for name, shape, dtype in named}
     for name, entry in stored.entries.items():
-        if isinstance(entry, Plain | Matched | Expanded) and dtypes.get(name) != entry.dtype:
+        if isinstance(entry, Plain | Matched | Expanded) and known.get(name) != (tuple(entry.shape), entry.dtype):
             return False
         floats = [joined(name, part) for part in BATCH_NORM_PARTS[:4]] if isinstance(entry, BatchNorm) else []
-        if any(dtypes.get(part, "float32") != "float32" for part in floats):
+        if any(known.get(part, ((), "float32"))[1] != "float32" for part in floats):
             return False
     return True

@@ -9,7 +9,7 @@ from typing import Any
 
 from mess.errors import OptionError
 from mess.models import Architecture
-from mess.names import DATASETS
+from mess.names import DATASETS, RATE_WEIGHT
 from mess.storing import StoreOptions
 from mess.training import TrainOptions
 
@@ -26,7 +26,7 @@ class RateChoice:
             `LABELS`; None: the float network that a run starts from, or labels where it starts from a file.
     """
 
-    weight: float = 1.0
+    weight: float = RATE_WEIGHT
     teacher: str | None = None
 
     def __post_init__(self) -> None:

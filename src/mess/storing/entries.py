@@ -25,7 +25,7 @@ from mess.storing.look import Look
 from mess.storing.network import Network
 
 DTYPES = {str(d).removeprefix("torch."): d for d in STORABLE}
-UNKNOWN_BITS = 12  # of vectors of which nothing is known
+UNKNOWN_BITS = 12  # of parameters of which nothing is known
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,15 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
         about: facts for the file; "mean" and "std" go with the network, all else with the scheme.
     """
 
-    kept = network.kept
+    kept, buffers = network.kept, network.buffers
 
     def bits(name: str) -> int:
         asked = network.asked.get(name)
         if asked is not None and (asked.keep or asked.rest_bits is not None):
             return 32 if asked.rest_bits is None else asked.rest_bits
-        return rest_bits if rest_bits is not None else coded.bits.get(name, UNKNOWN_BITS)
+        if rest_bits is not None:
+            return rest_bits
+        return coded.bits.get(name, 32 if name in buffers else UNKNOWN_BITS)
 
     weights = {
         name: tensor if name in kept else coded.settled.get(name, tensor) for name, tensor in network.weights.items()

@@ -7,15 +7,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec
+from mess.codec.model import BATCH_NORM_PARTS, joined
 from mess.errors import OptionError, RangeError
 from mess.scheme.learned import (
     Learned,
@@ -35,7 +37,7 @@ from mess.scheme.learned.layers import Basis, is_matrix
 from mess.scheme.learned.rounding import rounded
 from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import are_steps_good
-from mess.storing.entries import Coded
+from mess.storing.entries import Coded, batch_norm_layers
 from mess.storing.layers import require_effect
 from mess.storing.network import Network
 from mess.storing.options import Request
@@ -131,8 +133,13 @@ def _blind(network: Network) -> Coded:
     apart = network.tied.keys() | network.kept
     matrices = {name: tensor for name, tensor in network.weights.items() if name not in apart}
     layers = round_blind(matrices, finer=network.finer)
-    others = {name: tensor for name, tensor in network.weights.items() if name not in layers}
-    bits = {name: 16 if _is_half_enough(tensor) else 32 for name, tensor in others.items()}
+    others = network.weights.keys() - layers.keys() - network.buffers
+    bits = {name: 16 if _is_half_enough(network.weights[name]) else 32 for name in others}
+    for prefix, norm in batch_norm_layers(network).items():
+        enough = _is_half_enough_of(
+            norm, {part: network.weights[joined(prefix, part)] for part in BATCH_NORM_PARTS[:4]}
+        )
+        bits |= {joined(prefix, part): 16 if enough else 32 for part in BATCH_NORM_PARTS[:2]}
     return coded(Learned(layers, {}, nn.Module(), bits), network)
 
 
@@ -141,6 +148,20 @@ def _is_half_enough(tensor: Tensor) -> bool:
     exact = tensor.detach().double()
     halved = exact.clamp(-HALF, HALF).half().double()
     return bool((exact.abs() < HALF).all()) and float((halved - exact).norm()) <= HALF_ERROR * float(exact.norm())
+
+
+def _is_half_enough_of(norm: _BatchNorm, parts: Mapping[str, Tensor]) -> bool:
+    """Return whether half precision holds the scale and shift that a BatchNorm layer amounts to, as it is in use.
+
+    Where inputs are far from zero, beside what they vary by, both are large beside what they put out.
+    """
+    weight, bias, mean, var = (parts[part].detach().double() for part in BATCH_NORM_PARTS[:4])
+    scale = weight / (var + norm.eps).sqrt()
+    shift = bias - mean * scale
+    lost = torch.cat(
+        [(scale.half().double() - scale) * torch.maximum(mean.abs(), var.sqrt()), shift.half().double() - shift]
+    )
+    return bool(lost.isfinite().all()) and float(lost.norm()) <= HALF_ERROR * float(torch.cat([weight, bias]).norm())
 
 
 def coded(learned: Learned, network: Network) -> Coded:

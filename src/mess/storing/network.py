@@ -48,6 +48,11 @@ class Network:
         return frozenset(name for name, asked in self.asked.items() if asked.keep)
 
     @property
+    def buffers(self) -> frozenset[str]:
+        """The tensors that are no parameters, as far as is known: grids, tables, what nobody trained to bear errors."""
+        return frozenset(name for name, _ in self.module.named_buffers()) if self.module is not None else frozenset()
+
+    @property
     def finer(self) -> dict[str, float]:
         """The tensors whose steps are to be smaller, and by what factor."""
         return {name: asked.finer for name, asked in self.asked.items() if asked.finer != 1.0}
@@ -69,7 +74,7 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
         module = plain_module(network)
         weights = dict(module.state_dict())
         check_weights(weights)
-        architecture = architecture or getattr(module, "architecture", None)
+        architecture = architecture or _own_architecture(module, weights)
     else:
         check_weights(network)
         plain = without_compile_marks(network)
@@ -81,6 +86,15 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
     _check_variances(weights, module)
     graph = getattr(module, "graph", None)
     return Network(weights, module, architecture, find_ties(weights), graph if isinstance(graph, bytes) else None)
+
+
+def _own_architecture(module: nn.Module, weights: Mapping[str, Tensor]) -> Architecture | None:
+    """Return what network of the zoo a module says it is, unless it was changed since: a new head, pruned channels."""
+    named = getattr(module, "architecture", None)
+    if not isinstance(named, Architecture):  # a name that others may well give to something of theirs
+        return None
+    shapes = {name: shape for name, shape, _ in models.layout(named)}
+    return named if {name: tuple(tensor.shape) for name, tensor in weights.items()} == shapes else None
 
 
 def _check_variances(weights: Mapping[str, Tensor], module: nn.Module | None) -> None:

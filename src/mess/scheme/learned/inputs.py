@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess.errors import DataError
 from mess.scheme.learned.calls import Watch, work
@@ -24,7 +25,6 @@ MIN_SYNTHETIC = 16
 STEPS = 40
 RATE = 0.1
 COLOUR = 0.9  # correlation of the three colours in the images that synthesis starts from
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def gather_inputs(
@@ -88,7 +88,7 @@ def synthetic_inputs(
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
         count = min(numerous, max(MIN_SYNTHETIC, affordable))
     images = natural_noise(count, image_size)
-    norms = [m for m in model.modules() if isinstance(m, NORMS) and m.running_mean is not None]
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     if not norms:
         return images
     misfits: list[Tensor] = []
