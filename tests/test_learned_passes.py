@@ -47,7 +47,7 @@ def test_what_errors_of_a_kernel_add_up_to_over_an_image_is_foretold() -> None:
     error_n = torch.rand(27)
     with torch.no_grad():
         noisy[0].weight.add_(error_n.reshape(1, 3, 3, 3))
-        found = float(output.strayed(noisy(inputs) - net(inputs)))
+        found = output.nats * float((noisy(inputs) - net(inputs)).square().sum(1).mean())
     batches = split_batches(inputs)
     one, other = LayerwiseForward(net, layers, batches), LayerwiseForward(net, layers, batches)
     apart = joined(second_moments(one, other, layers[0], layers[0].weight.detach())[0])
@@ -118,7 +118,10 @@ def test_answers_of_any_kind_are_known() -> None:
     answer = tensors(Nest()(inputs))
     for output, x in zip(outputs, answer, strict=True):  # noise as large as what they say counts as 1, over both
         error = x.std() * torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
-        assert output.scores or float(output.strayed(error)) == pytest.approx(0.5, rel=0.4)
+        assert output.scores or float(output.strayed(output.told(x), output.told(x + error))) == pytest.approx(
+            1.0, rel=0.4
+        )
+        assert output.scores or output.nats == output.relative / 2
 
 
 def test_targets_are_the_weights_where_nothing_has_changed() -> None:

@@ -140,10 +140,13 @@ class Card:
         if isinstance(look, dict) and all(type(value) in (int, float) for value in look.values()):
             agreement = look.get("agreement")
             what = "relative squared error" if agreement is None else "divergence"
+            what += f" {look.get('divergence', 0):.3g}"
+            what += f", relative squared error {look['error']:.3g}" if "error" in look else ""
             decided = "" if agreement is None else f"{agreement:.2f} % decided as the float network does; "
-            count, which = look.get("held_out", look.get("inputs", 0)), "held out " if "held_out" in look else ""
+            count = look.get("held_out", look.get("made_up", look.get("inputs", 0)))
+            which = "held out " if "held_out" in look else "that were made up " if "made_up" in look else ""
             lines.append(
-                f"- When it was stored: {decided}{what} {look.get('divergence', 0):.3g} from the float network, on "
+                f"- When it was stored: {decided}{what} from the float network, on "
                 f"{count:,} inputs {which}and mixtures of them."
             )
         return lines if len(lines) > 2 else [*lines, "It was not measured."]

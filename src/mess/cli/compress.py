@@ -226,5 +226,7 @@ def _images(
     prepared: dict[str, Any] = {name: about.get(name) for name in ("mean", "std", "resize", "crop")}
     if (side := side_of(network, args.input_shape)) is not None:
         prepared |= {"resize": side, "crop": side}
+    if args.max_drop is not None:  # labels are compared with: they are to be the network's
+        prepared["classes"] = about.get("classes")
     batches = calibration_batches(DataChoice(named, args.datapath, **prepared), train=train)
     return taken_by(network, args.input_shape, batches)

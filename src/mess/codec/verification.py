@@ -69,11 +69,10 @@ def _read_back(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) 
                 check=False,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
             )
-    if process is None:
+    if process is None or (process.returncode and not process.stderr.strip()):  # that program is no Python at all
         return _hashes_of_file(path, named)
     if process.returncode:
-        reason = process.stderr.strip().splitlines()[-1] if process.stderr.strip() else f"exit {process.returncode}"
-        raise FormatError(path, "a file that can be read back", reason)
+        raise FormatError(path, "a file that can be read back", process.stderr.strip().splitlines()[-1])
     try:  # whatever else of a Python's own start may print
         found = json.loads(process.stdout.splitlines()[-1])
     except (ValueError, IndexError):

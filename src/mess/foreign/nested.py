@@ -20,7 +20,7 @@ AVERAGED = (
 )  # fmt: skip
 PLAIN = (
     "state_dict", "model", "net", "model_state_dict", "net_state_dict", "params", "weights", "network", "module",
-    "state_dict_model",
+    "state_dict_model", "model_state", "model_weights",
 )  # fmt: skip
 MAX_DEPTH = 3  # levels that are looked into
 COUNTER = "n_averaged"  # beside the weights of torch's AveragedModel
@@ -106,7 +106,13 @@ def _candidates(read: object, path: tuple[str, ...], depth: int) -> list[tuple[s
     for name in (*AVERAGED, *PLAIN):
         if isinstance(read.get(name), Mapping):
             found += _candidates(read[name], (*path, name), depth - 1)
-    return found
+    weights = [name for name, value in read.items() if isinstance(value, Mapping) and _are_weights(value)]
+    return found or [(".".join((*path, str(name))), read[name]) for name in weights]  # under names of its own
+
+
+def _are_weights(value: Mapping[Any, Any]) -> bool:
+    """Whether all are tensors with names, as in no state of an optimizer."""
+    return bool(value) and all(isinstance(name, str) and isinstance(x, Tensor) for name, x in value.items())
 
 
 def _is_state_dict(read: Mapping[Any, Any]) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Feed = Mapping[str, np.ndarray]
 SCORES = ("Softmax", "LogSoftmax")  # whose outputs are class scores along the last axis
+ROUNDING = 1e-12  # share of an answer's square that is float32's rounding, and no variance
 PRODUCTS = ("Gemm", "MatMul", "Add")  # whose outputs are, where they are one row an input
 
 
@@ -23,7 +24,8 @@ class OutputAnswer:
     """How one output of a stored model compares.
 
     Attributes:
-        error: squared error over the squared numbers, over all inputs.
+        error: squared error over the variance from input to input, over all inputs; over the squared numbers where
+            there is one input, or outputs of several shapes.
         agreement: percent of class scores of which the same one is largest; None: they are none.
     """
 
@@ -34,10 +36,11 @@ class OutputAnswer:
 
 @dataclass(frozen=True)
 class ModelAnswers:
-    """How a stored model compares, output by output, on so many inputs."""
+    """How a stored model compares, output by output, on so many inputs; `made_up`: on none of anybody's."""
 
     inputs: int
     outputs: tuple[OutputAnswer, ...]
+    made_up: bool = False
 
     @property
     def error(self) -> float:
@@ -55,11 +58,17 @@ class ModelAnswers:
             + f"relative squared error {o.error:.2g} of {o.name}"
             for o in self.outputs
         ]
-        return f"{'; '.join(parts)}, on {self.inputs} input{'s' * (self.inputs != 1)}"
+        kind = "made-up " if self.made_up else ""
+        return f"{'; '.join(parts)}, on {self.inputs} {kind}input{'s' * (self.inputs != 1)}"
 
 
-def compare(before: bytes, after: bytes, feeds: Sequence[Feed], where: object) -> ModelAnswers | None:
+def compare(
+    before: bytes, after: bytes, feeds: Sequence[Feed], where: object, *, made_up: bool = False
+) -> ModelAnswers | None:
     """Run two models in onnxruntime on the same inputs.
+
+    Args:
+        made_up: these are no inputs of anybody's.
 
     Returns:
         None where the model itself does not run on these inputs.
@@ -80,7 +89,7 @@ def compare(before: bytes, after: bytes, feeds: Sequence[Feed], where: object) -
         _answer(name, [run[k] for run in wanted], [run[k] for run in found], name in scores, where)
         for k, name in enumerate(names)
     ]
-    return ModelAnswers(len(feeds), tuple(o for o in outputs if o is not None))
+    return ModelAnswers(len(feeds), tuple(o for o in outputs if o is not None), made_up)
 
 
 class _CannotRunError(Exception):
@@ -101,7 +110,8 @@ def _outputs(content: bytes, feeds: Sequence[Feed]) -> tuple[list[str], list[lis
 
 
 def _answer(name: str, wanted: list[Any], found: list[Any], scores: bool, where: object) -> OutputAnswer | None:
-    lost = total = 0.0
+    lost = 0.0
+    kept: list[np.ndarray] = []
     same = count = 0
     for a, b in zip(wanted, found, strict=True):
         if not isinstance(a, np.ndarray) or a.dtype.kind != "f":
@@ -113,10 +123,21 @@ def _answer(name: str, wanted: list[Any], found: list[Any], scores: bool, where:
                 f"{where}: {name}", "numbers, as the model answers", "NaN or infinity; nothing was written"
             )
         a, b = (np.where(np.isfinite(a), x, 0).astype(np.float64) for x in (a, b))
-        lost, total = lost + float(np.square(a - b).sum()), total + float(np.square(a).sum())
+        lost, kept = lost + float(np.square(a - b).sum()), [*kept, a]
         if scores and a.ndim >= 2 and a.shape[-1] > 1:
             same, count = same + int((a.argmax(-1) == b.argmax(-1)).sum()), count + int(np.prod(a.shape[:-1]))
+    total = _spread(kept)
     return OutputAnswer(name, lost / total if total else lost, 100 * same / count if count else None)
+
+
+def _spread(answers: list[np.ndarray]) -> float:
+    """Return the squares of answers about their mean; of one answer, or of several shapes or all alike, about zero."""
+    power = sum(float(np.square(a).sum()) for a in answers)
+    if len({a.shape for a in answers}) != 1 or len(answers) == 1:
+        return power
+    about = np.mean(answers, axis=0)
+    spread = sum(float(np.square(a - about).sum()) for a in answers)
+    return spread if spread > ROUNDING * power else power
 
 
 def _scores(content: bytes) -> set[str]:

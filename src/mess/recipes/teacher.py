@@ -121,7 +121,7 @@ def rate_teacher(
     """
     architecture, inputs = job.architecture, None
     if resumed is not None:
-        if "teacher" not in resumed["extra"]:
+        if "teacher" not in resumed["extra"] or rate.teacher == LABELS:
             return None
         if "teacher_architecture" in resumed["extra"]:  # runs begun before had their own
             architecture = Architecture.from_dict(resumed["extra"]["teacher_architecture"])

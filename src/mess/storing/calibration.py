@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -33,7 +35,7 @@ def read_arrays(path: str | os.PathLike[str]) -> Tensor:
         with open(path, "rb") as file:  # noqa: PTH123 - NumPy wants to know where arrays begin
             read = np.load(file, allow_pickle=False)
             array = read if isinstance(read, np.ndarray) else read[read.files[0]] if read.files else None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(path, "inputs in .npy or .npz", f"a file that cannot be read ({error})") from error
     return torch.from_numpy(np.ascontiguousarray(_numbers(array, path), dtype=np.float32))
 

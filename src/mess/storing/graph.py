@@ -67,8 +67,9 @@ def prepare(network: Network, request: Request) -> tuple[Network, Request]:
     if inputs is not None:
         two = inputs[:2] if len(inputs) > 1 else inputs[:1].repeat(2, *[1] * (inputs.dim() - 1))
         reason = make_fit(module, two)
-        request = replace(request, calibration=inputs if request.calibration is None else request.calibration)
-    return replace(network, unseen=reason), replace(request, calibration=None) if reason else request
+        if request.calibration is None:
+            request = replace(request, calibration=inputs, made_up=True)
+    return replace(network, unseen=reason), request
 
 
 def answers_of(
@@ -82,12 +83,14 @@ def answers_of(
     module = network.module
     if not isinstance(module, GraphNetwork) or stored.graph is None:
         return None
-    inputs = None if request.calibration is None else gather_inputs(request.calibration)[0]
+    # inputs of the first of several would lie beside zeros for the others
+    given = request.calibration if len(module.plan.inputs) == 1 else None
+    inputs = None if given is None else gather_inputs(given)[0]
     feeds = feeds_of(module, inputs, COMPARED)
     own = {name: _as_numpy(tensor) for name, tensor in network.weights.items()}
     arrays = {name: array for name, (array, _) in tensors.items()}
     before, after = (serialised(put_back(stored.graph, part, str(where)), where) for part in (own, arrays))
-    return compare(before, after, feeds, where)
+    return compare(before, after, feeds, where, made_up=inputs is None or request.made_up)
 
 
 def _as_numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
         else:
             if found is not None:
                 return found
-            unseen = "it takes no images of the usual sizes, and there are no others to look at it with"
+            unseen = _why_not(network.module)
     if options.target_size is not None or options.max_drop is not None:
         hint = "" if network.module is None or network.unseen else "Name inputs to look at it with (calibration)"
         raise OptionError("--target-size, --max-drop", "a network that can be run", unseen, hint)
@@ -116,16 +117,41 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
     """Return what to learn from and what to measure on; None where the network cannot be run on anything."""
     if request.calibration is None:
         images = _make_images(network, module, request)
-        return images, HeldOut(images, None, learned_from=True) if images is not None else None
+        return images, HeldOut(images, None, learned_from=True, made_up=True) if images is not None else None
     inputs, labels = gather_inputs(request.calibration, progress=request.progress)
     check_runs(module, inputs)
     if request.validation is not None:
-        return inputs[:MAX_INPUTS], HeldOut(*gather_inputs(request.validation, progress=request.progress))
+        held, right = gather_inputs(request.validation, progress=request.progress)
+        return inputs[:MAX_INPUTS], HeldOut(held, _class_numbers(right, request))
+    labels = _class_numbers(labels, request)
     if request.options.max_drop is not None:
         return hold_out(inputs, labels, MEASURED)
-    if len(inputs) >= MIN_SPARED:
+    if len(inputs) >= MIN_SPARED and not request.made_up:
         return hold_out(inputs, labels, LOOKED_AT)
-    return inputs, HeldOut(inputs, labels, learned_from=True)
+    return inputs, HeldOut(inputs, labels, learned_from=True, made_up=request.made_up)
+
+
+def _class_numbers(labels: Tensor | None, request: Request) -> Tensor | None:
+    """Return labels (N,) where points of accuracy are counted by them; None where nothing is or there are none."""
+    if labels is None or request.options.max_drop is None:
+        return None
+    flat = labels.squeeze(1) if labels.dim() == 2 and labels.shape[1] == 1 else labels
+    if flat.dim() != 1 or flat.is_floating_point():
+        found = f"{str(labels.dtype).removeprefix('torch.')} of shape {tuple(labels.shape)}"
+        raise OptionError("--max-drop", "a class number for each input", found)
+    return flat
+
+
+def _why_not(module: nn.Module) -> str:
+    """Say why a network takes no images that could be made up."""
+    try:
+        taken = signature(module.forward).parameters.values()
+    except (TypeError, ValueError):
+        taken = {}.values()
+    needed = [p.name for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(needed) > 1:
+        return f"it takes several inputs ({', '.join(needed)}), and networks of one are looked at"
+    return "it takes no images of the usual sizes, and there are no others to look at it with"
 
 
 def _blind(network: Network) -> Coded:

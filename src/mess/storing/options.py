@@ -64,8 +64,8 @@ class StoreOptions:
             raise OptionError("--linear", "--pointwise D beside it", "none")
         if self.target_size is not None and self.max_drop is not None:
             raise OptionError("--target-size", "one target", "--max-drop as well")
-        if self.max_drop is not None and not self.max_drop > 0:
-            raise OptionError("--max-drop", "points above 0", self.max_drop)
+        if self.max_drop is not None and not 0 < self.max_drop <= 100:
+            raise OptionError("--max-drop", "points above 0, up to 100", self.max_drop)
         self.learning()
         check_rules(self.layers, scheme)
 
@@ -99,6 +99,7 @@ class Request:
 
     Attributes:
         calibration, validation: inputs as the network takes them, a tensor or batches, with labels or without.
+        made_up: calibration is no inputs of anybody's: there were none.
         projected: kernels are α·R + β already, as training through the decoder leaves them: the rounding that comes
             before the fit lies behind them.
         device: where the network runs and references are matched; `mess.devices.find_device` gives it.
@@ -111,12 +112,21 @@ class Request:
     validation: Iterable[Any] | Tensor | None = None
     architecture: Architecture | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    made_up: bool = False
     projected: bool = False
     overwrite: bool = True
     verify: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     input_shape: tuple[int, ...] | None = None
     progress: StageProgress = no_progress
+
+    def __post_init__(self) -> None:
+        looked_at = {"--calibration": self.calibration, "--validation": self.validation}
+        for flag, given in looked_at.items():
+            if given is not None and not self.options.scheme().learned:
+                raise OptionError(flag, "a version that looks at inputs, v4", self.options.version)
+        if self.validation is not None and self.calibration is None:
+            raise OptionError("--validation", "--calibration beside it, inputs to learn from", "none")
 
 
 def _flag(name: str) -> str:

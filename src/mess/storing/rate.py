@@ -70,11 +70,13 @@ class HeldOut:
     Attributes:
         labels: what is right; None: the float network is right with the probability that it gives to its own classes.
         learned_from: they are not held out, as there are too few of them.
+        made_up: there were none, and these were made up.
     """
 
     inputs: Tensor
     labels: Tensor | None
     learned_from: bool = False
+    made_up: bool = False
 
     def first(self, count: int | None) -> HeldOut:
         """Return the first `count` of them, or all."""
@@ -191,11 +193,13 @@ class Search:
 
     @cached_property
     def _float_network(self) -> FloatNetwork:
-        return FloatNetwork(self.module, self.held_out.inputs, held_out=not self.held_out.learned_from)
+        held = self.held_out
+        return FloatNetwork(self.module, held.inputs, held_out=not held.learned_from, made_up=held.made_up)
 
     def size(self, coded: Coded) -> int:
         """Return the bytes of the file, once it says what was seen of it."""
-        return len(codec.encode_model(self.write(replace(coded, look=USUAL_LOOK)), self.layout)) + SPARE
+        look = replace(USUAL_LOOK, error=USUAL_LOOK.divergence) if self._float_network.doubtful else USUAL_LOOK
+        return len(codec.encode_model(self.write(replace(coded, look=look)), self.layout)) + SPARE
 
     def to_size(self, target: int) -> Coded:
         """Find a rate on quick drafts, and change it until a whole run takes 99 to 100 % of the target.
@@ -292,20 +296,27 @@ class Search:
 def predict(module: nn.Module, inputs: Tensor) -> Tensor:
     """Return a network's outputs in eval mode and in float32, on the CPU; it is left as it is, and where it is."""
     module, device = copy.deepcopy(module).float().eval(), device_of(module)
-    return torch.cat([module(batch.to(device)) for batch in split_batches(inputs, device)]).cpu()
+    answers = [module(batch.to(device)) for batch in split_batches(inputs, device)]
+    if not all(isinstance(answer, Tensor) for answer in answers):
+        raise OptionError("--max-drop", "a network whose output is class scores", type(answers[0]).__name__)
+    return torch.cat(answers).cpu()
 
 
 def accuracy_lost(before: Tensor, stored: nn.Module, held_out: HeldOut) -> float:
     """Return points of accuracy that a stored network lost on inputs whose float scores are `before`.
 
     Raises:
-        OptionError: outputs that are no class scores.
+        OptionError: outputs that are no class scores, or labels that are not theirs.
     """
     if before.dim() != 2:
         raise OptionError("--max-drop", "a network whose output is class scores", tuple(before.shape))
     was, now = before.argmax(1), predict(stored, held_out.inputs).argmax(1)
     if held_out.labels is not None:
         labels = held_out.labels
+        right, chance = float((was == labels).float().mean()), 1 / before.shape[1]
+        if right <= chance and before.shape[1] > 1:  # of other classes, or counted otherwise
+            expected = "labels by which the float network is right more often than by chance"
+            raise OptionError("--max-drop", expected, f"{100 * right:.1f} % right, of {before.shape[1]} classes")
         return 100 * float((was == labels).float().mean() - (now == labels).float().mean())
     trust = before.softmax(1)
     return 100 * float((trust.gather(1, was[:, None]) - trust.gather(1, now[:, None])).mean())

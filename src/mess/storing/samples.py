@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from mess.errors import DataError
 from mess.files import files_in
@@ -65,15 +65,24 @@ def batches_of(samples: Iterable[Sample], cut: Callable[[], Cut]) -> Iterator[tu
                 inputs = how([sample for sample, _ in batch])
             else:
                 inputs = torch.stack([torch.as_tensor(sample) for sample, _ in batch])
-            labels = [torch.tensor([int(label) for _, label in batch])] if batch[0][1] is not None else []
         except (TypeError, RuntimeError, ValueError) as error:
             raise DataError("calibration", EXPECTED, error) from error
-        yield (inputs, *labels)
+        yield (inputs, *_numbers([label for _, label in batch]))
+
+
+def _numbers(labels: Sequence[Any]) -> list[Tensor]:
+    """Return labels as one tensor, or none: boxes and words say nothing here, and are not missed."""
+    try:
+        return [torch.tensor([int(label) for label in labels])]
+    except (TypeError, ValueError):
+        return []
 
 
 def _drawn(given: Any) -> Iterator[Any]:
     """Yield samples: all of few; of more than fit a look a draw without returning, the same each time."""
     try:
+        if isinstance(given, IterableDataset):  # which may have a length, and no places all the same
+            raise TypeError
         count = len(given)
     except TypeError:  # a stream
         yield from islice(iter(given), MAX_SAMPLES)

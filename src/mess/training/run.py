@@ -218,6 +218,7 @@ class Run:
             "extra": _on_cpu(self.hooks.extra_state()),
             "sums": sums,
             "versions": {"mess": __version__, "python": platform.python_version(), "torch": str(torch.__version__)},
+            "bit_price": self.hooks.bit_price,
             **self.hooks.facts,
             **asdict(self.progress),
         }
@@ -283,6 +284,8 @@ class Run:
             raise CheckpointError("--resume", "the state of this very network and recipe", reason) from error
         # earlier versions judged by accuracy alone: their best epoch has no cost, and the next one takes its place
         self.progress = Position(**{f.name: checkpoint.get(f.name, f.default) for f in fields(Position)})
+        if checkpoint.get("bit_price", 0.0) != self.hooks.bit_price:  # costs at another price compare to nothing
+            self.progress.best_cost = math.inf
         self.tally.take(checkpoint["sums"])
         self._fit_step_to_batch(checkpoint["options"].get("batch_size", self.options.batch_size))
 

@@ -39,6 +39,8 @@ def gather_inputs(
         DataError: no inputs, inputs of several shapes, or something that is no tensor of floats.
     """
     whole = isinstance(calibration, Tensor)
+    if not isinstance(calibration, Iterable) or (isinstance(calibration, Tensor) and not calibration.dim()):
+        raise DataError("calibration", "batches of float tensors, or of (inputs, labels)", type(calibration).__name__)
     batches = [calibration] if isinstance(calibration, Tensor) else calibration
     inputs: list[Tensor] = []
     labels: list[Tensor] = []
@@ -46,7 +48,9 @@ def gather_inputs(
     for batch in batches:
         pair = batch if isinstance(batch, tuple | list) else (batch,)
         if not pair or not isinstance(pair[0], Tensor) or not pair[0].is_floating_point():
-            raise DataError("calibration", "batches of float tensors, or of (inputs, labels)", type(batch).__name__)
+            several = bool(pair) and isinstance(pair[0], tuple | list | dict)
+            found = f"{len(pair[0])} inputs together" if several else type(batch).__name__
+            raise DataError("calibration", "batches of one float tensor, or of (inputs, labels)", found)
         if not pair[0].numel():
             continue
         if inputs and pair[0].shape[1:] != inputs[0].shape[1:]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mess.scheme.learned.layerwise import device_of, split_batches
 
@@ -15,6 +16,8 @@ MAX_LOOKED_AT = 256  # inputs
 SURE = 0.3  # mean of the largest probability, from which on the answers are taken for class scores
 # Of its variance an output's squared error counts as so many nats at least: what are taken for scores may be features.
 RELATIVE = 0.1
+TINY = 1e-30  # a probability that is none
+NEAR_ONE = 1e-3  # how far from 1 probabilities of all classes may sum up to
 ROUNDING = 1e-12  # share of an answer's square that is float32's rounding, and no variance
 MIXED = (0.25, 0.75)  # share of one image in a mixed one
 
@@ -25,24 +28,45 @@ class Output:
 
     Attributes:
         nats: that a squared error of 1, summed over an input's numbers, stands for.
+        relative: the same over the variance.
         scores: class scores: what all of them have in common says nothing.
+        probabilities: the softmax of class scores, whose logarithms are looked at in place of them.
+        doubtful: two or three numbers, of which one is always much the largest: scores, or values all the same.
     """
 
     nats: float
+    relative: float
     scores: bool
+    probabilities: bool = False
+    doubtful: bool = False
 
-    def strayed(self, error: Tensor) -> Tensor:
-        """Return the divergence of an error, the mean over inputs."""
-        if error.dim() < 2:
-            error = error.reshape(-1, 1)
-        if self.scores:
+    def told(self, answer: Tensor) -> Tensor:
+        """Return class scores in place of their softmax, anything else as it is; (N, …) float32."""
+        answer = answer.float() if answer.dim() > 1 else answer.float().reshape(-1, 1)
+        return answer.clamp_min(TINY).log() if self.probabilities else answer
+
+    def error(self, wanted: Tensor, found: Tensor) -> Tensor:
+        """Return the squared error of what was `told` over the variance, the mean over inputs."""
+        error = found - wanted
+        if self.scores and not self.doubtful:
             error = error - error.mean(1, keepdim=True)
-        return self.nats * error.square().flatten(1).sum(1).mean()
+        return self.relative * error.square().flatten(1).sum(1).mean()
+
+    def strayed(self, wanted: Tensor, found: Tensor) -> Tensor:
+        """Return how far the one is from the other, the mean over inputs: of scores the divergence, or `error`.
+
+        What may be values as well counts by its error, too, where that is more.
+        """
+        error = self.error(wanted, found)
+        if not self.scores:
+            return error
+        divergence = F.kl_div(found.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
+        return torch.maximum(divergence, RELATIVE * error) if self.doubtful else divergence
 
     def drawn(self, shape: Sequence[int], draw: torch.Generator) -> Tensor:
         """Return random numbers ξ, on the CPU, with which E(ξ·error)²/2 is the divergence of the error."""
         signs = torch.randint(0, 2, tuple(shape), generator=draw) * 2.0 - 1
-        if self.scores:
+        if self.scores and not self.doubtful:
             signs = signs - signs.mean(1, keepdim=True)
         return signs * (2 * self.nats) ** 0.5
 
@@ -72,7 +96,8 @@ def known_outputs(model: nn.Module, inputs: Tensor) -> list[Output]:
 
     Class scores: the divergence of noise on all scores alike is its variance times Σp(1−p)/2. A trained network is far
     surer of the images it was trained on than of others, so p are its answers to mixtures of two images as well.
-    Other outputs: the squared error over the variance. Several outputs count alike.
+    Where a network ends in a softmax, what that was taken of. Other outputs: the squared error over the variance.
+    Several outputs count alike.
     """
     inputs = inputs[:MAX_LOOKED_AT]
     plain = _answers(model, inputs)
@@ -97,15 +122,22 @@ def _answers(model: nn.Module, inputs: Tensor) -> list[Tensor]:
 
 def _known(plain: Tensor, mixed: Tensor, count: int) -> Output:
     both_NK = torch.cat([plain, mixed]).flatten(1).double()
-    scores = plain.dim() == 2 and plain.shape[1] > 1 and float(plain.softmax(1).amax(1).mean()) >= SURE
-    if scores:
+    of_classes = plain.dim() == 2 and plain.shape[1] > 1
+    sums_N = both_NK.sum(1)
+    probabilities = of_classes and float(both_NK.min()) >= 0 and float((sums_N - 1).abs().max()) <= NEAR_ONE
+    scores = probabilities or (of_classes and float(plain.softmax(1).amax(1).mean()) >= SURE)
+    doubtful = scores and not probabilities and SURE * plain.shape[1] <= 1
+    if probabilities:
+        both_NK = both_NK.clamp_min(TINY).log()
+    if scores and not doubtful:
         both_NK = both_NK - both_NK.mean(1, keepdim=True)
     power = float(both_NK.square().sum(1).mean())
     spread = float((both_NK - both_NK.mean(0)).square().sum(1).mean())
     if spread <= ROUNDING * power:  # all answers alike, as of a single input
         spread = power or 1.0
     if not scores:
-        return Output(1 / (spread * count), scores=False)
+        return Output(1 / (spread * count), 1 / spread, scores=False)
     chances_NK = both_NK.softmax(1)
     unsure = float((chances_NK * (1 - chances_NK)).sum(1).mean())
-    return Output(max(0.5 * unsure / (plain.shape[1] - 1), RELATIVE / spread) / count, scores=True)
+    nats = max(0.5 * unsure / (plain.shape[1] - 1), RELATIVE / spread) / count
+    return Output(nats, 1 / spread, scores=True, probabilities=probabilities, doubtful=doubtful)

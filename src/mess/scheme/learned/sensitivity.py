@@ -106,9 +106,10 @@ def output_sensitivity(
             for piece in pieces:
                 look([piece])
             return
+        told = [output.told(x) if output.probabilities else x for x, output in zip(answer, outputs, strict=True)]
         drawn = _drawn(pieces, answer, outputs, draw)
         for number, draws in enumerate(drawn, start=1):  # one forward pass serves all draws
-            loss = torch.stack([(x * xi).sum() for x, xi in zip(answer, draws, strict=True)]).sum()
+            loss = torch.stack([(x * xi).sum() for x, xi in zip(told, draws, strict=True)]).sum()
             first_draw, wanted = number == 1, [batch, *known.values()]
             found = torch.autograd.grad(loss, wanted, retain_graph=number < DRAWS, allow_unused=True)
             for name, gradient in zip(known, found[1:], strict=True):
