@@ -56,13 +56,14 @@ def test_a_model_comes_back_with_names_opset_and_metadata_and_answers_as_before(
     assert report.look.agreement == 100
     assert report.answers is not None
     assert report.answers.agreement == 100
-    assert report.answers.error < 1e-3
+    assert report.answers.error < 1e-2
     content = back(tmp_path / "net.mess")
     assert without_numbers(content) == without_numbers(path.read_bytes())
     (wanted,) = answers(path.read_bytes(), pictures=PICTURES.numpy())
     (found,) = answers(content, pictures=PICTURES.numpy())
     told = report.answers.outputs[0]
-    assert np.square(wanted - found).sum() / np.square(wanted).sum() == pytest.approx(told.error, rel=1e-3)
+    spread = np.square(wanted - wanted.mean(0)).sum()
+    assert np.square(wanted - found).sum() / spread == pytest.approx(told.error, rel=1e-3)
 
 
 def test_the_network_of_a_file_runs_in_torch_as_in_onnxruntime(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset
 
 import mess
 from learned_networks import pictures
-from mess.cli import make_parser
+from mess.cli import main, make_parser
 from mess.errors import OptionError
 from mess.foreign.nested import choose_weights
 from mess.recipes.job import RateChoice
@@ -173,3 +173,23 @@ def test_weights_under_a_name_of_their_own_are_found() -> None:
 def test_the_price_of_bits_is_the_same_from_the_command_and_from_python() -> None:
     args = make_parser("train").parse_args(["digits", "-a", "resnet"])
     assert args.rate_weight == RateChoice().weight
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["-v", "v2"], "--version says nothing without -N or -T"),
+        (["--fixed-index", "--nls", "2"], "--nl-scale says nothing without --nl"),
+        (["--rate-weight", "2"], "--rate-weight says nothing without -v v4"),
+        (["-g", "0"], "--gpuids says nothing without -C"),
+    ],
+    ids=lambda x: x[0] if isinstance(x, list) else "",
+)
+@pytest.mark.usefixtures("few_digits")
+def test_flags_that_say_nothing_are_told(
+    typed: list[str], said: str, in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["train", "digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.25", "--epochs", "1", *typed]) == 0
+    )
+    assert said in capsys.readouterr().out

@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         take_up_recipe(args)
     job = to_job(args)
     console = make_console(args)
+    for flag, needed in idle_flags(args):
+        console.print(f"{flag} says nothing without {needed}", style="yellow", markup=False)
     with closing(ConsoleReporter(console)) as reporter:
         result = run_job(job, reporter)
     fit = result.fit
@@ -89,6 +91,26 @@ def take_up_recipe(args: argparse.Namespace) -> None:
         if flag in saved and flag not in args.explicit:
             setattr(args, flag, saved[flag])
             args.explicit[flag] = []  # as good as typed
+
+
+def idle_flags(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """Return the flags that were typed and say nothing beside the others, as typed, and what each needs."""
+    through = args.new or args.retrain
+    needs = {
+        "-N or -T": (through, ("version", "project", "fixed_index")),
+        "-v v4 and -N or -T": (through and args.version == "v4", ("rate_weight", "teacher")),
+        "--nl": (args.nl, ("nls",)),
+        "--pl": (args.pl, ("pls",)),
+        "-C": (args.cuda, ("gpuids",)),
+    }
+    typed = {flag: words[0] for flag, words in args.explicit.items() if words}  # what a checkpoint said is not typed
+    return [
+        (typed[flag], needed)
+        for needed, (there, flags) in needs.items()
+        if not there
+        for flag in flags
+        if flag in typed
+    ]
 
 
 def to_job(args: argparse.Namespace) -> Job:
