@@ -23,14 +23,14 @@ def _damaged(rows: dict[str, Row]) -> list[str]:
         "sums of references, BatchNorm), damaged, with all checksums made right again. Each must give a model or be",
         "refused with `FormatError`, within 3 GiB of memory and one second of processor time.",
         "",
-        "| reader | by | files | found | commit |",
+        "| reader | by | files | found | commit, or when |",
         "|---|---|---:|---|---|",
     ]
     for name, told in (("format", _python), ("coverage", _atheris), ("c", _libfuzzer), ("beside", _beside)):
         if name in rows:
             row = rows[name]
             reader, by, found = told(row)
-            lines.append(f"| {reader} | {by} | {row['files']:,} | {found} | {row['commit']} |")
+            lines.append(f"| {reader} | {by} | {row['files']:,} | {found} | {row.get('commit') or row['date']} |")
     if "killed" in rows:
         row = rows["killed"]
         lines += [
