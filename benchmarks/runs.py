@@ -24,6 +24,7 @@ import torch
 
 from common import ROOT, setting
 from mess.files import atomic_write
+from mess.storing.options import StoreOptions
 
 FOLDER = ROOT / "benchmarks" / ".networks"
 CIFAR_WEIGHTS = Path(os.environ.get("CIFAR_WEIGHTS", ROOT.parent / "shared" / "weights"))
@@ -123,7 +124,7 @@ def _retrained(version: str, way: str, flags: str) -> Run:
     start = f"--ckpt WEIGHTS/resnet20-12fca82f.th --lr 0.02 -s 1 {IMAGENET_INPUT}"
     return Run(
         f"resnet20-{version}-{way}", "ResNet-20", version, f"retrained, {flags or 'through the decoder'}, 2 epochs",
-        f"-T -v {version} {few_bits} {start} {flags}".strip(), 2, file=f"ckpt_best_{version}_r1.mess",
+        f"-T -v {version} {few_bits} {start} {flags}".strip(), 2, file=f"ckpt_best_{StoreOptions(version).tag}_r1.mess",
     )  # fmt: skip
 
 
