@@ -7,6 +7,7 @@ from typing import Any
 from answers_rows import OURS, Row, Rows, allowed, loss, measure, networks, of
 from common import RESULTS
 
+WIDE = 6  # times the smallest file, from which on fewer ticks have room
 ACROSS = 2  # panels beside each other
 SHOWN = {"drop": (-0.3, 3.0), "agreement": (0.0, 15.0)}  # losses that a panel shows; squared errors have none
 TITLES = {"drop": "points lost", "agreement": "% of answers changed"}
@@ -73,7 +74,8 @@ def _panel(panel: Any, network: str, own: list[Row], text: str) -> None:
     seen = [row["bytes"] / 1000 for row in _drawn(own)]
     panel.set_xscale("log")
     panel.set_ylim(high, low)  # the better the higher
-    ticks = [mantissa * 10**power for power in range(5) for mantissa in (1, 1.5, 2, 3, 5, 7)]
+    mantissas = (1, 1.5, 2, 3, 5, 7) if max(seen) < WIDE * min(seen) else (1, 2, 5)  # or numbers would touch
+    ticks = [mantissa * 10**power for power in range(5) for mantissa in mantissas]
     panel.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
     panel.set_xlim(min(seen) * 0.85, max(seen) * 1.15)
     panel.minorticks_off()
