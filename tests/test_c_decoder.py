@@ -21,6 +21,7 @@ from c_decoder import (
     examples,
     expected,
     needs_compiler,
+    read_by_both,
 )
 from damage import mutants, sealed
 from format_helpers import example, of_trellis
@@ -91,15 +92,7 @@ def test_damaged_files_are_refused_just_where_python_refuses_them(
     files: dict[str, bytes], program: Path, flags: int
 ) -> None:
     damaged = [m for seed, content in enumerate(files.values()) for m in mutants(content, 60, seed + 100 * flags)]
-    read = 0
-    for content, found in zip(damaged, decoded(program, damaged, flags), strict=True):
-        try:
-            with_python = expected(content)
-        except FormatError:
-            with_python = None
-        read += with_python is not None
-        assert (None if isinstance(found, str) else found) == with_python, content.hex()
-    assert 0 < read < len(damaged) / 2
+    assert 0 < read_by_both(program, damaged, flags) < len(damaged) / 2
 
 
 @pytest.mark.parametrize("size", [(4, 3, 9), (5, 6, 1), (1, 1, 9)])

@@ -123,7 +123,8 @@ def _answer(name: str, wanted: list[Any], found: list[Any], scores: bool, where:
                 f"{where}: {name}", "numbers, as the model answers", "NaN or infinity; nothing was written"
             )
         a, b = (np.where(np.isfinite(a), x, 0).astype(np.float64) for x in (a, b))
-        lost, kept = lost + float(np.square(a - b).sum()), [*kept, a]
+        lost += float(np.square(a - b).sum())
+        kept.append(a)
         if scores and a.ndim >= 2 and a.shape[-1] > 1:
             same, count = same + int((a.argmax(-1) == b.argmax(-1)).sum()), count + int(np.prod(a.shape[:-1]))
     total = _spread(kept)

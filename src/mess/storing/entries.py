@@ -5,6 +5,7 @@ Everything lossy happens before the codec, by the functions of `mess.scheme` and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,13 +124,19 @@ def fold_batch_norm(
     weight, bias, mean, var = (
         weights[joined(prefix, part)].detach().cpu().double() for part in codec.BATCH_NORM_PARTS[:4]
     )
-    scale = weight / torch.sqrt(var + layer.eps)
-    if scale_bits in STEPPED_BITS:
-        scale = torch.where(var < DEAD, 0.0, scale)
-    shift = bias - mean * scale
+    stepped = scale_bits in STEPPED_BITS
+    scale, shift = scale_and_shift(weight, bias, mean, var, layer.eps, dead=DEAD if stepped else -math.inf)
     pairs = ((scale, scale_bits), (shift, shift_bits))
     a, b = (codec.quantize_numbers(x.float().numpy(), "float32", bits, prefix) for x, bits in pairs)
     return codec.BatchNorm(a, b, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)
+
+
+def scale_and_shift(
+    weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, *, dead: float = -math.inf
+) -> tuple[Tensor, Tensor]:
+    """Return what a BatchNorm layer computes as x·scale + shift; the scale is 0 where the variance is below `dead`."""
+    scale = torch.where(var < dead, 0.0, weight / torch.sqrt(var + eps))
+    return scale, bias - mean * scale
 
 
 def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:

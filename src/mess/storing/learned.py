@@ -38,7 +38,7 @@ from mess.scheme.learned.layers import Basis, is_matrix
 from mess.scheme.learned.rounding import rounded
 from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import are_steps_good
-from mess.storing.entries import Coded, batch_norm_layers
+from mess.storing.entries import Coded, batch_norm_layers, scale_and_shift
 from mess.storing.layers import require_effect
 from mess.storing.network import Network
 from mess.storing.options import Request
@@ -145,9 +145,9 @@ def _class_numbers(labels: Tensor | None, request: Request) -> Tensor | None:
 def _why_not(module: nn.Module) -> str:
     """Say why a network takes no images that could be made up."""
     try:
-        taken = signature(module.forward).parameters.values()
-    except (TypeError, ValueError):
-        taken = {}.values()
+        taken = list(signature(module.forward).parameters.values())
+    except (TypeError, ValueError):  # one that does not say
+        taken = []
     needed = [p.name for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(needed) > 1:
         return f"it takes several inputs ({', '.join(needed)}), and networks of one are looked at"
@@ -181,9 +181,8 @@ def _is_half_enough_of(norm: _BatchNorm, parts: Mapping[str, Tensor]) -> bool:
 
     Where inputs are far from zero, beside what they vary by, both are large beside what they put out.
     """
-    weight, bias, mean, var = (parts[part].detach().double() for part in BATCH_NORM_PARTS[:4])
-    scale = weight / (var + norm.eps).sqrt()
-    shift = bias - mean * scale
+    weight, bias, mean, var = (parts[part].detach().cpu().double() for part in BATCH_NORM_PARTS[:4])
+    scale, shift = scale_and_shift(weight, bias, mean, var, norm.eps)
     lost = torch.cat(
         [(scale.half().double() - scale) * torch.maximum(mean.abs(), var.sqrt()), shift.half().double() - shift]
     )

@@ -313,11 +313,11 @@ def accuracy_lost(before: Tensor, stored: nn.Module, held_out: HeldOut) -> float
     was, now = before.argmax(1), predict(stored, held_out.inputs).argmax(1)
     if held_out.labels is not None:
         labels = held_out.labels
-        right, chance = float((was == labels).float().mean()), 1 / before.shape[1]
-        if right <= chance and before.shape[1] > 1:  # of other classes, or counted otherwise
+        right, chance = (was == labels).float().mean(), 1 / before.shape[1]
+        if float(right) <= chance and before.shape[1] > 1:  # of other classes, or counted otherwise
             expected = "labels by which the float network is right more often than by chance"
             raise OptionError("--max-drop", expected, f"{100 * right:.1f} % right, of {before.shape[1]} classes")
-        return 100 * float((was == labels).float().mean() - (now == labels).float().mean())
+        return 100 * float(right - (now == labels).float().mean())
     trust = before.softmax(1)
     return 100 * float((trust.gather(1, was[:, None]) - trust.gather(1, now[:, None])).mean())
 

@@ -80,11 +80,8 @@ def _numbers(labels: Sequence[Any]) -> list[Tensor]:
 
 def _drawn(given: Any) -> Iterator[Any]:
     """Yield samples: all of few; of more than fit a look a draw without returning, the same each time."""
-    try:
-        if isinstance(given, IterableDataset):  # which may have a length, and no places all the same
-            raise TypeError
-        count = len(given)
-    except TypeError:  # a stream
+    count = _length(given)
+    if count is None:
         yield from islice(iter(given), MAX_SAMPLES)
         return
     order: Sequence[int] = range(count)
@@ -92,6 +89,14 @@ def _drawn(given: Any) -> Iterator[Any]:
         order = torch.randperm(count, generator=torch.Generator().manual_seed(0))[:MAX_SAMPLES].tolist()
     for place in order:
         yield given[place]
+
+
+def _length(given: Any) -> int | None:
+    """Return how many samples there are at places; None: a stream, which may have a length all the same."""
+    try:
+        return None if isinstance(given, IterableDataset) else len(given)
+    except TypeError:
+        return None
 
 
 def _pair(sample: Any) -> Sample:

@@ -106,8 +106,8 @@ def output_sensitivity(
             for piece in pieces:
                 look([piece])
             return
-        told = [output.told(x) if output.probabilities else x for x, output in zip(answer, outputs, strict=True)]
-        drawn = _drawn(pieces, answer, outputs, draw)
+        told = [output.told(x) for x, output in zip(answer, outputs, strict=True)]
+        drawn = _drawn(pieces, told, outputs, draw)
         for number, draws in enumerate(drawn, start=1):  # one forward pass serves all draws
             loss = torch.stack([(x * xi).sum() for x, xi in zip(told, draws, strict=True)]).sum()
             first_draw, wanted = number == 1, [batch, *known.values()]
