@@ -205,6 +205,8 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "torchscript": ("c.pth", torchscript, "a TorchScript program"),
     "onnx": ("c.onnx", lambda p: p.write_bytes(b"\x08\x07\x12\x07pytorch"), "an ONNX model"),
     "mess": ("c.pth", lambda p: mess.compress(NET, p, scheme="v2", verify=False), "a .mess file"),
+    "empty": ("c.pth", lambda p: p.write_bytes(b""), "an empty file"),
+    "lite": ("c.tflite", lambda p: p.write_bytes(b"\x1c\0\0\0TFL3" + bytes(64)), "tf2onnx makes an ONNX model"),
     "hdf5": ("c.h5", lambda p: p.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(64)), "an HDF5 file"),
     "lfs": ("c.pth", lambda p: p.write_text("version https://git-lfs.github.com/spec/v1\n"), "a pointer of Git LFS"),
     "html": ("c.pth", lambda p: p.write_text("<!DOCTYPE html><html></html>"), "a web page"),

@@ -280,6 +280,30 @@ def test_a_pass_that_waits_runs_nothing_twice_and_holds_what_the_network_does() 
     assert ran.counts == plain.counts
 
 
+class Reading(nn.Module):
+    """Reads attributes of tensors, as most networks of others do, and runs on a fresh object of each every time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.first, self.second, self.third):
+            assert x.shape[1] == 3
+            x = layer(x.to(device=x.device, dtype=x.dtype)).mT
+        return x.flatten(1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [small_network, Reading])
+def test_networks_that_read_shapes_are_not_run_anew_for_each_layer(make) -> None:
+    net, batch, settled = make(), pictures(5), set()
+    going = ForwardPass(net, batch, {id(p): name for name, p in net.named_parameters()}, settled)
+    while going.advance():
+        settled.add(going.at)
+    assert len(settled) == sum(p.dim() > 1 for p in net.parameters())
+
+
 def test_large_inputs_come_in_small_batches() -> None:
     assert [len(x) for x in split_batches(torch.zeros(300, 3, 32, 32))] == [64, 64, 64, 64, 44]
     assert max(len(x) for x in split_batches(torch.zeros(1, 1, 1, 1).expand(20, 3, 224, 224))) == 4

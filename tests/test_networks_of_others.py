@@ -353,6 +353,58 @@ def test_networks_that_take_no_usual_images_are_rounded_without_a_look_and_that_
     assert "weights alone" in mess.compress(plain().state_dict(), tmp_path / "net.mess").unseen
 
 
+def of_shape(*shape: int) -> nn.Module:
+    """Return a network that takes inputs of this shape alone."""
+    torch.manual_seed(0)
+    convolution = nn.Conv2d if len(shape) == 3 else nn.Conv1d
+    taken = [convolution(shape[0], 8, 3), nn.ReLU()] if len(shape) > 1 else [nn.Linear(shape[0], 8)]
+    inner = nn.Sequential(*taken, nn.Flatten())
+    return nn.Sequential(inner, nn.Linear(inner(torch.zeros(1, *shape)).shape[1], 4))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 24, 40), (2, 50), (16,)], ids=str)
+def test_a_network_without_images_is_looked_at_in_the_shape_that_is_named(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    report = mess.compress(of_shape(*shape), tmp_path / "net.mess", input_shape=shape, verify=False)
+    assert report.unseen == ""
+    assert report.look is not None
+    assert report.look.made_up
+    assert report.look.divergence < 0.01
+
+
+def test_a_shape_that_does_not_fit_is_told(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="input_shape: expected a shape of one input that the network takes"):
+        mess.compress(of_shape(1, 28, 28), tmp_path / "net.mess", input_shape=(1, 20, 20))
+    with pytest.raises(OptionError, match=r"input_shape: expected \(3, 12, 12\), of the inputs given"):
+        mess.compress(plain(), tmp_path / "net.mess", calibration=IMAGES, input_shape=(3, 32, 32))
+    with pytest.raises(OptionError, match="input_shape: expected a version that looks at inputs"):
+        mess.compress(plain(), tmp_path / "net.mess", "v2", input_shape=(3, 12, 12))
+
+
+class Restless(nn.Module):
+    """Has dropout that is never off."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = plain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(nn.functional.dropout(x, 0.1, training=True))
+
+
+def test_callers_go_on_with_their_own_random_numbers(tmp_path: Path) -> None:
+    net, files = Restless(), []
+    for draws in (0, 3):
+        torch.manual_seed(5)
+        torch.rand(draws)
+        before = torch.get_rng_state()
+        mess.compress(net, tmp_path / "net.mess", calibration=IMAGES, divergence=0.3, verify=False)
+        assert torch.equal(torch.get_rng_state(), before)
+        files.append((tmp_path / "net.mess").read_bytes())
+    assert files[0] == files[1]
+
+
 @pytest.mark.parametrize("inputs", [IMAGES[:1], IMAGES[:1].expand(6, -1, -1, -1)], ids=["one", "alike"])
 def test_inputs_that_do_not_differ_are_looked_at_too(inputs: Tensor, tmp_path: Path) -> None:
     look = mess.compress(plain(), tmp_path / "net.mess", calibration=inputs, divergence=1e-3, verify=False).look

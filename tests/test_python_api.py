@@ -28,6 +28,9 @@ def test_a_scheme_that_is_none_is_told_of_in_the_words_of_python(tmp_path: Path)
     assert all(name in str(caught.value) for name in SCHEMES)
     for options, said in (
         ({"scheme": "v3", "bind": 9999}, "^bind: "),
+        ({"scheme": "v4", "bind": 4}, "^bind: expected v3, v3a beside it, found v4"),
+        ({"scheme": "v2", "quant_bits": 4}, "^quant_bits: expected v2q beside it, found v2"),
+        ({"scheme": "v2", "about": 5}, "^about: expected a mapping of names to JSON values, found int"),
         ({"scheme": "v2", "scale_bits": 1}, "^scale_bits: "),
         ({"scheme": "v2", "linear": True}, "^linear: expected pointwise"),
         ({"scheme": "v2", "target_size": 10}, "^target_size: "),

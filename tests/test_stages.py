@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -15,7 +17,9 @@ from rich.console import Console
 import mess
 from learned_networks import deciding_network, pictures
 from mess.cli.progress import ConsoleReporter
-from mess.cli.stages import SILENCE_S, Stages
+from mess.stages import SILENCE_S, Stages
+from mess.training import EpochReport
+from test_help import on_a_terminal
 
 
 def console(*, terminal: bool) -> Console:
@@ -57,6 +61,26 @@ def test_a_terminal_gets_a_bar_which_is_gone_at_the_end() -> None:
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said(terminal))
     assert re.search(r"round 1 of up to 4: weighing channels ━\S+ 2 of 100, left \d", text)
     assert said(terminal).endswith("\x1b[1A\x1b[2K")
+
+
+def test_only_a_better_epoch_is_called_the_best() -> None:
+    log = ConsoleReporter(console(terminal=False))
+    for epoch, top1, best in ((1, 50.0, 50.0), (2, 50.0, 50.0), (3, 60.0, 60.0), (4, 40.0, 60.0)):
+        log.epoch_end(EpochReport(epoch, 4, 0.1, 1.0, 50.0, 1.0, top1, 90.0, best, 1.0, 1.0))
+    assert ["best" in line for line in said(log.console).splitlines()] == [True, False, True, False]
+
+
+STORES = """import mess, sys, torch
+net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(800, 4))
+print(mess.compress(net, sys.argv[1], calibration=torch.randn(16, 3, 12, 12), **eval(sys.argv[2])).bytes)"""
+
+
+def test_python_shows_how_far_storing_has_come_where_somebody_watches(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", STORES, str(tmp_path / "net.mess")]
+    assert "rounding" in on_a_terminal([*program, "{}"])
+    assert re.fullmatch(r"\d+\s+", on_a_terminal([*program, "{'progress': False}"]))
+    piped = subprocess.run([*program, "{}"], capture_output=True, text=True, check=True)
+    assert piped.stderr == ""
 
 
 def test_a_run_shows_stages_until_its_first_line() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from mess.errors import OptionError
 
-KEYWORDS = {"version": "scheme", "bind_size": "bind", "qb": "quant_bits"}  # that are not the flag's own name
+KEYWORDS = {"version": "scheme", "bind_size": "bind", "quant_bit": "quant_bits"}  # that are not the flag's own name
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z-]*)")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Container
 
 import torch
 
@@ -52,13 +53,17 @@ def architecture(args: argparse.Namespace) -> models.Architecture:
     return models.resolve(args.arch, args.data, layers=args.layers, width_mult=args.width_mult, groups=args.groups)
 
 
-def store_options(args: argparse.Namespace) -> StoreOptions:
+def store_options(args: argparse.Namespace, idle: Container[str] = ()) -> StoreOptions:
     """Return how a `.mess` file is to be written, from the flags that were typed.
+
+    Args:
+        idle: flags that are left out, as they say nothing here.
 
     Raises:
         OptionError: an unknown version, a number that cannot be, or a flag that says nothing to this version.
     """
-    given = {field: getattr(args, flag) for flag, field in STORE_FIELDS.items() if flag in args.explicit}
+    typed = [flag for flag in STORE_FIELDS if flag in args.explicit and flag not in idle]
+    given = {STORE_FIELDS[flag]: getattr(args, flag) for flag in typed}
     layers: dict[str, LayerRule] = {}
     for pattern, rule in getattr(args, "layer_rules", None) or ():  # not every verb has them
         layers.pop(pattern, None)  # what is said again stands where it was said last

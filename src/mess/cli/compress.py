@@ -17,12 +17,12 @@ from mess.cli.flags import CUDA, DATAPATH, FORCE, GPU, KEY, Flag, add_bit_flags,
 from mess.cli.output import make_console
 from mess.cli.parser import Gather
 from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
-from mess.cli.stages import Stages
 from mess.cli.stored import as_json, headline, show, summary
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
 from mess.files import check_output, named_files
 from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
 from mess.sizes import parse_size
+from mess.stages import Stages
 
 if TYPE_CHECKING:
     import torch
@@ -75,8 +75,8 @@ LEARNED = (
     DATAPATH,
     Flag("--divergence", "how far what the network says may stray, looked at before the file is written; smaller: "
          f"larger files (default: {DIVERGENCE:g})", "NATS", float),
-    Flag("--input-shape", "shape of one input of an ONNX model that leaves it open (default: the first usual one it "
-         "takes)", "C,H,W", shape_of_input),
+    Flag("--input-shape", "shape of one input, where no ONNX model or dataset says it (default: the first usual one "
+         "that runs)", "C,H,W", shape_of_input),
     Flag("--target-size", "size of the file: 90000, 90KB, 1.5MB", "SIZE"),
     Flag("--max-drop", "points of accuracy that may be lost, as measured on images that nothing is learned from", "P",
          float),

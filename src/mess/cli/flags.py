@@ -90,7 +90,7 @@ RUN = (
 )  # fmt: skip
 TRAINING = (
     Flag("--epochs", "number of total epochs to run (default: 200)", "N", int, 200),
-    Flag("--lr --learning-rate", "initial learning rate (default: 0.1, with -T 0.01)", "LR", float),
+    Flag("--lr --learning-rate", "initial learning rate (default: 0.1, with -T 0.01, through v4 0.005)", "LR", float),
     Flag("--momentum", "momentum (default: 0.9)", "M", float, 0.9),
     Flag("--wd --weight-decay", "weight decay, not on BatchNorm or biases (default: 5e-4)", "W", float, 5e-4),
 )

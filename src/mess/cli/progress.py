@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from mess.cli.stages import Stages
 from mess.durations import clock
+from mess.stages import Stages
 from mess.training import EpochReport, Reporter, StepReport
 
 BAR = 20  # characters
@@ -26,7 +26,7 @@ class ConsoleReporter(Reporter):
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
         self._live: Live | None = None
-        self._shown = 0.0
+        self._shown, self._best = 0.0, -1.0
         self._stages: Stages | None = None
 
     def stage(self, what: str, done: int, total: int) -> None:
@@ -61,7 +61,8 @@ class ConsoleReporter(Reporter):
     def epoch_end(self, report: EpochReport) -> None:
         """Leave one row an epoch."""
         self._stop()
-        star = " [bold green]best[/]" if report.test_top1 == report.best_top1 else ""
+        is_best = report.test_top1 == report.best_top1 != self._best
+        star, self._best = " [bold green]best[/]" if is_best else "", report.best_top1
         bits = f"  {report.bits:.2f} bits a weight" if report.bits else ""
         self.console.print(
             f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.3f} {report.train_top1:5.2f}%"

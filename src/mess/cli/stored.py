@@ -89,7 +89,7 @@ def _layers(console: Console, report: SizeReport) -> None:
     worst = sorted(report.error, key=lambda name: -report.error[name])[:FEW]
     for name, error in report.error.items():
         if name in worst:
-            table.add_row(escape(name), f"{error:.4f}")
+            table.add_row(escape(name), f"{error:.2g}")
     if len(worst) < len(report.error):
         rest = len(report.error) - len(worst)
         table.add_row(f"[dim]{rest} more layers with less error: `mess diff` and `--json` tell all[/]", "")

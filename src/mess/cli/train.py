@@ -58,8 +58,9 @@ def run(args: argparse.Namespace) -> int:
         take_up_recipe(args)
     job = to_job(args)
     console = make_console(args)
-    for flag, needed in idle_flags(args):
-        console.print(f"{flag} says nothing without {needed}", style="yellow", markup=False)
+    for flag, needed in idle_flags(args).items():
+        if typed := args.explicit[flag]:  # what a checkpoint said is not typed
+            console.print(f"{typed[0]} says nothing without {needed}", style="yellow", markup=False)
     with closing(ConsoleReporter(console)) as reporter:
         result = run_job(job, reporter)
     fit = result.fit
@@ -93,24 +94,20 @@ def take_up_recipe(args: argparse.Namespace) -> None:
             args.explicit[flag] = []  # as good as typed
 
 
-def idle_flags(args: argparse.Namespace) -> list[tuple[str, str]]:
-    """Return the flags that were typed and say nothing beside the others, as typed, and what each needs."""
+def idle_flags(args: argparse.Namespace) -> dict[str, str]:
+    """Return the flags that were given and say nothing beside the others, and what each needs."""
     through = args.new or args.retrain
     needs = {
         "-N or -T": (through, ("version", "project", "fixed_index")),
         "-v v4 and -N or -T": (through and args.version == "v4", ("rate_weight", "teacher")),
+        "-v v3 or -v v3a": (args.version in ("v3", "v3a"), ("bind_size",)),
+        "-Q or -v v2q": (args.quant or args.version == "v2q", ("qb",)),
         "--nl": (args.nl, ("nls",)),
         "--pl": (args.pl, ("pls",)),
         "-C": (args.cuda, ("gpuids",)),
     }
-    typed = {flag: words[0] for flag, words in args.explicit.items() if words}  # what a checkpoint said is not typed
-    return [
-        (typed[flag], needed)
-        for needed, (there, flags) in needs.items()
-        if not there
-        for flag in flags
-        if flag in typed
-    ]
+    idle = {flag: needed for needed, (there, flags) in needs.items() for flag in flags if not there}
+    return {flag: needed for flag, needed in idle.items() if flag in args.explicit}
 
 
 def to_job(args: argparse.Namespace) -> Job:
@@ -121,7 +118,7 @@ def to_job(args: argparse.Namespace) -> Job:
 
     if args.version is None and args.new:
         raise OptionError("--new", "a version of the scheme beside it (-v)", "none")
-    store = store_options(args) if args.version is not None else None
+    store = store_options(args, idle_flags(args)) if args.version is not None else None
     learned = store is not None and store.scheme().learned
     if args.lr is None:
         args.lr = RATE_LR if learned else RETRAIN_LR if args.retrain else 0.1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import zipfile
 
+TO_ONNX = "tf2onnx makes an ONNX model of it, which `mess compress` stores"
 # how a file begins -> (what it is, what to do)
 STARTS: dict[bytes, tuple[str, str]] = {
     b"\x89MESS\r\n\x1a": ("a .mess file", "It is stored already; `mess decompress` makes weights of it"),
-    b"\x89HDF": ("an HDF5 file, as Keras writes it", "Save the weights from PyTorch"),
+    b"\x89HDF": ("an HDF5 file, as Keras writes it", TO_ONNX),
     b"GGUF": ("a GGUF file", "Save the weights from PyTorch"),
     b"version https://git-lfs": ("a pointer of Git LFS", "`git lfs pull` fetches the file itself"),
     b"<!doctype html": ("a web page", "The download went wrong"),
@@ -40,13 +41,15 @@ def kind_of(content: bytes, name: str) -> tuple[str, str] | None:
     Args:
         name: of the file; ONNX models begin with nothing that is theirs alone.
     """
+    if not content:
+        return "an empty file", "Its download, or saving it, was cut short"
     for start, told in STARTS.items():
         if content[: len(start)].lower() == start.lower():
             return told
     if content[:1] == b"{" and content.rstrip().endswith(b"}"):
         return "a JSON file", "It may list others, which hold the weights: give one of them"
     if content[4:8] == b"TFL3":
-        return "a TensorFlow Lite model", "Save the weights from PyTorch"
+        return "a TensorFlow Lite model", TO_ONNX
     if content.startswith(b"PK") and (names := _names(content)):
         parts = {part for name in names for part in name.split("/")}
         if "constants.pkl" in parts and "code" in parts:

@@ -18,7 +18,8 @@ from mess.errors import DataError
 from mess.graphs.network import GraphNetwork
 from mess.image_inputs import are_images, view_of
 from mess.models import Architecture
-from mess.storing.graph_inputs import possible_shapes, shaped
+from mess.storing.graph_inputs import possible_shapes
+from mess.storing.made_up import shaped
 from mess.storing.network import identify
 from mess.storing.samples import Cut, batches_of, samples_of
 
@@ -77,7 +78,7 @@ def cut_for(
 
     Args:
         architecture: the network of the zoo that it is; found out where possible if None.
-        shape: of one input of a network that comes as ONNX and leaves it open.
+        shape: of one input; None: as a network that comes as ONNX says, of any other as facts or its dataset do.
 
     Raises:
         OptionError: nothing says how.
@@ -88,7 +89,7 @@ def cut_for(
 
 
 def side_of(network: object, shape: tuple[int, ...] | None) -> int | None:
-    """Return the side of images that inputs of a network which comes as ONNX are cut out of; None: any other."""
+    """Return the side of images that inputs of a shape are cut out of; None: no shape is known, or of no image."""
     wanted = _shape(network, shape)
     return None if wanted is None else max(wanted)
 
@@ -96,14 +97,13 @@ def side_of(network: object, shape: tuple[int, ...] | None) -> int | None:
 def taken_by(
     network: object, shape: tuple[int, ...] | None, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield batches of images as a network that comes as ONNX takes them; for any other as they are."""
+    """Yield batches of images in the shape that a network takes; where none is known as they are."""
     wanted = _shape(network, shape)
     for images, labels in batches:
         yield (images if wanted is None else shaped(images, wanted)), labels
 
 
 def _shape(network: object, shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    if not isinstance(network, GraphNetwork) or not network.plan.inputs:
-        return None
-    found = shape or next(possible_shapes(network.plan.inputs[0]), None)
-    return found if found is not None and len(found) == 3 else None
+    if shape is None and isinstance(network, GraphNetwork) and network.plan.inputs:
+        shape = next(possible_shapes(network.plan.inputs[0]), None)
+    return shape if shape is not None and len(shape) == 3 else None

@@ -30,6 +30,7 @@ from mess.models.described import layout_of
 from mess.python_names import keywords_for_flags
 from mess.scheme.learned import StageProgress, no_progress
 from mess.sizes import parse_size
+from mess.stages import shown
 from mess.storing import learned, matched
 from mess.storing.calibration import Calibration, as_inputs, cut_for
 from mess.storing.differences import relative_error
@@ -75,7 +76,7 @@ def compress(
     overwrite: bool = True,
     verify: bool = True,
     device: str | torch.device = "cpu",
-    progress: StageProgress = no_progress,
+    progress: StageProgress | bool = True,
 ) -> SizeReport:
     """Store a network in one `.mess` file.
 
@@ -114,7 +115,8 @@ def compress(
         key: where in the file of weights they are, if it has several, as ``"state_dict"``.
         arch: the network that a file of weights is of: ``"timm:NAME"``, ``"torchvision:NAME"`` (the file says it, and
             `load` builds it) or ``"package.module:function"``.
-        input_shape: of one input of an ONNX model that leaves it open, as ``(3, 48, 320)``.
+        input_shape: v4 only: of one input, as ``(3, 48, 320)``, where an ONNX model leaves it open or a network takes
+            other images than 224 × 224 or 32 × 32 ones of three colours; images are made up, or cut, in this shape.
         architecture: which network of the zoo a bare state dict is of; found out where possible if None.
         about: small facts to keep in the file (JSON values), as how its input is normalised.
         overwrite: replace an existing file, as everything in Python that saves does.
@@ -122,7 +124,8 @@ def compress(
             and up to 1 s for each million bytes of file.
         device: where the network runs and references are matched, ``"cuda"`` or ``"cuda:1"``; the network itself stays
             where it is. Sums in another order than the CPU's change some integers, and the file by some bytes.
-        progress: hears how far storing has come. What it raises, as Ctrl-C does, ends storing and leaves no file.
+        progress: hears how far storing has come; what it raises, as Ctrl-C does, ends storing and leaves no file. True:
+            bars on standard error, where that is a terminal or a notebook's; False: none.
 
     Raises:
         OptionError: a scheme or option that does not exist or does not fit this network, a target that cannot be
@@ -147,11 +150,13 @@ def compress(
             as_inputs(given, lambda: cut_for(network, architecture, facts, input_shape))
             for given in (calibration, validation)
         )
-        request = Request(
-            options, inputs, held_out, architecture, facts,
-            overwrite=overwrite, verify=verify, device=find_device(device), input_shape=input_shape, progress=progress,
-        )  # fmt: skip
-        return store(network, path, request)
+        with shown(progress, f"storing {Path(path).name}") as hears:
+            request = Request(
+                options, inputs, held_out, architecture, facts,
+                overwrite=overwrite, verify=verify, device=find_device(device), input_shape=input_shape,
+                progress=hears or no_progress,
+            )  # fmt: skip
+            return store(network, path, request)
 
 
 def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str], request: Request) -> SizeReport:
@@ -229,7 +234,7 @@ def dumps(
     *,
     about: Mapping[str, Any] | None = None,
     device: str | torch.device = "cpu",
-    progress: StageProgress = no_progress,
+    progress: StageProgress | bool = True,
 ) -> bytes:
     """Return the bytes of the file that `compress` would write: the same arguments give the same bytes.
 
@@ -248,8 +253,9 @@ def dumps(
     with keywords_for_flags():
         network, architecture, facts = read_source(model_or_state_dict, None, None, about)
         inputs = as_inputs(calibration, lambda: cut_for(network, architecture, facts, None))
-        request = Request(
-            options or StoreOptions(scheme), inputs, None, architecture, facts,
-            device=find_device(device), progress=progress,
-        )  # fmt: skip
-        return codec.encode_model(_build(network, request)[2], request.options.layout)
+        with shown(progress, "storing") as hears:
+            request = Request(
+                options or StoreOptions(scheme), inputs, None, architecture, facts,
+                device=find_device(device), progress=hears or no_progress,
+            )  # fmt: skip
+            return codec.encode_model(_build(network, request)[2], request.options.layout)

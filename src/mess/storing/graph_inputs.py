@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterator
 
@@ -10,31 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mess.errors import OptionError
 from mess.graphs.looking import CANNOT_RUN
 from mess.graphs.network import GraphNetwork
 from mess.graphs.plan import GraphInput
-from mess.scheme.learned import StageProgress, synthetic_inputs
+from mess.scheme.learned import StageProgress
 from mess.scheme.learned.inputs import natural_noise
+from mess.storing.made_up import CHANNELS, FEW, make_up
 
-CHANNELS = (1, 3, 4)
 SIDES = ((224, 224), (320, 320), (48, 320), (640, 640), (64, 64), (32, 32))  # tried in turn, height and width
-MAX_SIDE = 4096
-COUNT = 16
 DIM = 0.2  # answer to images of variance 1 over the bias, below which a first layer expects levels of 0…255
 LEVELS = 64.0  # standard deviation of images with such levels
 KINDS = {2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # of ONNX
-
-
-class Shaped(nn.Module):
-    """A network that takes square images of three colours, whatever its graph takes: it cuts and turns them."""
-
-    def __init__(self, network: nn.Module, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.network, self.shape = network, shape
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return what the network says of images (N, 3, S, S)."""
-        return self.network(shaped(images, self.shape))
 
 
 def make_inputs(
@@ -45,19 +31,18 @@ def make_inputs(
     Args:
         shape: of one input; None: the graph's, and where it leaves sides open the first usual ones that run.
         device: that they are made on.
+
+    Raises:
+        OptionError: a shape that the graph does not take.
     """
-    first = network.plan.inputs[0]
-    for size in [shape] if shape is not None else possible_shapes(first):
+    for size in [shape] if shape is not None else possible_shapes(network.plan.inputs[0]):
         if not _runs(network, size):
             continue
-        if not _is_image(size):
-            return torch.randn(COUNT, *size, generator=torch.Generator().manual_seed(0))
-        side = max(size)
-        count = max(2, min(COUNT, 16 * 224**2 * 3 // math.prod(size)))
-        if any(isinstance(m, nn.BatchNorm2d) for m in network.modules()):
-            there = Shaped(copy.deepcopy(network).to(device), size)
-            return shaped(synthetic_inputs(there, side, count, progress=progress), size)
-        return levels_of(network) * shaped(natural_noise(count, side), size)
+        count = max(2, min(FEW, FEW * 224**2 * 3 // math.prod(size)))
+        level = 1.0 if any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) else levels_of(network)
+        return make_up(network, size, device, count=count, level=level, progress=progress)
+    if shape is not None:
+        raise OptionError("--input-shape", "a shape of one input that the model takes", shape)
     return None
 
 
@@ -95,15 +80,6 @@ def possible_shapes(first: GraphInput) -> Iterator[tuple[int, ...]]:
         yield (h, w, channels) if last else (channels, h, w)
 
 
-def shaped(images: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return square images of three colours as a network takes them: cut, of so many channels, channels last."""
-    last = shape[2] in CHANNELS and shape[0] not in CHANNELS
-    height, width, channels = shape if last else (shape[1], shape[2], shape[0])
-    cut = images[:, :, :height, :width]
-    cut = cut if channels == 3 else cut[:, :1].expand(-1, channels, -1, -1)
-    return (cut.movedim(1, -1) if last else cut).contiguous()
-
-
 def feeds_of(network: GraphNetwork, inputs: Tensor | None, most: int) -> list[dict[str, np.ndarray]]:
     """Return what onnxruntime is given, one input at a time; other inputs of a graph are zeros."""
     first, *others = network.plan.inputs
@@ -116,10 +92,6 @@ def feeds_of(network: GraphNetwork, inputs: Tensor | None, most: int) -> list[di
 
 def _as_kind(array: np.ndarray, given: GraphInput) -> np.ndarray:
     return array.astype(KINDS.get(given.kind, "float32"))
-
-
-def _is_image(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 3 and (shape[0] in CHANNELS or shape[2] in CHANNELS) and max(shape) <= MAX_SIDE
 
 
 @torch.no_grad()

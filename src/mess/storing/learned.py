@@ -27,11 +27,9 @@ from mess.scheme.learned import (
     StageProgress,
     basis_step,
     gather_inputs,
-    give_back,
     learn,
     rebuild_layer,
     round_blind,
-    synthetic_inputs,
 )
 from mess.scheme.learned.inputs import MAX_INPUTS
 from mess.scheme.learned.layers import Basis, is_matrix
@@ -40,6 +38,7 @@ from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded, batch_norm_layers, scale_and_shift
 from mess.storing.layers import require_effect
+from mess.storing.made_up import make_up
 from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, hold_out
@@ -116,9 +115,11 @@ def _looked_at(
 def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tensor | None, HeldOut | None]:
     """Return what to learn from and what to measure on; None where the network cannot be run on anything."""
     if request.calibration is None:
-        images = _make_images(network, module, request)
-        return images, HeldOut(images, None, learned_from=True, made_up=True) if images is not None else None
+        made = _make_up(network, module, request)
+        return made, HeldOut(made, None, learned_from=True, made_up=True) if made is not None else None
     inputs, labels = gather_inputs(request.calibration, progress=request.progress)
+    if request.input_shape not in (None, inputs.shape[1:]):
+        raise OptionError("--input-shape", f"{tuple(inputs.shape[1:])}, of the inputs given", request.input_shape)
     check_runs(module, inputs)
     if request.validation is not None:
         held, right = gather_inputs(request.validation, progress=request.progress)
@@ -151,7 +152,9 @@ def _why_not(module: nn.Module) -> str:
     needed = [p.name for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(needed) > 1:
         return f"it takes several inputs ({', '.join(needed)}), and networks of one are looked at"
-    return "it takes no images of the usual sizes, and there are no others to look at it with"
+    return (
+        "it takes no images of the usual sizes: an input shape, or inputs to look at it with, would say what it takes"
+    )
 
 
 def _blind(network: Network) -> Coded:
@@ -251,13 +254,16 @@ def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:
     return books, number_of
 
 
-def _make_images(network: Network, module: nn.Module, request: Request) -> Tensor | None:
-    """Return images from what BatchNorm layers remember; None where the network takes none of the usual sizes."""
-    known = network.architecture
-    sizes = USUAL_SIZES if known is None else (USUAL_SIZES[known.cifar_form],)
-    for size in sizes:
-        if runs(module, torch.zeros(2, 3, size, size)):
-            images = synthetic_inputs(module, size, progress=request.progress)
-            give_back()  # gradients of whole passes
-            return images
-    return None
+def _make_up(network: Network, module: nn.Module, request: Request) -> Tensor | None:
+    """Return inputs of the shape that is named, else images of the first usual size that runs; None where none does.
+
+    Raises:
+        OptionError: a shape that the network does not take.
+    """
+    shape, known = request.input_shape, network.architecture
+    if shape is None:
+        sizes = USUAL_SIZES if known is None else (USUAL_SIZES[known.cifar_form],)
+        shape = next((s for s in ((3, size, size) for size in sizes) if runs(module, torch.zeros(2, *s))), None)
+    elif not runs(module, torch.zeros(2, *shape)):
+        raise OptionError("--input-shape", "a shape of one input that the network takes", shape)
+    return None if shape is None else make_up(module, shape, request.device, progress=request.progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,14 @@ from mess.scheme import SCHEMES, Scheme, file_tag, get_scheme
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
 from mess.storing.layers import LayerRule, check_rules
 
-OF_REFERENCES = ("scale_bits", "offset_bits", "pointwise", "linear")  # options that say nothing to learned references
-OF_LEARNING = ("divergence", "target_size", "max_drop")  # and to references that are kernels of the network
+# options that say nothing to some versions, and which they say something to
+TAKEN_BY: Mapping[str, Callable[[Scheme], bool]] = {
+    **dict.fromkeys(("scale_bits", "offset_bits", "pointwise", "linear"), lambda scheme: not scheme.learned),
+    **dict.fromkeys(("divergence", "target_size", "max_drop"), lambda scheme: scheme.learned),
+    "bind": lambda scheme: SCHEMES[scheme.version].bind > 1,
+    "quant_bits": lambda scheme: scheme.quant_bits is not None,
+}
+FLAGS = {"bind": "bind_size", "quant_bits": "quant_bit"}  # that are not named as their option is
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,9 @@ class StoreOptions:
             bits = getattr(self, name)
             if bits is not None and bits not in BITS:
                 raise OptionError(_flag(name), "2…12, 16 or 32", bits)
-        for name in OF_REFERENCES if scheme.learned else OF_LEARNING:
-            if getattr(self, name) != type(self).__dataclass_fields__[name].default:
-                others = [v for v, s in SCHEMES.items() if s.learned != scheme.learned]
+        for name, takes in TAKEN_BY.items():
+            if getattr(self, name) != type(self).__dataclass_fields__[name].default and not takes(scheme):
+                others = [version for version, other in SCHEMES.items() if takes(other)]
                 raise OptionError(_flag(name), f"{', '.join(others)} beside it", self.version)
         if self.pointwise is not None and self.pointwise < 2:
             raise OptionError("--pointwise", "at least 2 numbers a slice", self.pointwise)
@@ -121,7 +127,9 @@ class Request:
     progress: StageProgress = no_progress
 
     def __post_init__(self) -> None:
-        looked_at = {"--calibration": self.calibration, "--validation": self.validation}
+        looked_at = {
+            "--calibration": self.calibration, "--validation": self.validation, "--input-shape": self.input_shape
+        }  # fmt: skip
         for flag, given in looked_at.items():
             if given is not None and not self.options.scheme().learned:
                 raise OptionError(flag, "a version that looks at inputs, v4", self.options.version)
@@ -130,4 +138,4 @@ class Request:
 
 
 def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+    return "--" + FLAGS.get(name, name).replace("_", "-")

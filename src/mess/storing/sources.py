@@ -42,6 +42,8 @@ def read_source(
     Raises:
         CheckpointError: a file that is not there, damaged, or holds no weights.
     """
+    if not isinstance(about or {}, Mapping):
+        raise OptionError("about", "a mapping of names to JSON values", type(about).__name__)
     if not isinstance(source, str | os.PathLike):
         for flag, value in (("--key", key), ("--arch", arch)):
             if value is not None:

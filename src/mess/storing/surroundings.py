@@ -14,11 +14,14 @@ from mess.devices import exactly
 def usual_torch(device: torch.device) -> Iterator[None]:
     """Compute in float32, with gradients where they are asked for; make tensors on the CPU unless a device is named.
 
-    Callers may stand in ``torch.inference_mode()``, in autocast, under another default device or dtype.
+    Callers may stand in ``torch.inference_mode()``, in autocast, under another default device or dtype. Networks that
+    draw random numbers draw the same ones each time, and callers go on with theirs.
     """
     dtype = torch.get_default_dtype()
     quiet = torch.autocast("cpu", enabled=False)
-    with torch.inference_mode(False), torch.enable_grad(), quiet, exactly(device), torch.device("cpu"):
+    apart = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with torch.inference_mode(False), torch.enable_grad(), quiet, exactly(device), torch.device("cpu"), apart:
+        torch.manual_seed(0)
         if dtype != torch.float32:
             torch.set_default_dtype(torch.float32)
         try:

@@ -79,7 +79,7 @@ class ForwardPass(TorchFunctionMode):
         place, self._place = self._place, self._place + 1
         if place < self._known:
             known, result = self._returned[place]
-            if known is not func:
+            if known != func:  # not "is": getters of attributes are new objects each time
                 raise NotRepeatedError
             return result.let_go() if type(result) is _Kept else _mapped(result, _Kept, _Kept.let_go)
         kwargs = kwargs or {}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from threading import Event, Lock, Thread
 
 from rich.console import Console
@@ -11,9 +13,29 @@ from rich.text import Text
 
 from mess.durations import clock
 
+Hears = Callable[[str, int, int], None]
 SILENCE_S = 30.0  # between two lines where no bar is drawn, in a log file for example
 BAR = 16  # characters
 MEMORY_S = 300.0  # how far back steps tell how fast the next ones go: layers of a network differ
+
+
+@contextmanager
+def shown(progress: Hears | bool, title: str) -> Iterator[Hears | None]:
+    """Yield what hears how far work has come; None where nobody does.
+
+    Args:
+        progress: what hears it; or whether people see it, who sit before a terminal or a notebook.
+        title: of the work.
+    """
+    if not isinstance(progress, bool):
+        yield progress
+        return
+    console = Console(stderr=True, highlight=False)
+    if not progress or not _is_watched(console):
+        yield None
+        return
+    with closing(Stages(console, title)) as stages:
+        yield stages
 
 
 class Stages:
@@ -32,7 +54,7 @@ class Stages:
             *columns,
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not _is_watched(console),
             refresh_per_second=4,
             speed_estimate_period=MEMORY_S,
         )
@@ -41,7 +63,7 @@ class Stages:
         self._stage: str | None = None
         self._task = self._bars.add_task(title, total=None)
         self._speaker: Thread | None = None
-        if console.is_terminal:
+        if _is_watched(console):
             self._bars.start()
         else:
             self._speaker = Thread(target=self._speak, name="stages", daemon=True)
@@ -70,6 +92,10 @@ class Stages:
                 so_far = f"{clock(time.monotonic() - self._started)} so far"
                 text = ", ".join([": ".join([self._title, *stage]), *_how_far(task), so_far])
             self._bars.console.print(text, soft_wrap=True, markup=False)
+
+
+def _is_watched(console: Console) -> bool:
+    return console.is_terminal or console.is_jupyter
 
 
 class _Done(ProgressColumn):
