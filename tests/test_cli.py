@@ -317,7 +317,7 @@ BAD_INPUT = [
     (["train", "digits", "-N", "-v", "v4"], "--ckpt with a trained network"),
     (["train", "digits", "-T", "-v", "v4", "--ckpt", "x.mess", "--project"], "--project"),
     (["train", "digits", "-T", "-v", "v4", "--ckpt", "x.mess", "--rate-weight", "0"], "above 0"),
-    (["train", "digits", "-N", "-v", "v4", "--scale-bits", "8"], "--scale-bits: expected v1, v2"),
+    (["train", "digits", "-N", "-v", "v4", "--scale-bits", "8"], "--scale-bits: expected v2, v2a"),
     (["compress", "x.pth", "-v", "v4", "--pointwise", "8"], "--pointwise: expected v1, v2"),
     (["train", "digits", "-C"], "GPU"),
     (["train", "digits", "-R"], "checkpoint"),

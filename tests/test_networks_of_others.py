@@ -263,7 +263,7 @@ def test_how_numbers_lie_in_memory_does_not_tell(calibration: Tensor | None, tmp
     last = plain().to(memory_format=torch.channels_last)
     networks = {"v2": [plain().state_dict(), strided], "v4": [plain(), last]}
     for version, alike in networks.items():
-        options = {**QUICK, "calibration": calibration} if version == "v4" else {"scheme": "v2"}
+        options = {"scheme": version} if version == "v2" else {"calibration": calibration}
         for place, net in enumerate(alike):
             mess.compress(net, tmp_path / f"{place}.mess", verify=False, **options)
         assert (tmp_path / "0.mess").read_bytes() == (tmp_path / "1.mess").read_bytes()
@@ -307,7 +307,7 @@ def test_networks_without_gradients_and_inputs_beyond_all_range_get_one_line(
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("options", [{"scheme": "v2"}, QUICK], ids=["v2", "v4"])
+@pytest.mark.parametrize("options", [{"scheme": "v2"}, {"scheme": "v4"}], ids=["v2", "v4"])
 def test_programs_are_stored_as_their_weights_are(options: dict[str, object], tmp_path: Path) -> None:
     net = plain()
     mess.compress(torch.jit.script(net), tmp_path / "program.mess", **options)
@@ -405,9 +405,8 @@ def test_callers_go_on_with_their_own_random_numbers(tmp_path: Path) -> None:
     assert files[0] == files[1]
 
 
-@pytest.mark.parametrize("inputs", [IMAGES[:1], IMAGES[:1].expand(6, -1, -1, -1)], ids=["one", "alike"])
-def test_inputs_that_do_not_differ_are_looked_at_too(inputs: Tensor, tmp_path: Path) -> None:
-    look = mess.compress(plain(), tmp_path / "net.mess", calibration=inputs, divergence=1e-3, verify=False).look
+def test_one_input_is_looked_at_too(tmp_path: Path) -> None:
+    look = mess.compress(plain(), tmp_path / "net.mess", calibration=IMAGES[:1], divergence=1e-3, verify=False).look
     assert look is not None
     assert look.divergence < 2e-3
 

@@ -66,6 +66,21 @@ def test_a_model_comes_back_with_names_opset_and_metadata_and_answers_as_before(
     assert np.square(wanted - found).sum() / spread == pytest.approx(told.error, rel=1e-3)
 
 
+@pytest.mark.parametrize("given", [FAST, {"verify": False}], ids=["pictures", "none"])
+def test_what_torch_is_told_around_it_changes_no_byte_of_a_model(given: dict[str, object], tmp_path: Path) -> None:
+    path = saved(tmp_path, classifier())
+    wanted = mess.compress(path, tmp_path / "net.mess", **given)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            found = mess.compress(path, tmp_path / "other.mess", **given)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found.look == wanted.look
+    assert found.unseen == ""
+    assert (tmp_path / "other.mess").read_bytes() == (tmp_path / "net.mess").read_bytes()
+
+
 def test_the_network_of_a_file_runs_in_torch_as_in_onnxruntime(tmp_path: Path) -> None:
     mess.compress(saved(tmp_path, classifier()), tmp_path / "net.mess", **FAST)
     network = mess.load(tmp_path / "net.mess")
@@ -116,7 +131,7 @@ def test_weights_in_constants_and_whole_numbers_are_kept(tmp_path: Path) -> None
     made = model(nodes, [value("x", ["n", 3, 8, 8]), value("i", [1], TensorProto.INT64)],
                  [value("y", ["n", 64, 6, 6]), value("j", [1, 100], TensorProto.INT64)], [])  # fmt: skip
     report = mess.compress(saved(tmp_path, made), tmp_path / "net.mess", verify=False)
-    assert "2 inputs" in report.unseen
+    assert "inputs are 2, of floats and whole numbers" in report.unseen
     content = back(tmp_path / "net.mess")
     x, i = random(1, 3, 8, 8, seed=1), np.array([5])
     y, j = answers(content, x=x, i=i)

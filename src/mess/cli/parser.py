@@ -105,7 +105,10 @@ class Parser(argparse.ArgumentParser):
         known: list[tuple[str, Callable[[re.Match[str]], tuple[str, str, str]]]] = [
             (r"argument (\S+): invalid (\w+) value: '(.*)'", lambda m: (m[1], KINDS.get(m[2], m[2]), repr(m[3]))),
             (r"argument (\S+): invalid choice: '(.*?)' \(choose from (.*)\)", _choice),
-            (r"argument (\S+): expected (.*)", lambda m: (m[1], m[2].replace("argument", "value"), "none")),
+            (
+                r"argument (\S+): expected (.*)",
+                lambda m: (m[1], m[2].replace("argument", "value"), "none" if "one" in m[2] else "fewer"),
+            ),
             (r"the following arguments are required: (.*)", lambda m: (self.prog, m[1], "nothing")),
         ]
         for pattern, said in known:

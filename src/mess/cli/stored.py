@@ -43,14 +43,14 @@ def show(console: Console, report: SizeReport, *, verified: bool) -> None:
         console.print(f"[green]onnxruntime on both models: {escape(str(report.answers))}[/]", soft_wrap=True)
     elif report.compared is False:
         console.print(
-            "[yellow]onnxruntime does not run the model on inputs made up for it: nothing was compared[/]",
+            "[yellow]onnxruntime has no answers of the model on such inputs: nothing was compared[/]",
             soft_wrap=True,
         )
     if verified:
         console.print("[green]read back in a fresh process: every tensor as it should be[/]")
     _layers(console, report)
     for reason, names in report.reasons.items():
-        console.print(f"[dim]as it is ({escape(reason)}): {escape(first_few(names, 4))}[/]")
+        console.print(f"[dim]by itself ({escape(reason)}): {escape(first_few(names, 4))}[/]")
 
 
 def summary(reports: Sequence[SizeReport], failed: int) -> str:

@@ -100,6 +100,8 @@ def idle_flags(args: argparse.Namespace) -> dict[str, str]:
     needs = {
         "-N or -T": (through, ("version", "project", "fixed_index")),
         "-v v4 and -N or -T": (through and args.version == "v4", ("rate_weight", "teacher")),
+        "-v": (args.version is not None, ("scale_bits", "offset_bits", "rest_bits", "pointwise", "linear")),
+        "-v v2 … -v v3a": (args.version != "v1", ("scale_bits", "offset_bits")),
         "-v v3 or -v v3a": (args.version in ("v3", "v3a"), ("bind_size",)),
         "-Q or -v v2q": (args.quant or args.version == "v2q", ("qb",)),
         "--nl": (args.nl, ("nls",)),

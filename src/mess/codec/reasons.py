@@ -24,8 +24,10 @@ def why_by_itself(item: Item, contents: Contents) -> str:
     if len(item.shape) < 2 or not item.name.endswith("weight") or not item.dtype.startswith(("float", "bfloat")):
         return "not a convolution or linear weight"
     if any(x.kind == "E" for x in contents.items):
+        if not math.prod(item.shape):
+            return "no numbers"
         one = math.prod(item.shape) == max(item.shape)
-        return "one row or column" if one else "beyond what its dtype holds, once rounded"
+        return "one row or column" if one else "beyond what its dtype or the integers hold, once rounded"
     kernel = item.shape[2:]
     if not kernel:
         return "linear layer"

@@ -126,7 +126,9 @@ def open_folder(
         counts.append(len(chosen))
     if not paths:
         raise DataError(split, f"images to {'train' if train else 'test'} on", "none")
-    notes = _notes(split, listed, [name for name, count in zip(names, counts, strict=True) if not count], len(names))
+    part = "" if own else f", to {'train' if train else 'test'} on"
+    empty = [name for name, count in zip(names, counts, strict=True) if not count]
+    notes = _notes(split, listed, empty, len(names), part)
     info = known or DatasetInfo(str(root), len(names), IMAGENET_MEAN, IMAGENET_STD, crop)
     info = replace(info, image_size=crop, class_names=tuple(names))
     labels_N = np.repeat(np.arange(len(names)), counts)
@@ -183,8 +185,8 @@ def list_images(folder: Path) -> Listed:
     return found
 
 
-def _notes(split: Path, listed: Mapping[str, Listed], empty: list[str], classes: int) -> tuple[str, ...]:
-    """Return what a person should know of a split: what is left out of it, and classes it does not have."""
+def _notes(split: Path, listed: Mapping[str, Listed], empty: list[str], classes: int, part: str) -> tuple[str, ...]:
+    """Return what a person should know of a split: what is left out of it, and classes that this part does not have."""
     notes = []
     others = sum((files.others for files in listed.values()), Counter[str]())
     if others:
@@ -194,7 +196,7 @@ def _notes(split: Path, listed: Mapping[str, Listed], empty: list[str], classes:
     if stray:
         notes.append(f"{split}: left out {stray:,} images that lie in no class folder")
     if empty:
-        notes.append(f"{split}: no images of {len(empty):,} of {classes:,} classes: {first_few(empty, 5)}")
+        notes.append(f"{split}{part}: no images of {len(empty):,} of {classes:,} classes: {first_few(empty, 5)}")
     return tuple(notes)
 
 

@@ -71,7 +71,7 @@ def compare(
         made_up: these are no inputs of anybody's.
 
     Returns:
-        None where the model itself does not run on these inputs.
+        None where the model itself does not run on these inputs, or answers nothing but zeros.
 
     Raises:
         WeightsError: what is stored does not run, or answers NaN or infinity where the model answers numbers.
@@ -89,7 +89,8 @@ def compare(
         _answer(name, [run[k] for run in wanted], [run[k] for run in found], name in scores, where)
         for k, name in enumerate(names)
     ]
-    return ModelAnswers(len(feeds), tuple(o for o in outputs if o is not None), made_up)
+    compared = tuple(o for o in outputs if o is not None)
+    return ModelAnswers(len(feeds), compared, made_up) if compared else None
 
 
 class _CannotRunError(Exception):
@@ -110,6 +111,7 @@ def _outputs(content: bytes, feeds: Sequence[Feed]) -> tuple[list[str], list[lis
 
 
 def _answer(name: str, wanted: list[Any], found: list[Any], scores: bool, where: object) -> OutputAnswer | None:
+    """Return how an output compares; None: no floats, or zeros alone, as of what a length or a mask leaves nothing."""
     lost = 0.0
     kept: list[np.ndarray] = []
     same = count = 0
@@ -128,6 +130,8 @@ def _answer(name: str, wanted: list[Any], found: list[Any], scores: bool, where:
         if scores and a.ndim >= 2 and a.shape[-1] > 1:
             same, count = same + int((a.argmax(-1) == b.argmax(-1)).sum()), count + int(np.prod(a.shape[:-1]))
     total = _spread(kept)
+    if not total and not lost:
+        return None
     return OutputAnswer(name, lost / total if total else lost, 100 * same / count if count else None)
 
 

@@ -18,6 +18,7 @@ from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN, check_normalisati
 from mess.data.names import IMAGENET_CLASSES, NAMES, imagenet_names
 from mess.errors import DataError, FormatError, OptionError, WeightsError, first_few
 from mess.files import files_in
+from mess.graphs.looking import CANNOT_RUN
 from mess.graphs.network import GraphNetwork
 from mess.image_inputs import MARGIN
 from mess.models.described import layout_of
@@ -156,7 +157,11 @@ def _scores(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tenso
     """Return probabilities (N, K), one image at a time where a graph was made for one."""
     (inputs, _), *_ = batches
     alone = isinstance(model, GraphNetwork) and model.plan.inputs[0].shape[:1] == (1,)
-    found = torch.cat([model(x) for x in inputs.split(1)]) if alone else model(inputs)
+    try:
+        found = torch.cat([model(x) for x in inputs.split(1)]) if alone else model(inputs)
+    except CANNOT_RUN as error:
+        expected = f"a network that takes images of shape {tuple(inputs.shape[1:])}"
+        raise WeightsError("the network", expected, f"one that says {str(error).strip()[:200]}") from error
     if not isinstance(found, Tensor) or found.dim() != 2 or len(found) != len(inputs):
         shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise WeightsError("the network", "class scores, one row an image", shape)

@@ -45,6 +45,9 @@ def _numbers(array: np.ndarray | None, where: object) -> np.ndarray:
     if array is None or array.dtype.kind not in "fiub" or array.ndim < 2:
         found = "none" if array is None else f"{array.dtype} of shape {array.shape}"
         raise DataError(where, "numbers, with inputs along the first axis", found)
+    if array.dtype == np.uint8 and array.ndim == 4:
+        expected = "floats as the network takes them, or images (N, height, width, 3) of uint8, which are normalised"
+        raise DataError(where, expected, f"uint8 of shape {array.shape}")
     return array
 
 

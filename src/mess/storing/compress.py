@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mess import codec
 from mess.codec.verification import write_verified
 from mess.devices import find_device
+from mess.errors import OptionError
 from mess.files import check_output
 from mess.models import Architecture
 from mess.models.described import layout_of
@@ -136,7 +137,7 @@ def compress(
         OutputError: an output that is no plain file, or whose folder is not there.
         FileExistsError: a file is there and `overwrite` is false.
     """
-    with keywords_for_flags():
+    with keywords_for_flags(), usual_torch(device := find_device(device)):
         options = StoreOptions(
             version=scheme, bind=bind, quant_bits=quant_bits, quant=quant, pointwise=pointwise, linear=linear,
             scale_bits=scale_bits, offset_bits=offset_bits, rest_bits=rest_bits, self_contained=self_contained,
@@ -153,7 +154,7 @@ def compress(
         with shown(progress, f"storing {Path(path).name}") as hears:
             request = Request(
                 options, inputs, held_out, architecture, facts,
-                overwrite=overwrite, verify=verify, device=find_device(device), input_shape=input_shape,
+                overwrite=overwrite, verify=verify, device=device, input_shape=input_shape,
                 progress=hears or no_progress,
             )  # fmt: skip
             return store(network, path, request)
@@ -165,9 +166,10 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(path))
     path = Path(path)
     check_output(path, overwrite=True)
-    found, coded, stored, request = _build(network, request)
-    tensors = codec.reconstruct(stored)  # once: they are compared, read back and reported
-    answers = answers_of(found, stored, tensors, request, path)
+    with usual_torch(request.device):
+        found, coded, stored, request = _build(network, request)
+        tensors = codec.reconstruct(stored)  # once: they are compared, read back and reported
+        answers = answers_of(found, stored, tensors, request, path)
     request.progress("writing", 0, 0)
     if request.verify:
         write_verified(path, stored, tensors, layout=request.options.layout, overwrite=request.overwrite)
@@ -204,10 +206,9 @@ def _build(
 
 def code(network: Network, request: Request) -> Coded:
     """Let the scheme stand for what it can."""
-    with usual_torch(request.device):
-        if request.options.scheme().learned:
-            return learned.code(network, request, lambda coded: assemble(network, coded, request))
-        return matched.code(network, request)
+    if request.options.scheme().learned:
+        return learned.code(network, request, lambda coded: assemble(network, coded, request))
+    return matched.code(network, request)
 
 
 def assemble(network: Network, coded: Coded, request: Request) -> codec.StoredModel:
@@ -223,7 +224,8 @@ def _errors(network: Network, stored: codec.StoredModel, tensors: Mapping[str, c
 
 def to_stored(network: Network, request: Request) -> codec.StoredModel:
     """Return what a file says; everything that is lost is lost in here."""
-    return assemble(network, code(network, request), request)
+    with usual_torch(request.device):
+        return assemble(network, code(network, request), request)
 
 
 def dumps(
@@ -250,12 +252,14 @@ def dumps(
     Raises:
         OptionError, WeightsError, DeviceError: as `compress`.
     """
-    with keywords_for_flags():
+    with keywords_for_flags(), usual_torch(device := find_device(device)):
+        if options is not None and scheme not in (DEFAULT_VERSION, options.version):
+            raise OptionError("--version", f"{options.version}, as the options say", scheme)
         network, architecture, facts = read_source(model_or_state_dict, None, None, about)
         inputs = as_inputs(calibration, lambda: cut_for(network, architecture, facts, None))
         with shown(progress, "storing") as hears:
             request = Request(
                 options or StoreOptions(scheme), inputs, None, architecture, facts,
-                device=find_device(device), progress=hears or no_progress,
+                device=device, progress=hears or no_progress,
             )  # fmt: skip
             return codec.encode_model(_build(network, request)[2], request.options.layout)

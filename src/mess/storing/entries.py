@@ -104,7 +104,8 @@ def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:
     apart = {*network.tied, *network.tied.values(), *network.kept}
     found = {}
     for prefix, layer in network.module.named_modules():
-        if not isinstance(layer, _BatchNorm) or not (layer.affine and layer.track_running_stats):
+        whole = isinstance(layer, _BatchNorm) and layer.affine and layer.track_running_stats
+        if not whole or not 0 <= layer.eps < 1:  # what a file has room for
             continue
         parts = [joined(prefix, part) for part in codec.BATCH_NORM_PARTS[:4]]
         plain = all(part in network.weights and network.weights[part].dtype == torch.float32 for part in parts)

@@ -56,10 +56,11 @@ def prepare(network: Network, request: Request) -> tuple[Network, Request]:
     if unknown := module.unknown():
         reason = f"operators that cannot be run here: {', '.join(unknown)}"
     elif len(module.plan.inputs) != 1 or not module.plan.inputs[0].is_float:
-        reason = f"{len(module.plan.inputs)} inputs, where one of floats is looked at"
+        kinds = " and ".join("floats" if given.is_float else "whole numbers" for given in module.plan.inputs)
+        reason = f"its inputs are {len(module.plan.inputs)}, of {kinds or 'nothing'}; one of floats is looked at"
     elif request.calibration is not None:
         given, labels = gather_inputs(request.calibration)
-        inputs = given
+        inputs = _taken(module, given)
         request = replace(request, calibration=given if labels is None else [(given, labels)])
     else:
         inputs = make_inputs(module, request.input_shape, request.device, progress=request.progress)
@@ -70,6 +71,22 @@ def prepare(network: Network, request: Request) -> tuple[Network, Request]:
         if request.calibration is None:
             request = replace(request, calibration=inputs, made_up=True)
     return replace(network, unseen=reason), request
+
+
+def _taken(network: GraphNetwork, inputs: torch.Tensor) -> torch.Tensor:
+    """Return inputs that are given.
+
+    Raises:
+        OptionError: the model does not take them.
+    """
+    declared, found = network.plan.inputs[0].shape, (None, *inputs.shape[1:])
+    fits = not declared or (
+        len(declared) == len(found) and all(size in (None, n) for size, n in zip(declared[1:], found[1:], strict=True))
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in declared[1:])
+        raise OptionError("--calibration", f"inputs of shape ({wanted}), as the model says", tuple(inputs.shape[1:]))
+    return inputs
 
 
 def answers_of(

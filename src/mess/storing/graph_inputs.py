@@ -20,6 +20,7 @@ from mess.storing.made_up import CHANNELS, FEW, make_up
 SIDES = ((224, 224), (320, 320), (48, 320), (640, 640), (64, 64), (32, 32))  # tried in turn, height and width
 DIM = 0.2  # answer to images of variance 1 over the bias, below which a first layer expects levels of 0…255
 LEVELS = 64.0  # standard deviation of images with such levels
+ANY_SIZE = 64  # of an axis that may have any
 KINDS = {2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # of ONNX
 
 
@@ -81,13 +82,25 @@ def possible_shapes(first: GraphInput) -> Iterator[tuple[int, ...]]:
 
 
 def feeds_of(network: GraphNetwork, inputs: Tensor | None, most: int) -> list[dict[str, np.ndarray]]:
-    """Return what onnxruntime is given, one input at a time; other inputs of a graph are zeros."""
+    """Return what onnxruntime is given, one input at a time.
+
+    Other inputs of a graph are zeros if they are floats, as states are at first; whole numbers are taken for lengths.
+    """
     first, *others = network.plan.inputs
-    fixed = {other.name: _as_kind(np.zeros([size or 1 for size in other.shape]), other) for other in others}
     if inputs is not None:
-        return [{first.name: _as_kind(x.numpy(), first), **fixed} for x in inputs[:most].split(1)]
-    shape = [size or (1 if place == 0 else 64) for place, size in enumerate(first.shape)]
-    return [{first.name: _as_kind(np.random.default_rng(0).normal(size=shape), first), **fixed}]
+        given = [x.numpy() for x in inputs[:most].split(1)]
+    else:
+        shape = [size or (1 if place == 0 else ANY_SIZE) for place, size in enumerate(first.shape)]
+        given = [np.random.default_rng(0).normal(size=shape)]
+    feeds = []
+    for array in given:
+        length = array.shape[-1] if array.ndim else 1
+        fixed = {
+            other.name: _as_kind(np.full([n or 1 for n in other.shape], 0 if other.is_float else length), other)
+            for other in others
+        }
+        feeds.append({first.name: _as_kind(array, first), **fixed})
+    return feeds
 
 
 def _as_kind(array: np.ndarray, given: GraphInput) -> np.ndarray:

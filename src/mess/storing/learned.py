@@ -31,14 +31,14 @@ from mess.scheme.learned import (
     rebuild_layer,
     round_blind,
 )
-from mess.scheme.learned.inputs import MAX_INPUTS
+from mess.scheme.learned.inputs import MAX_INPUTS, distinct
 from mess.scheme.learned.layers import Basis, is_matrix
 from mess.scheme.learned.rounding import rounded
 from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded, batch_norm_layers, scale_and_shift
 from mess.storing.layers import require_effect
-from mess.storing.made_up import make_up
+from mess.storing.made_up import make_up, smallest_map
 from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import HeldOut, Search, hold_out
@@ -46,6 +46,7 @@ from mess.storing.runnable import check_runs, copy_to_run, runs
 from mess.trellis import QUARTERS
 
 USUAL_SIZES = (224, 32)  # of images: of ImageNet's networks, and of those for CIFAR
+SMALL_MAP = 56  # places a side: a network that makes no fewer of 224 is made for small images
 MIN_SPARED = 256  # inputs, from which on some are spared to look at; each is missed where there are few
 LOOKED_AT = 8  # of so many inputs one is looked at,
 MEASURED = 4  # and one where points of accuracy are counted, which takes more of them
@@ -82,9 +83,9 @@ def code(network: Network, request: Request, write: Callable[[Coded], codec.Stor
             if found is not None:
                 return found
             unseen = _why_not(network.module)
-    if options.target_size is not None or options.max_drop is not None:
+    if options.target_size is not None or options.max_drop is not None or options.divergence is not None:
         hint = "" if network.module is None or network.unseen else "Name inputs to look at it with (calibration)"
-        raise OptionError("--target-size, --max-drop", "a network that can be run", unseen, hint)
+        raise OptionError("--target-size, --max-drop, --divergence", "a network that can be run", unseen, hint)
     return replace(_blind(network), unseen=unseen)
 
 
@@ -117,12 +118,13 @@ def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tens
     if request.calibration is None:
         made = _make_up(network, module, request)
         return made, HeldOut(made, None, learned_from=True, made_up=True) if made is not None else None
-    inputs, labels = gather_inputs(request.calibration, progress=request.progress)
+    inputs, labels = distinct(*gather_inputs(request.calibration, progress=request.progress))
     if request.input_shape not in (None, inputs.shape[1:]):
         raise OptionError("--input-shape", f"{tuple(inputs.shape[1:])}, of the inputs given", request.input_shape)
     check_runs(module, inputs)
     if request.validation is not None:
         held, right = gather_inputs(request.validation, progress=request.progress)
+        check_runs(module, held)
         return inputs[:MAX_INPUTS], HeldOut(held, _class_numbers(right, request))
     labels = _class_numbers(labels, request)
     if request.options.max_drop is not None:
@@ -163,7 +165,7 @@ def _blind(network: Network) -> Coded:
     matrices = {name: tensor for name, tensor in network.weights.items() if name not in apart}
     layers = round_blind(matrices, finer=network.finer)
     others = network.weights.keys() - layers.keys() - network.buffers
-    bits = {name: 16 if _is_half_enough(network.weights[name]) else 32 for name in others}
+    bits = {name: 16 if name not in network.finer and _is_half_enough(network.weights[name]) else 32 for name in others}
     for prefix, norm in batch_norm_layers(network).items():
         enough = _is_half_enough_of(
             norm, {part: network.weights[joined(prefix, part)] for part in BATCH_NORM_PARTS[:4]}
@@ -255,7 +257,7 @@ def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:
 
 
 def _make_up(network: Network, module: nn.Module, request: Request) -> Tensor | None:
-    """Return inputs of the shape that is named, else images of the first usual size that runs; None where none does.
+    """Return inputs of the shape that is named, else images of the usual size that suits; None where none runs.
 
     Raises:
         OptionError: a shape that the network does not take.
@@ -263,7 +265,9 @@ def _make_up(network: Network, module: nn.Module, request: Request) -> Tensor | 
     shape, known = request.input_shape, network.architecture
     if shape is None:
         sizes = USUAL_SIZES if known is None else (USUAL_SIZES[known.cifar_form],)
-        shape = next((s for s in ((3, size, size) for size in sizes) if runs(module, torch.zeros(2, *s))), None)
+        taken = [(3, size, size) for size in sizes if runs(module, torch.zeros(2, 3, size, size))]
+        small = len(taken) > 1 and smallest_map(module, torch.zeros(2, *taken[0])) >= SMALL_MAP
+        shape = taken[small] if taken else None
     elif not runs(module, torch.zeros(2, *shape)):
         raise OptionError("--input-shape", "a shape of one input that the network takes", shape)
     return None if shape is None else make_up(module, shape, request.device, progress=request.progress)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mess.scheme.learned import device_of, known_outputs, mixtures, split_batches, tensors
+from mess.scheme.learned import check_alike, device_of, known_outputs, mixtures, split_batches, tensors
 
 MAX_INPUTS = 256  # looked at, and as many mixtures of two
 MAX_MIXTURES = 3  # of each input: where inputs are fewer there are more, as single answers say little
@@ -89,6 +89,12 @@ class FloatNetwork:
         error = error if self.doubtful else None
         return Look(len(self._inputs), strayed, agreement, self._held_out, error, self._made_up)
 
+    @torch.no_grad()
+    def repeats(self) -> bool:
+        """Return whether the network answers alike each time it runs."""
+        batch = self._inputs[:2].to(device_of(self._module))
+        return all(torch.equal(*pair) for pair in zip(*(tensors(self._module(batch)) for _ in range(2)), strict=True))
+
     @property
     def doubtful(self) -> bool:
         """Whether some output may be class scores or values."""
@@ -104,7 +110,9 @@ class FloatNetwork:
         scored = next((place for place, output in enumerate(self._outputs) if output.scores), None)
         for batch in split_batches(inputs, device):
             batch = batch.to(device)
-            answers = zip(self._outputs, tensors(self._module(batch)), tensors(stored(batch)), strict=True)
+            own, decoded = tensors(self._module(batch)), tensors(stored(batch))
+            check_alike([x[None] for x in own], [x[None] for x in decoded])
+            answers = zip(self._outputs, own, decoded, strict=True)
             pairs = [(output.told(wanted), output.told(found)) for output, wanted, found in answers]
             for place, (output, (wanted, found)) in enumerate(zip(self._outputs, pairs, strict=True)):
                 strayed += len(batch) * float(output.strayed(wanted, found)) / len(pairs)

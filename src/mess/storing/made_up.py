@@ -7,7 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from mess.scheme.learned import StageProgress, give_back, synthetic_inputs
+from mess.scheme.learned import StageProgress, device_of, give_back, synthetic_inputs
+from mess.scheme.learned.calls import Call, Watch
 
 CHANNELS = (1, 3, 4)
 MAX_SIDE = 4096
@@ -48,6 +49,20 @@ def make_up(
     images = shaped(synthetic_inputs(there, max(shape), count, progress=progress), shape)
     give_back()  # gradients of whole passes
     return images if level == 1.0 else level * images
+
+
+@torch.no_grad()
+def smallest_map(network: nn.Module, images: Tensor) -> int:
+    """Return the places a side of the smallest image within a network that a window moves over; 0 where none does."""
+    sides: list[int] = []
+
+    def note(_name: str, call: Call) -> None:
+        if call.dimensions == 2 and max(call.kernel) > 1:
+            sides.append(min(call.input.shape[-2:]))
+
+    with Watch({id(p): name for name, p in network.named_parameters()}, before=note):
+        network(images.to(device_of(network)))
+    return min(sides, default=0)
 
 
 def shaped(images: Tensor, shape: tuple[int, ...]) -> Tensor:

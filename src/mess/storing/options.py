@@ -21,7 +21,8 @@ from mess.storing.layers import LayerRule, check_rules
 
 # options that say nothing to some versions, and which they say something to
 TAKEN_BY: Mapping[str, Callable[[Scheme], bool]] = {
-    **dict.fromkeys(("scale_bits", "offset_bits", "pointwise", "linear"), lambda scheme: not scheme.learned),
+    **dict.fromkeys(("scale_bits", "offset_bits"), lambda scheme: scheme.fit == "affine"),
+    **dict.fromkeys(("pointwise", "linear"), lambda scheme: not scheme.learned),
     **dict.fromkeys(("divergence", "target_size", "max_drop"), lambda scheme: scheme.learned),
     "bind": lambda scheme: SCHEMES[scheme.version].bind > 1,
     "quant_bits": lambda scheme: scheme.quant_bits is not None,

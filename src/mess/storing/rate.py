@@ -177,7 +177,11 @@ class Search:
                     return good
                 break
             rate = following
-        raise OptionError("--divergence", f"at least {best:.2g} for this network and these inputs", f"{divergence:g}")
+        expected = f"at least {best:.2g} for this network and these inputs"
+        hint = (
+            "" if self._float_network.repeats() else "It answers otherwise each time it runs: is its dropout never off?"
+        )
+        raise OptionError("--divergence", expected, f"{divergence:g}", hint)
 
     def look(self, coded: Coded) -> Look:
         """Return what a file still answers on the inputs held out, or on those learned from where none are.

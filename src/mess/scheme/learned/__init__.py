@@ -28,6 +28,7 @@ from mess.scheme.learned.learn import divergence_at as divergence_at
 from mess.scheme.learned.learn import learn as learn
 from mess.scheme.learned.learn import rebuild_layer as rebuild_layer
 from mess.scheme.learned.memory import give_back as give_back
+from mess.scheme.learned.outputs import check_alike as check_alike
 from mess.scheme.learned.outputs import known_outputs as known_outputs
 from mess.scheme.learned.outputs import mixtures as mixtures
 from mess.scheme.learned.outputs import tensors as tensors

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import logging
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -13,8 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess.errors import DataError
 from mess.scheme.learned.calls import Watch, work
-from mess.scheme.learned.layerwise import StageProgress, device_of, in_fast_layout, no_progress, split_batches
+from mess.scheme.learned.layerwise import StageProgress, device_of, fast_layout, no_progress, split_batches
 
+log = logging.getLogger("mess.storing")
 MAX_INPUTS = 1024  # inputs learned from
 MAX_SMALL_INPUTS = 5 * MAX_INPUTS  # that are read, if they are small, so that losses can be measured on the others
 SMALL_NUMBERS = MAX_SMALL_INPUTS * 3 * 32 * 32  # numbers that small inputs have in all
@@ -33,7 +36,8 @@ def gather_inputs(
     """Return (inputs, labels or None): the first `most` given, fewer where they are large, at least `MAX_INPUTS`.
 
     Args:
-        calibration: one tensor of inputs, or batches of inputs, or batches of (inputs, labels).
+        calibration: one tensor of inputs, or batches of inputs, or batches of (inputs, labels). Of a tensor, or a first
+            batch, that alone has more of them, so many are drawn, the same each time: they may come class by class.
 
     Raises:
         DataError: no inputs, inputs of several shapes, or something that is no tensor of floats.
@@ -48,30 +52,58 @@ def gather_inputs(
     for batch in batches:
         pair = batch if isinstance(batch, tuple | list) else (batch,)
         if not pair or not isinstance(pair[0], Tensor) or not pair[0].is_floating_point():
-            several = bool(pair) and isinstance(pair[0], tuple | list | dict)
-            found = f"{len(pair[0])} inputs together" if several else type(batch).__name__
-            raise DataError("calibration", "batches of one float tensor, or of (inputs, labels)", found)
+            raise DataError("calibration", "batches of one float tensor, or of (inputs, labels)", _named(batch, pair))
         if not pair[0].numel():
             continue
         if inputs and pair[0].shape[1:] != inputs[0].shape[1:]:
             found = f"{tuple(pair[0].shape[1:])} after {tuple(inputs[0].shape[1:])}"
             raise DataError("calibration", "inputs of one shape", found)
-        inputs.append(pair[0].detach().cpu().float())
-        if len(pair) > 1 and isinstance(pair[1], Tensor):
-            labels.append(pair[1].detach().cpu())
-        count += len(pair[0])
         limit = min(most, max(MAX_INPUTS, SMALL_NUMBERS // max(1, pair[0][0].numel())))
+        taken: slice | Tensor = slice(limit - count)
+        if not count and len(pair[0]) > limit:
+            taken = torch.randperm(len(pair[0]), generator=torch.Generator().manual_seed(0))[:limit]
+        inputs.append(pair[0].detach()[taken].cpu().float())
+        if len(pair) > 1 and isinstance(pair[1], Tensor) and len(pair[1]) == len(pair[0]):
+            labels.append(pair[1].detach()[taken].cpu())
+        count += len(inputs[-1])
         if count >= limit:
             break
         if not whole:
             progress("reading inputs", count, limit)
     if not count:
         raise DataError("calibration", "at least one input", "none")
-    joined = torch.cat(inputs)[:limit]
+    joined = torch.cat(inputs)
     if not torch.isfinite(joined).all():
         raise DataError("calibration", "finite inputs", "NaN or infinity")
-    known = torch.cat(labels)[:limit] if labels else None
+    known = torch.cat(labels) if labels else None
     return joined, known if known is not None and len(known) == len(joined) else None
+
+
+def distinct(inputs: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return each of the different inputs once: how far moments can be trusted goes by how many there are.
+
+    Raises:
+        DataError: several inputs that are all alike, as a loader gives that is at fault.
+    """
+    first: dict[bytes, int] = {}
+    for place, each in enumerate(inputs):
+        first.setdefault(hashlib.sha256(each.contiguous().numpy()).digest(), place)
+    if len(first) == len(inputs):
+        return inputs, labels
+    if len(first) == 1:
+        raise DataError("calibration", "inputs that differ", f"{len(inputs):,} that are all alike")
+    log.info("%d of %d inputs are repetitions of others, and left out", len(inputs) - len(first), len(inputs))
+    places = list(first.values())
+    return inputs[places], None if labels is None else labels[places]
+
+
+def _named(batch: Any, pair: Any) -> str:
+    """Return what a batch is that is none of floats."""
+    if pair and isinstance(pair[0], Tensor):
+        return f"a tensor of {str(pair[0].dtype).removeprefix('torch.')}"
+    if pair and isinstance(pair[0], tuple | list | dict):
+        return f"a {type(pair[0]).__name__} of {len(pair[0])}"
+    return type(batch).__name__
 
 
 def synthetic_inputs(
@@ -86,7 +118,9 @@ def synthetic_inputs(
     Noise with the spectrum of natural images is changed by gradient descent until each BatchNorm layer sees the means
     and variances it has stored (Cai et al. 2020, arXiv 2001.00281). Without BatchNorm the noise is what is returned.
     """
-    model, device = in_fast_layout(copy.deepcopy(model).float().eval().requires_grad_(False)), device_of(model)
+    model, device = copy.deepcopy(model).float().eval().requires_grad_(False), device_of(model)
+    layout = fast_layout(model, natural_noise(2, image_size))
+    model.to(memory_format=layout)  # type: ignore[call-overload]
     if count is None:
         affordable = SYNTHETIC_WORK // _work(model, natural_noise(1, image_size).to(device))
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
@@ -100,7 +134,7 @@ def synthetic_inputs(
         norm.register_forward_pre_hook(partial(_note_misfit, misfits))
     made: list[Tensor] = []
     with torch.enable_grad():
-        for start in split_batches(images.contiguous(memory_format=torch.channels_last)):
+        for start in split_batches(images.contiguous(memory_format=layout)):
             batch = start.to(device, copy=True).requires_grad_(True)
             optimizer = torch.optim.Adam([batch], lr=RATE)
             for step in range(STEPS):

@@ -6,6 +6,7 @@ of L layers about L/2 forward passes over all inputs. Here a pass goes on from w
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import chain
@@ -92,11 +93,22 @@ class LayerwiseForward:
         return found
 
 
-def in_fast_layout(model: nn.Module) -> nn.Module:
-    """Return a network with channels last, which runs a third faster, where its weights have the dimensions for it."""
-    if any(parameter.dim() > 4 for parameter in model.parameters()):
-        return model
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+def fast_layout(model: nn.Module, inputs: Tensor) -> torch.memory_format:
+    """Return the order in memory that a network runs fastest in: channels last, by a third, where it runs so at all.
+
+    Weights may have too many dimensions for it, and ``x.view(len(x), -1)`` refuses images whose channels come last.
+
+    Args:
+        model: where it is, in eval mode.
+        inputs: two or so that it takes.
+    """
+    if inputs.dim() != 4 or any(parameter.dim() > 4 for parameter in model.parameters()):
+        return torch.contiguous_format
+    probe = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with suppress(Exception), torch.inference_mode():  # the network may raise anything
+        probe(inputs.to(device_of(model)).contiguous(memory_format=torch.channels_last))
+        return torch.channels_last
+    return torch.contiguous_format
 
 
 def device_of(model: nn.Module) -> torch.device:

@@ -21,7 +21,7 @@ from mess.scheme.learned.layerwise import (
     LayerwiseForward,
     StageProgress,
     device_of,
-    in_fast_layout,
+    fast_layout,
     no_progress,
     split_batches,
 )
@@ -30,6 +30,7 @@ from mess.scheme.learned.moments import Moments, asymmetric_target, change_basis
 from mess.scheme.learned.outputs import known_outputs
 from mess.scheme.learned.rounding import (
     RoundingProblem,
+    coarse_enough,
     inverse_cholesky_,
     layer_step,
     round_all,
@@ -134,22 +135,23 @@ def learn(
         OptionError: a network without layers that weigh these inputs.
         RangeError: numbers within the network leave float32 on these inputs.
     """
-    original = in_fast_layout(copy.deepcopy(model).float().eval().requires_grad_(False))
+    original = copy.deepcopy(model).float().eval().requires_grad_(False)
+    layout = fast_layout(original, inputs[:2])
+    original.to(memory_format=layout)  # type: ignore[call-overload]
     stored = copy.deepcopy(original)
     # given images may come class by class; some layers look at the first of them only
     inputs = inputs[torch.randperm(len(inputs), generator=torch.Generator().manual_seed(options.seed))]
     if inputs.dim() == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        inputs = inputs.contiguous(memory_format=layout)
     example = inputs[:1].to(device_of(original))
     layers, twins = weight_layers(stored, example), weight_layers(original, example)
-    outputs = known_outputs(original, inputs)
-    found_before = weighed.get(len(inputs)) if weighed is not None else None
-    sensitivity = found_before or output_sensitivity(
-        original, twins, inputs, outputs, seed=options.seed, progress=progress
-    )
-    if weighed is not None and sensitivity.bytes <= MOST_KEPT:
-        weighed[len(inputs)] = sensitivity
-    _check_range("answers", [torch.tensor(math.log(x.nats) if x.nats else math.inf) for x in outputs])
+    sensitivity = weighed.get(len(inputs)) if weighed is not None else None
+    if sensitivity is None:
+        outputs = known_outputs(original, inputs)
+        _check_range("answers", [torch.tensor(math.log(x.nats) if x.nats else math.inf) for x in outputs])
+        sensitivity = output_sensitivity(original, twins, inputs, outputs, seed=options.seed, progress=progress)
+        if weighed is not None and sensitivity.bytes <= MOST_KEPT:
+            weighed[len(inputs)] = sensitivity
     _check_range("gradients", sensitivity.channels.values())
     if not any(layer.calls or float(sensitivity.channels[layer.name].max()) > LEAST for layer in layers):
         raise OptionError("version v4", "a network with layers that weigh their inputs", "none that runs on these")
@@ -283,7 +285,9 @@ def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> L
     weight_OC, sensitivity_O = layer.weight.detach().cpu().double().flatten(1), sensitivity_O.cpu()
     step = math.sqrt(12 * lmbda / math.log(2) / float(sensitivity_O.log().mean().exp()))
     largest = float(weight_OC.abs().max()) or 1.0
-    step = min(step, largest / MIN_LEVELS)  # where nothing comes of it, as in a part that does not run
+    step = coarse_enough(
+        min(step, largest / MIN_LEVELS), largest
+    )  # fine where nothing comes of it: in a part that idles
     unrounded_OC = weight_OC / step
     return _learned(layer, rounded(unrounded_OC), unrounded_OC, step, None, NO_EXPONENTS)
 

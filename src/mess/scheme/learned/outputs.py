@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mess.errors import OptionError
 from mess.scheme.learned.layerwise import device_of, split_batches
 
 MAX_LOOKED_AT = 256  # inputs
@@ -102,6 +103,7 @@ def known_outputs(model: nn.Module, inputs: Tensor) -> list[Output]:
     inputs = inputs[:MAX_LOOKED_AT]
     plain = _answers(model, inputs)
     mixed = _answers(model, mixtures(inputs))
+    check_alike(plain, mixed)
     return [_known(x, y, len(plain)) for x, y in zip(plain, mixed, strict=True)]
 
 
@@ -117,7 +119,23 @@ def _answers(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     device = device_of(model)
     found = [[x.float() if x.dim() > 1 else x.float().reshape(-1, 1) for x in tensors(model(batch.to(device)))]
              for batch in split_batches(inputs, device)]  # fmt: skip
+    check_alike(found[0], *found[1:])
     return [torch.cat(each) for each in zip(*found, strict=True)]
+
+
+def check_alike(first: Sequence[Tensor], *others: Sequence[Tensor]) -> None:
+    """Refuse answers that are not comparable, as of a detector that puts out as many boxes as it finds.
+
+    Raises:
+        OptionError: not as many tensors, or of other shapes but for the first axis.
+    """
+    shapes = [tuple(x.shape[1:]) for x in first]
+    for other in others:
+        if (found := [tuple(x.shape[1:]) for x in other]) != shapes:
+            expected = "a network whose answers have the same shapes each time"
+            raise OptionError(
+                "version v4", expected, f"{found} after {shapes}", "Give what comes before they are chosen"
+            )
 
 
 def _known(plain: Tensor, mixed: Tensor, count: int) -> Output:

@@ -22,7 +22,7 @@ from mess.trellis import QUARTERS
 
 DAMPING = 1e-3  # of the mean diagonal, so that inputs that never vary do not divide by zero
 LARGEST = 16383  # a trellis has it in quarters
-MOST = 12_000  # that a number may be before it is rounded: others' errors are added to it
+MOST = 12_000  # that a number may be before it is rounded
 BLOCK = 64
 TRELLISED_FROM = 20  # the context: a mean magnitude of 1/4; smaller numbers are best rounded to zero
 TRELLIS_LOSS = 0.788  # squared error over that of rounding at the same step; 8 states (`mess.trellis`)
@@ -68,8 +68,6 @@ def inverse_cholesky_(second_moment_Gnn: Tensor) -> Tensor:
 def layer_step(problems: Sequence[RoundingProblem], lmbda: float) -> float:
     """Return the step of a layer: for uniform errors, D = g·c·s²/24 and dD/dR = −λ give s² = 12λ/(ln 2·g·c).
 
-    A step is never so fine that integers are cut off, which costs more than any step.
-
     Args:
         problems: the parts of its rows, which have the same step.
         lmbda: λ, distortion that one bit is worth.
@@ -77,7 +75,12 @@ def layer_step(problems: Sequence[RoundingProblem], lmbda: float) -> float:
     cost_Gn = torch.cat([problem.cost_Gn for problem in problems], 1)
     logs = cost_Gn.log().mean() + problems[0].sensitivity_GR.log().mean()
     largest = max(float(problem.target_GRn.abs().max()) for problem in problems)
-    return max(math.sqrt(12 * lmbda / math.log(2) * math.exp(-float(logs))), largest / MOST)
+    return coarse_enough(math.sqrt(12 * lmbda / math.log(2) * math.exp(-float(logs))), largest)
+
+
+def coarse_enough(step: float, largest: float) -> float:
+    """Return a step at which no integer is cut off, which costs more than any step, though others' errors are added."""
+    return max(step, largest / MOST)
 
 
 def rounded_in_trellises(problems: Sequence[RoundingProblem], step: float) -> tuple[Tensor, Tensor, float, Levels]:
