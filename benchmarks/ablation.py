@@ -171,7 +171,7 @@ def stored(job: Job, network: Network, file: Path) -> Row:
     given = {"divergence": job.rate, "seed": job.seed, "calibration": network.calibration}
     # nothing is held out of the pictures to round with, as nothing is searched for; and `measured` reads the file back
     options: dict[str, Any] = {**given, "validation": network.calibration[:1], "verify": False}
-    with patch.object(Search, "to_divergence", once):
+    with patch("mess.storing.learned.to_divergence", once):
         if job.ingredient == FULL:
             mess.compress(network.module, file, **options)
         else:

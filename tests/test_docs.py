@@ -148,8 +148,8 @@ def small(words: list[str]) -> list[str]:
 def at_home(in_folder: Path, few_digits: None, quick_synthesis: None, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the pages speak of: CIFAR-10, own pictures, weights, a stored network."""
     write_cifar(in_folder / "data", "cifar10", python=False)
-    monkeypatch.setattr("mess.storing.rate.DRAFTS", 2)  # what a search finds is for other tests
-    monkeypatch.setattr("mess.storing.rate.SIZE_RUNS", 1)
+    monkeypatch.setattr("mess.storing.rate.size.DRAFTS", 2)  # what a search finds is for other tests
+    monkeypatch.setattr("mess.storing.rate.size.SIZE_RUNS", 1)
     for number in range(8):
         picture = in_folder / "path/to/photos" / "ab"[number % 2] / f"{number}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)

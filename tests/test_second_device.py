@@ -22,7 +22,7 @@ from mess.scheme.learned import known_outputs, sensitivity, synthetic_inputs
 from mess.scheme.learned.layers import weight_layers
 from mess.scheme.matched.penalties import nuclear_norm
 from mess.storing import Request, StoreOptions, store
-from mess.storing.rate import predict
+from mess.storing.held_out import predict
 from mess.training import TrainOptions, fit
 from mess.training import checkpoint as files
 from second_device import THERE, SecondDevice

@@ -22,9 +22,10 @@ from mess.scheme.learned.inputs import natural_noise
 from mess.step_exponents import Exponents
 from mess.storing import Request, StoreOptions, compress, identify, load_into, to_stored, to_tensors
 from mess.storing.entries import Coded
+from mess.storing.held_out import HeldOut, accuracy_lost, hold_out, predict
 from mess.storing.learned import coded
 from mess.storing.look import Look
-from mess.storing.rate import HeldOut, Search, accuracy_lost, hold_out, predict
+from mess.storing.rate import Search, to_divergence
 
 QUICK = {"divergence": 0.02}
 
@@ -123,7 +124,7 @@ def test_a_file_strays_as_far_as_it_may(
     monkeypatch.setattr(Search, "look", look)
     inputs = torch.zeros(count, 3)
     search = Search(nn.Identity(), inputs, HeldOut(inputs, None), LearnOptions(), None, None, None)  # type: ignore[arg-type]
-    found = search.to_divergence(0.01, met=met)
+    found = to_divergence(search, 0.01, met=met)
     assert tried == pytest.approx(rates)
     assert found.facts == {"round": kept}
     assert found.look is not None
@@ -135,7 +136,7 @@ def test_the_coarsest_rate_there_is_may_stray_less_than_asked_for(monkeypatch: p
     monkeypatch.setattr(Search, "look", lambda *_: Look(200, 0.5, 60.0))
     inputs = torch.zeros(200, 3)
     search = Search(nn.Identity(), inputs, HeldOut(inputs, None), LearnOptions(), None, None, None)  # type: ignore[arg-type]
-    found = search.to_divergence(10.0, met=True)
+    found = to_divergence(search, 10.0, met=True)
     assert found.look == Look(200, 0.5, 60.0)
 
 

@@ -37,11 +37,12 @@ from mess.scheme.learned.rounding import rounded
 from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded, batch_norm_layers, scale_and_shift
+from mess.storing.held_out import HeldOut, hold_out
 from mess.storing.layers import require_effect
 from mess.storing.made_up import make_up, smallest_map
 from mess.storing.network import Network
 from mess.storing.options import Request
-from mess.storing.rate import HeldOut, Search, hold_out
+from mess.storing.rate import Search, to_divergence, to_drop, to_size
 from mess.storing.runnable import check_runs, copy_to_run, runs
 from mess.trellis import QUARTERS
 
@@ -106,11 +107,11 @@ def _looked_at(
 
     search = Search(module, inputs, held_out, learning, round_at, write, options.layout, request.progress)
     if options.target_size is not None:
-        return search.to_size(options.target_size)
+        return to_size(search, options.target_size)
     if options.max_drop is not None:
-        return search.to_drop(options.max_drop)
+        return to_drop(search, options.max_drop)
     # a rate that is named is to be met; the usual one is one to stay below, and no time is taken to come near it
-    return search.to_divergence(learning.divergence, met=options.divergence is not None)
+    return to_divergence(search, learning.divergence, met=options.divergence is not None)
 
 
 def _inputs(network: Network, module: nn.Module, request: Request) -> tuple[Tensor | None, HeldOut | None]:
