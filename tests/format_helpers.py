@@ -33,8 +33,9 @@ def weights(seed: int = 0) -> dict[str, torch.Tensor]:
 
 def example(version: str, *, pointwise: int | None = 4, bits: int = 8) -> codec.StoredModel:
     """Return a made-up network stored under a version."""
-    others = {"scale_bits": bits, "offset_bits": bits, "rest_bits": bits if bits == 32 else 16, "pointwise": pointwise}
-    request = Request(StoreOptions(version, **others), about={"note": "made up"})
+    fitted = {} if version == "v1" else {"scale_bits": bits, "offset_bits": bits}
+    others = {"rest_bits": bits if bits == 32 else 16, "pointwise": pointwise}
+    request = Request(StoreOptions(version, **fitted, **others), about={"note": "made up"})
     return to_stored(identify(weights()), request)
 
 

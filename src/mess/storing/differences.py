@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec
+from mess.batch_norm import scale_and_shift
 from mess.codec.model import joined
 from mess.errors import WeightsError, first_few
 from mess.graphs.model_files import is_onnx_file
@@ -114,9 +115,9 @@ def _folded(weights: Mapping[str, Tensor], eps: Mapping[str, float]) -> dict[str
         names = [joined(prefix, part) for part in codec.BATCH_NORM_PARTS[:4]]
         if not found.keys() >= {*names}:
             continue
-        weight, bias, mean, var = (found.pop(name).double() for name in names)
-        scale = weight / (var + eps.get(prefix, USUAL_EPS)).sqrt()
-        found |= {joined(prefix, SCALE): scale, joined(prefix, SHIFT): bias - mean * scale}
+        weight, bias, mean, var = (found.pop(name) for name in names)
+        scale, shift = scale_and_shift(weight, bias, mean, var, eps.get(prefix, USUAL_EPS))
+        found |= {joined(prefix, SCALE): scale, joined(prefix, SHIFT): shift}
     return found
 
 

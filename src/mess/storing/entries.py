@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec
+from mess.batch_norm import DEAD, scale_and_shift
 from mess.codec.contents import KEPT, LOOK
 from mess.codec.model import joined
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
 from mess.models.described import describe
-from mess.scheme.learned.learn import DEAD
 from mess.scheme.ties import STORABLE
 from mess.storing.look import Look
 from mess.storing.network import Network
@@ -130,14 +130,6 @@ def fold_batch_norm(
     pairs = ((scale, scale_bits), (shift, shift_bits))
     a, b = (codec.quantize_numbers(x.float().numpy(), "float32", bits, prefix) for x, bits in pairs)
     return codec.BatchNorm(a, b, eps=float(layer.eps), tracked=layer.num_batches_tracked is not None)
-
-
-def scale_and_shift(
-    weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float, *, dead: float = -math.inf
-) -> tuple[Tensor, Tensor]:
-    """Return what a BatchNorm layer computes as x·scale + shift; the scale is 0 where the variance is below `dead`."""
-    scale = torch.where(var < dead, 0.0, weight / torch.sqrt(var + eps))
-    return scale, bias - mean * scale
 
 
 def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec
+from mess.batch_norm import scale_and_shift
 from mess.codec.model import BATCH_NORM_PARTS, joined
 from mess.errors import OptionError, RangeError
 from mess.scheme.learned import (
@@ -36,7 +37,7 @@ from mess.scheme.learned.layers import Basis, is_matrix
 from mess.scheme.learned.rounding import rounded
 from mess.scheme.learned.sensitivity import Sensitivity
 from mess.step_exponents import are_steps_good
-from mess.storing.entries import Coded, batch_norm_layers, scale_and_shift
+from mess.storing.entries import Coded, batch_norm_layers
 from mess.storing.held_out import HeldOut, hold_out
 from mess.storing.layers import require_effect
 from mess.storing.made_up import make_up, smallest_map

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mess.batch_norm import scale_and_shift
 from mess.training.evaluation import BatchSource
 
 
@@ -70,8 +71,7 @@ class _Moments:
 
 def _rewrite(layer: Any, mean_C: Tensor, variance_C: Tensor) -> None:
     """Put in new statistics, with the weight and bias that keep the layer's function in eval mode."""
-    scale_C = layer.weight.double() / (layer.running_var.double() + layer.eps).sqrt()
-    shift_C = layer.bias.double() - layer.running_mean.double() * scale_C
+    scale_C, shift_C = scale_and_shift(layer.weight, layer.bias, layer.running_mean, layer.running_var, layer.eps)
     layer.running_mean.copy_(mean_C)
     layer.running_var.copy_(variance_C)
     # from the statistics as they are now stored: their rounding is taken into the weight

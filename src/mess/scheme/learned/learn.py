@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mess.batch_norm import DEAD, scale_and_shift
 from mess.errors import OptionError, RangeError
 from mess.levels import Levels
 from mess.names import DIVERGENCE
@@ -43,7 +44,6 @@ from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
 MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
 MIN_BITS, MAX_BITS = 6, 12  # of vectors with a step; beyond: float16
-DEAD = 1e-12  # variance of an input that does not vary; a living one's, below ε = 1e-5 too, is far above
 MOST_KEPT = 1 << 28  # bytes of what was found of a network, to round it again
 WIDE = 2048  # numbers a row, from which on a layer's moments are the most there is in memory
 
@@ -316,7 +316,7 @@ def vector_bits(model: nn.Module, sensitivity: Sensitivity, lmbda: float) -> dic
     squares = dict(sensitivity.vectors)
     values = {name: p.detach().double() for name, p in model.named_parameters() if name in squares}
     for prefix, norm in model.named_modules():
-        weight, bias = (f"{prefix}.{part}".lstrip(".") for part in ("weight", "bias"))
+        weight, bias = (f"{prefix}.{part}" if prefix else part for part in ("weight", "bias"))
         if (
             not isinstance(norm, _BatchNorm)
             or not {weight, bias} <= squares.keys()  # two layers may share one of them
@@ -326,8 +326,9 @@ def vector_bits(model: nn.Module, sensitivity: Sensitivity, lmbda: float) -> dic
             continue
         spread, mean = (norm.running_var.double() + norm.eps).sqrt(), norm.running_mean.double()
         squares[weight] = squares[weight] * spread.square() + squares[bias] * mean.square()
-        values[weight] = torch.where(norm.running_var < DEAD, 0.0, values[weight] / spread)
-        values[bias] = values[bias] - mean * values[weight]
+        values[weight], values[bias] = scale_and_shift(
+            values[weight], values[bias], norm.running_mean, norm.running_var, norm.eps, dead=DEAD
+        )
     return {name: _bits(values[name], squares[name], lmbda) for name in squares}
 
 
