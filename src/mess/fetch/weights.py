@@ -87,7 +87,7 @@ def find_weights(architecture: Any, *, best: bool = False) -> Weights:
             f"{architecture.slug} for {architecture.dataset}",
             "a network with public weights",
             "one without",
-            f"On {architecture.dataset} there are some of {', '.join(known) or 'none'}",
+            f"On {architecture.dataset} there are {'some of ' + ', '.join(known) if known else 'none'}",
         )
     return max(same, key=lambda w: w.top1 or 0.0) if best else same[0]
 

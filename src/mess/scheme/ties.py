@@ -17,6 +17,7 @@ STORABLE = (
 )  # fmt: skip
 MAX_NAME = 1024  # as the format has it
 CONVERT = "Convert it first: tensor.float()"
+NOT_STORED = "A mask that is computed need not be stored: register_buffer(name, tensor, persistent=False)"
 
 
 def find_ties(weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -62,7 +63,8 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
         if tensor.dtype not in STORABLE:
             raise WeightsError(name, f"one of {', '.join(map(_named, STORABLE))}", _named(tensor.dtype), CONVERT)
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise WeightsError(name, "finite numbers", "NaN" if bool(torch.isnan(tensor).any()) else "infinity")
+            found = "NaN" if bool(torch.isnan(tensor).any()) else "infinity"
+            raise WeightsError(name, "finite numbers", found, NOT_STORED if found == "infinity" else "")
         if tensor.dtype == torch.float64 and not bool(torch.isfinite(tensor.float()).all()):
             raise WeightsError(name, "numbers that float32 can hold", f"{float(tensor.detach().abs().max()):.3g}")
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mess import codec, hub, models
 from mess.catalogues import BUILT_BY, build_named
 from mess.class_folders import as_told
-from mess.errors import OptionError, WeightsError, first_few
+from mess.errors import FormatError, OptionError, WeightsError, first_few
 from mess.files import Source, path_or_bytes
 from mess.graphs.network import GraphNetwork
 from mess.models.described import INPUT_FACTS, architecture_of, layout_of
@@ -108,6 +108,8 @@ def loads(
     Raises:
         FormatError, WeightsError: as `load`.
     """
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise FormatError("content", "the bytes of a file (mess.load takes its path)", type(content).__name__)
     return load(content, device=device, dtype=dtype, max_bytes=max_bytes)
 
 
@@ -214,8 +216,9 @@ def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source, *, assig
     own = model.state_dict()
     missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unexpected:
-        lacking, odd = (first_few(names) or "none" for names in (missing, unexpected))
-        raise WeightsError(where, "the model's names", f"missing {lacking}; not expected {odd}")
+        told = {"without": missing, "with names that the model has not:": unexpected}
+        found = "weights " + "; ".join(f"{kind} {first_few(names)}" for kind, names in told.items() if names)
+        raise WeightsError(where, "the model's names", found)
     for name, tensor in own.items():
         if tensor.shape != weights[name].shape:
             raise WeightsError(f"{where}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
