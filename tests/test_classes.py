@@ -22,7 +22,7 @@ from mess.storing import read_with_description
 from mess.weights_file import load_weights
 
 SMALL = [
-    *("-a", "mobilenetv2", "--width-mult", "0.25", "-j", "0", "--crop", "32", "--resize", "32"),
+    *("-a", "mobilenet", "--width-mult", "0.25", "-j", "0", "--crop", "32", "--resize", "32"),
     *("-b", "6", "--lr", "0.01"),
 ]
 COLOURS = {"ant": (220, 40, 40), "bee": (40, 220, 40), "cat": (40, 40, 220), "dog": (120, 120, 40), "elk": (9, 9, 9)}
@@ -67,7 +67,7 @@ def test_a_folder_of_test_pictures_alone_is_numbered_by_the_network(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(Path("other/val"), "bee cat", 2)
-    assert resolve("mobilenetv2", "other").num_classes == 2
+    assert resolve("mobilenet", "other").num_classes == 2
     test = open_dataset("other", train=False, classes=["ant", "bee", "cat"])
     assert test.labels_N.tolist() == [1, 1, 2, 2]
     assert main(["compress", str(trained), "-v", "v2", "-o", "n.mess", "--no-verify"]) == 0
@@ -167,7 +167,7 @@ def test_the_shared_imagenet_pictures_can_be_tested_on(
 def _network() -> torch.nn.Module:
     import mess
 
-    return mess.create_model("mobilenetv2", dataset="imagenet", width_mult=0.25)
+    return mess.create_model("mobilenet", dataset="imagenet", width_mult=0.25)
 
 
 def test_calibration_pictures_are_of_all_classes(in_folder: Path) -> None:

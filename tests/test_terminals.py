@@ -59,7 +59,7 @@ def test_a_run_is_told_on_old_terminals(in_folder: Path) -> None:
             (Path("p [red]") / split / name).mkdir(parents=True)
             for i in range(2):
                 Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(f"p [red]/{split}/{name}/{i}.png")
-    small = "-a mobilenetv2 --width-mult 0.25 -j 0 --crop 32 --lr 0.001 -b 4 --epochs 1".split()  # noqa: SIM905
+    small = "-a mobilenet --width-mult 0.25 -j 0 --crop 32 --lr 0.001 -b 4 --epochs 1".split()  # noqa: SIM905
     told = said("ascii", "train", "p [red]", *small, "-N", "-v", "v2", "-s", "1", "--name", "run [red]")
     assert "checkpoint/run [red]/p [red]/ckpt_best_v2.mess" in told
     tested = said("ascii", "test", "p [red]", *small, "--name", "run [red]", "--ckpt", "ckpt_best.pth")
