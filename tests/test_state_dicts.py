@@ -49,7 +49,7 @@ def test_the_order_of_a_dict_does_not_matter(options: dict, tmp_path: Path) -> N
     }  # fmt: skip
     weights["tied.weight"] = weights["blocks.7.conv.weight"]
     made = set()
-    for seed in range(4):
+    for seed in range(3):
         mess.compress(shuffled(weights, seed), tmp_path / "net.mess", scheme="v2", verify=False, **options)
         made.add((tmp_path / "net.mess").read_bytes())
     assert len(made) == 1
