@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from format_helpers import FEW_BITS_TYPED
 from mess.class_folders import as_told, compact, digest
 from mess.cli import main
 from mess.data import open_dataset
@@ -70,7 +71,7 @@ def test_a_folder_of_test_pictures_alone_is_numbered_by_the_network(
     assert resolve("mobilenet", "other").num_classes == 2
     test = open_dataset("other", train=False, classes=["ant", "bee", "cat"])
     assert test.labels_N.tolist() == [1, 1, 2, 2]
-    assert main(["compress", str(trained), "-v", "v2", "-o", "n.mess", "--no-verify"]) == 0
+    assert main(["compress", str(trained), "-v", "v2", *FEW_BITS_TYPED, "-o", "n.mess", "--no-verify"]) == 0
     for file in (str(trained), "n.mess"):
         capsys.readouterr()
         assert main(["test", "other", *SMALL, "--ckpt", file]) == 0
@@ -85,7 +86,7 @@ def test_a_folder_of_test_pictures_alone_is_numbered_by_the_network(
 
 def test_names_travel_in_checkpoints_and_short_ones_in_files(trained: Path) -> None:
     assert load_weights(trained)[1]["classes"] == ["ant", "bee", "cat"]
-    assert main(["compress", str(trained), "-v", "v2", "-o", "n.mess", "--no-verify"]) == 0
+    assert main(["compress", str(trained), "-v", "v2", *FEW_BITS_TYPED, "-o", "n.mess", "--no-verify"]) == 0
     assert read_with_description("n.mess")[1]["classes"] == ["ant", "bee", "cat"]
 
 
@@ -94,7 +95,8 @@ def test_files_of_training_keep_the_hash_where_names_are_long(in_folder: Path) -
         draw(Path("own") / split, "ant bee", 4)
         for name in ("ant", "bee"):
             (Path("own") / split / name).rename(Path("own") / split / (name * 30))
-    assert main(["train", "own", *SMALL, "-N", "-v", "v2", "-s", "1", "--epochs", "1", "--name", "n"]) == 0
+    scheme = ["-N", "-v", "v2", *FEW_BITS_TYPED, "-s", "1"]
+    assert main(["train", "own", *SMALL, *scheme, "--epochs", "1", "--name", "n"]) == 0
     told = read_with_description(next(Path("checkpoint/n/own").glob("*best*.mess")))[1]
     assert told["classes"] == digest(["ant" * 30, "bee" * 30])
     assert "crop" not in told["scheme"]

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import mess
+from format_helpers import FEW_BITS_TYPED
 from mess.cli import main, specified_main
 from mess.recipes.hooks import Stored
 from mess.training.log import read_log
@@ -80,7 +81,7 @@ def test_every_family_trains_is_stopped_resumed_stored_and_tested_from_the_file(
     assert resumed["epoch"] == epochs
     assert resumed["samples"] == 90 * epochs
 
-    assert main(["compress", str(folder / "ckpt_last.pth"), "-v", "v2", "--no-verify"]) == 0
+    assert main(["compress", str(folder / "ckpt_last.pth"), "-v", "v2", *FEW_BITS_TYPED, "--no-verify"]) == 0
     stored = folder / "ckpt_last_v2.mess"
     assert stored.stat().st_size < (folder / "ckpt_last.pth").stat().st_size / 2
     capsys.readouterr()
