@@ -3,6 +3,8 @@ PYTHON ?= python3
 CLANG ?= clang
 BIN := .venv/bin
 PY := $(BIN)/python
+# What was compiled is kept: tests start hundreds of Pythons, and each would compile all of MESS again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 
@@ -22,7 +24,7 @@ demo: .venv/installed  ## train, store, test from the file, retrain: the main jo
 	$(BIN)/mess demo
 
 test: .venv/installed  ## run the test suite (at most 8 minutes on 2 cores)
-	$(PY) -m pytest -n 2 --dist loadgroup
+	$(PY) -m pytest -n 2 --dist worksteal
 
 test-slow: .venv/installed  ## run the tests that take minutes
 	$(PY) -m pytest -m slow

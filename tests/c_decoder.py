@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,7 @@ def example_with_trellises() -> codec.StoredModel:
     return codec.StoredModel(None, stored.scheme, stored.books, entries)
 
 
+@cache
 def examples() -> dict[str, bytes]:
     """Return files of every version that C reads: the golden ones, and others with all that a file can hold."""
     golden = Path(__file__).parent / "golden"

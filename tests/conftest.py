@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 # the suite runs in two processes, each on a core; set before torch is imported, here and in what tests start
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mess.data import digits
+from mess.data import ImageSet, digits
 from web_server import Server
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -46,12 +47,28 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@cache
+def every_nth_digit(n: int, *, train: bool) -> ImageSet:
+    every = digits.load_digits(train=train)
+    return replace(every, images_NCHW=every.images_NCHW[::n], labels_N=every.labels_N[::n])
+
+
 @pytest.fixture
 def few_digits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train and test on a quarter of `digits`, 360 and 90 images: for what does not hang on how much is learned."""
-    few = {train: digits.load_digits(train=train) for train in (True, False)}
-    few = {train: replace(s, images_NCHW=s.images_NCHW[::4], labels_N=s.labels_N[::4]) for train, s in few.items()}
-    monkeypatch.setattr("mess.data.open.load_digits", lambda *, train: few[train])
+    monkeypatch.setattr("mess.data.open.load_digits", partial(every_nth_digit, 4))
+
+
+@pytest.fixture
+def few_digits_to_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train on a quarter of `digits`, and test on all 360 that are for testing."""
+    monkeypatch.setattr("mess.data.open.load_digits", lambda *, train: every_nth_digit(4 if train else 1, train=train))
+
+
+@pytest.fixture
+def a_handful_of_digits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train on 90 images and test on 23: for what is the same after any step."""
+    monkeypatch.setattr("mess.data.open.load_digits", partial(every_nth_digit, 16))
 
 
 @pytest.fixture

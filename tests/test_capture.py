@@ -318,16 +318,16 @@ def test_nothing_in_and_around_a_step_waits_for_a_gpu(
 
 @pytest.mark.parametrize("flag", ["--deterministic", "--eager"])
 def test_the_command_captures_unless_it_is_told_not_to(
-    in_folder: Path, flag: str, monkeypatch: pytest.MonkeyPatch
+    in_folder: Path, few_digits: None, flag: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("sklearn", reason="carries `digits`")
     devices, kernels = TapeDevices(), []
     devices.choose_kernels = lambda *, deterministic: kernels.append(deterministic)
     monkeypatch.setattr("mess.recipes.run.open_devices", lambda *_, **__: devices)
-    command = ["train", "digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.25", "-b", "256", "--epochs", "1"]
+    command = ["train", "digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.25", "-b", "64", "--epochs", "1"]
     assert main([*command, flag]) == 0
     assert kernels == [flag == "--deterministic"]
-    assert devices.replays == (5 - WARM_UP + 1 if flag == "--deterministic" else 0)  # 5 batches of 256, and one of 157
+    assert devices.replays == (5 - WARM_UP + 1 if flag == "--deterministic" else 0)  # 5 batches of 64, and one of 40
 
 
 class ElsewhereDevices(Devices):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from format_helpers import FEW_BITS_TYPED
 from mess.class_folders import as_told, compact, digest
 from mess.cli import main
 from mess.data import open_dataset
@@ -22,7 +23,7 @@ from mess.storing import read_with_description
 from mess.weights_file import load_weights
 
 SMALL = [
-    *("-a", "mobilenetv2", "--width-mult", "0.25", "-j", "0", "--crop", "32", "--resize", "32"),
+    *("-a", "mobilenet", "--width-mult", "0.25", "-j", "0", "--crop", "32", "--resize", "32"),
     *("-b", "6", "--lr", "0.01"),
 ]
 COLOURS = {"ant": (220, 40, 40), "bee": (40, 220, 40), "cat": (40, 40, 220), "dog": (120, 120, 40), "elk": (9, 9, 9)}
@@ -67,10 +68,10 @@ def test_a_folder_of_test_pictures_alone_is_numbered_by_the_network(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     draw(Path("other/val"), "bee cat", 2)
-    assert resolve("mobilenetv2", "other").num_classes == 2
+    assert resolve("mobilenet", "other").num_classes == 2
     test = open_dataset("other", train=False, classes=["ant", "bee", "cat"])
     assert test.labels_N.tolist() == [1, 1, 2, 2]
-    assert main(["compress", str(trained), "-v", "v2", "-o", "n.mess", "--no-verify"]) == 0
+    assert main(["compress", str(trained), "-v", "v2", *FEW_BITS_TYPED, "-o", "n.mess", "--no-verify"]) == 0
     for file in (str(trained), "n.mess"):
         capsys.readouterr()
         assert main(["test", "other", *SMALL, "--ckpt", file]) == 0
@@ -85,7 +86,7 @@ def test_a_folder_of_test_pictures_alone_is_numbered_by_the_network(
 
 def test_names_travel_in_checkpoints_and_short_ones_in_files(trained: Path) -> None:
     assert load_weights(trained)[1]["classes"] == ["ant", "bee", "cat"]
-    assert main(["compress", str(trained), "-v", "v2", "-o", "n.mess", "--no-verify"]) == 0
+    assert main(["compress", str(trained), "-v", "v2", *FEW_BITS_TYPED, "-o", "n.mess", "--no-verify"]) == 0
     assert read_with_description("n.mess")[1]["classes"] == ["ant", "bee", "cat"]
 
 
@@ -94,7 +95,8 @@ def test_files_of_training_keep_the_hash_where_names_are_long(in_folder: Path) -
         draw(Path("own") / split, "ant bee", 4)
         for name in ("ant", "bee"):
             (Path("own") / split / name).rename(Path("own") / split / (name * 30))
-    assert main(["train", "own", *SMALL, "-N", "-v", "v2", "-s", "1", "--epochs", "1", "--name", "n"]) == 0
+    scheme = ["-N", "-v", "v2", *FEW_BITS_TYPED, "-s", "1"]
+    assert main(["train", "own", *SMALL, *scheme, "--epochs", "1", "--name", "n"]) == 0
     told = read_with_description(next(Path("checkpoint/n/own").glob("*best*.mess")))[1]
     assert told["classes"] == digest(["ant" * 30, "bee" * 30])
     assert "crop" not in told["scheme"]
@@ -167,7 +169,7 @@ def test_the_shared_imagenet_pictures_can_be_tested_on(
 def _network() -> torch.nn.Module:
     import mess
 
-    return mess.create_model("mobilenetv2", dataset="imagenet", width_mult=0.25)
+    return mess.create_model("mobilenet", dataset="imagenet", width_mult=0.25)
 
 
 def test_calibration_pictures_are_of_all_classes(in_folder: Path) -> None:

@@ -17,12 +17,13 @@ import pytest
 import torch
 
 import mess
+from format_helpers import FEW_BITS_TYPED
 from mess.cli import main, specified_main
 from mess.recipes.hooks import Stored
 from mess.training.log import read_log
 
 ROOT = Path(__file__).parents[1]
-RESNET8 = ("--layers", "8", "--width-mult", "0.5")
+RESNET8 = ("--layers", "8", "--width-mult", "0.25")
 # small members of each family: (arch, flags)
 FAMILIES = [
     ("mobilenet", ["--width-mult", "0.25"]),
@@ -64,30 +65,30 @@ def stopped_once_there_is(path: Path) -> Iterator[None]:
 
 @pytest.mark.parametrize(("arch", "flags"), FAMILIES, ids=[arch for arch, _ in FAMILIES])
 def test_every_family_trains_is_stopped_resumed_stored_and_tested_from_the_file(
-    arch: str, flags: list[str], in_folder: Path, few_digits: None, capsys: pytest.CaptureFixture[str]
+    arch: str, flags: list[str], in_folder: Path, a_handful_of_digits: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = ["digits", "-a", arch, *flags]
     folder = in_folder / "checkpoint" / arch / "digits"
     with stopped_once_there_is(folder / "ckpt_last.pth"):
-        code = main(["train", *network, "--epochs", "200", "-b", "128", "--lr", "0.05", "-s", "200"])
+        code = main(["train", *network, "--epochs", "200", "-b", "32", "--lr", "0.05", "-s", "200"])
     assert code == 128 + signal.SIGTERM
     stopped = torch.load(folder / "ckpt_last.pth", weights_only=True)
     epochs = stopped["epoch"] + 1
 
     # the rest of the epoch that was interrupted
-    assert main(["train", *network, "--epochs", str(epochs), "-b", "128", "--lr", "0.05", "-R"]) == 0
+    assert main(["train", *network, "--epochs", str(epochs), "-b", "32", "--lr", "0.05", "-R"]) == 0
     resumed = torch.load(folder / "ckpt_last.pth", weights_only=True)
     assert resumed["epoch"] == epochs
-    assert resumed["samples"] == 360 * epochs
+    assert resumed["samples"] == 90 * epochs
 
-    assert main(["compress", str(folder / "ckpt_last.pth"), "-v", "v2", "--no-verify"]) == 0
+    assert main(["compress", str(folder / "ckpt_last.pth"), "-v", "v2", *FEW_BITS_TYPED, "--no-verify"]) == 0
     stored = folder / "ckpt_last_v2.mess"
     assert stored.stat().st_size < (folder / "ckpt_last.pth").stat().st_size / 2
     capsys.readouterr()
     assert main(["test", *network, "--ckpt", "ckpt_last_v2.mess"]) == 0
     said = capsys.readouterr().out
     assert f"({stored.stat().st_size:,} B)" in said
-    assert "90 images" in said
+    assert "23 images" in said
     model = mess.load(stored)
     assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
@@ -131,7 +132,7 @@ def test_every_version_is_stored_under_its_own_name_and_read_back(version: str, 
     "way", [[], ["--project"], ["--fixed-index", "--nl", "--pl"]], ids=["decoder", "project", "fixed"]
 )
 def test_training_with_the_scheme_writes_files_that_test_as_it_said(
-    way: list[str], trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    way: list[str], trained: Path, few_digits_to_learn: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     network = ["digits", "-a", "resnet", *RESNET8, "--checkpoints", str(tmp_path)]
     start = ["--ckpt", str(trained / "ckpt_best.pth"), "-N", "-v", "v2a"]
@@ -157,7 +158,7 @@ def test_training_with_the_scheme_writes_files_that_test_as_it_said(
 
 @pytest.mark.parametrize("way", [["v2"], ["v2", "--project"], ["v4", "--rate-weight", "0.01"]], ids=" ".join)
 def test_an_epoch_makes_its_stored_form_once(
-    way: list[str], trained: Path, few_digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: list[str], trained: Path, a_handful_of_digits: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is tested, written as the best and written as the epoch's."""
     made: list[object] = []
@@ -187,7 +188,7 @@ def test_retraining_with_rounded_kernels_leaves_few_values(trained: Path, tmp_pa
     assert best["best_top1"] > 50
 
 
-def test_the_seed_says_the_first_weights_too(few_digits: None, tmp_path: Path) -> None:
+def test_the_seed_says_the_first_weights_too(a_handful_of_digits: None, tmp_path: Path) -> None:
     states = []
     for run, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         where = ["--checkpoints", str(tmp_path / run), "--seed", seed]
@@ -257,7 +258,7 @@ def test_a_teacher_may_be_another_network_and_is_kept_by_a_resume(
     teachers = {}
     for dataset in ("digits", "cifar100"):
         teachers[dataset] = tmp_path / f"{dataset}.pth"
-        torch.save(mess.create_model("resnet", dataset, layers=14).state_dict(), teachers[dataset])
+        torch.save(mess.create_model("resnet", dataset, layers=14, width_mult=0.5).state_dict(), teachers[dataset])
     network = ["digits", "-a", "resnet", *RESNET8]
     taught = ["-N", "-v", "v4", "--ckpt", str(trained / "ckpt_best.pth"), "-s", "1", "--epochs", "2", "--lr", "0.005"]
     whole, parts = (["--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))

@@ -158,15 +158,6 @@ def test_a_process_that_dies_stops_all(tmp_path: Path, dead: int) -> None:
     assert (tmp_path / "ckpt_last.pth").exists()
 
 
-def test_torchrun_restarts_what_was_killed_and_finishes(tmp_path: Path) -> None:
-    whole = run(FAKES, tmp_path / "whole", "--processes", 2).stdout
-    # killed in the third epoch; the second session goes on after the second, and has fewer steps left than that
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "--max-restarts", 3]
-    killed = run(*torchrun, FAKES, tmp_path / "killed", "--resume", "--kill-at", 11, "--rank", 1)
-    assert killed.returncode == 0, killed.stderr
-    assert killed.stdout == whole
-
-
 def test_a_gpu_computes_exactly_for_a_while_and_then_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a GPU: the settings alone; what they do is in test_cuda.py."""
     monkeypatch.setattr(torch.cuda, "device", lambda _device: nullcontext())

@@ -145,21 +145,27 @@ def small(words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def at_home(in_folder: Path, few_digits: None, quick_synthesis: None, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the pages speak of: CIFAR-10, own pictures, weights, a stored network."""
-    write_cifar(in_folder / "data", "cifar10", python=False)
-    monkeypatch.setattr("mess.storing.rate.size.DRAFTS", 2)  # what a search finds is for other tests
-    monkeypatch.setattr("mess.storing.rate.size.SIZE_RUNS", 1)
+def with_photos(in_folder: Path) -> Path:
+    """A folder with pictures of one's own, which a parser looks for."""
     for number in range(8):
         picture = in_folder / "path/to/photos" / "ab"[number % 2] / f"{number}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((32, 40, 3), 30 * number, np.uint8)).save(picture)
+    return in_folder
+
+
+@pytest.fixture
+def at_home(with_photos: Path, few_digits: None, quick_synthesis: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the pages speak of: CIFAR-10, own pictures, weights, a stored network."""
+    write_cifar(with_photos / "data", "cifar10", python=False)
+    monkeypatch.setattr("mess.storing.rate.size.DRAFTS", 2)  # what a search finds is for other tests
+    monkeypatch.setattr("mess.storing.rate.size.SIZE_RUNS", 1)
     model = mess.create_model("resnet", layers=8)
     for name in WEIGHTS:
-        torch.save(model.state_dict(), in_folder / name)
-    mess.compress(model, in_folder / "net.mess", "v2")
-    mess.compress(mess.create_model("resnet", dataset="digits", layers=8), in_folder / "digits.mess", "v2")
-    return in_folder
+        torch.save(model.state_dict(), with_photos / name)
+    mess.compress(model, with_photos / "net.mess", "v2")
+    mess.compress(mess.create_model("resnet", dataset="digits", layers=8), with_photos / "digits.mess", "v2")
+    return with_photos
 
 
 def run(command: list[str]) -> int:
@@ -213,7 +219,7 @@ def test_what_takes_longer_works_too(page: str, at_home: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_says_what_it_is_and_every_command_is_understood(page: str, at_home: Path) -> None:
+def test_every_block_says_what_it_is_and_every_command_is_understood(page: str, with_photos: Path) -> None:
     found = blocks_of(page)
     assert {block.language for block in found} <= set(LANGUAGES)
     assert (ROOT / page).read_text(encoding="utf-8").count("\n```") == 2 * len(found)

@@ -10,19 +10,19 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+import mess
 from format_helpers import example
 from mess import codec
 from mess.files import atomic_write
 
-HERE = Path(__file__).parent
-ALLOWED = {codec.encode_model(example(version)) for version in ("v1", "v2")}
-WRITER = f"""
+TWO = [Path(__file__).parent / "golden" / f"{version}.mess" for version in ("v1", "v2")]
+ALLOWED = {codec.encode_model(codec.read_model(path)) for path in TWO}
+WRITER = """
 import sys
-sys.path.insert(0, {str(HERE)!r})
-from format_helpers import example
 from mess import codec
-one, two = example("v1"), example("v2")
+one, two = map(codec.read_model, sys.argv[2:])
 print("ready", flush=True)
 while True:
     codec.write_model(sys.argv[1], one); codec.write_model(sys.argv[1], two)
@@ -31,7 +31,7 @@ while True:
 
 def writer(target: Path) -> subprocess.Popen[bytes]:
     """Return a process that goes on writing `target`, started."""
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(target)], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", WRITER, target, *TWO], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
     return process
@@ -116,13 +116,7 @@ def test_a_full_disk_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("no right to mount a small disk")
     try:
-        code = """
-import sys
-import torch
-from mess import create_model
-torch.save(create_model("resnet", layers=8).state_dict(), sys.argv[1])
-"""
-        subprocess.run([sys.executable, "-c", code, str(weights)], check=True)
+        torch.save(mess.create_model("resnet", layers=8).state_dict(), weights)
         command = [sys.executable, "-m", "mess", "compress", "-v", "v2", str(weights), "-o", str(disk / "net.mess")]
         run = subprocess.run(command, capture_output=True, text=True, check=False)
         assert run.returncode == 2

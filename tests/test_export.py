@@ -30,7 +30,7 @@ def stored(path: Path, arch: str = "resnet", dataset: str = "cifar10", **options
             layer.momentum = 1.0
     with torch.no_grad():
         model.train()(torch.randn(8, 3, *[SIDE.get(dataset, 32)] * 2))
-    mess.compress(model, path, "v2", rest_bits=16, about={"std": STD})
+    mess.compress(model, path, "v2", scale_bits=8, offset_bits=8, rest_bits=16, about={"std": STD})
     return path
 
 

@@ -20,12 +20,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import mess
+from format_helpers import FEW_BITS, FEW_BITS_TYPED
 from mess import storing
 from mess.cli import main
 from mess.errors import CheckpointError, OptionError, WeightsError
 from mess.foreign.nested import common_prefix, unwrapped
 from mess.weights_file import load_weights
 
+QUICKLY = ("-v", "v2", *FEW_BITS_TYPED, "--no-verify")
 NET = mess.create_model("resnet", layers=8)
 STATE = NET.state_dict()
 AVERAGE = {n: t + 1 if t.is_floating_point() else t for n, t in STATE.items()}
@@ -85,7 +87,7 @@ def test_averaged_weights_are_taken_and_said(kind: str, tmp_path: Path, capsys: 
 )  # fmt: skip
 def test_wrappers_and_nestings_of_a_network_of_the_zoo(content: object, tmp_path: Path) -> None:
     path = saved(content, tmp_path / "c.pth")
-    assert main(["compress", str(path), "-v", "v2", "--no-verify", "-o", str(tmp_path / "c.mess")]) == 0
+    assert main(["compress", str(path), *QUICKLY, "-o", str(tmp_path / "c.mess")]) == 0
     back, about = storing.read_with_description(tmp_path / "c.mess")
     assert about["architecture"]["layers"] == 8
     assert list(back) == list(STATE)
@@ -108,7 +110,7 @@ def test_a_network_of_ones_own_keeps_the_name_that_all_its_layers_share(tmp_path
 
     net = Wrapped()
     path = saved(net.state_dict(), tmp_path / "c.pth")
-    assert main(["compress", str(path), "-v", "v2", "--no-verify", "-o", str(tmp_path / "c.mess")]) == 0
+    assert main(["compress", str(path), *QUICKLY, "-o", str(tmp_path / "c.mess")]) == 0
     mess.load_into(net, tmp_path / "c.mess")
 
 
@@ -238,7 +240,7 @@ def test_other_files_are_named_as_what_they_are(kind: str, tmp_path: Path) -> No
 def test_facts_of_others_that_have_not_our_form_are_left_out(facts: dict, tmp_path: Path) -> None:
     path = saved({"state_dict": STATE, **facts}, tmp_path / "c.pth")
     assert not {*load_weights(path)[1]} & {"mean", "std", "architecture", "scheme", "rounds", "resize", "crop"}
-    assert main(["compress", str(path), "-v", "v2", "--no-verify", "-o", str(tmp_path / "c.mess")]) == 0
+    assert main(["compress", str(path), *QUICKLY, "-o", str(tmp_path / "c.mess")]) == 0
     assert {*storing.read_with_description(tmp_path / "c.mess")[1]} == {"scheme", "architecture"}
 
 
@@ -309,7 +311,7 @@ def test_a_lazy_module_and_a_negative_variance_are_named(tmp_path: Path) -> None
 )
 def test_facts_that_no_file_can_hold_are_refused(facts: dict, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="about: expected finite numbers"):
-        mess.compress(NET, tmp_path / "c.mess", scheme="v2", about=facts)
+        mess.compress(NET, tmp_path / "c.mess", scheme="v2", **FEW_BITS, about=facts)
 
 
 def test_safetensors_of_float8_and_damaged_headers(tmp_path: Path) -> None:

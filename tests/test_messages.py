@@ -16,7 +16,7 @@ from mess.errors import OptionError
 from mess.recipes import sources
 from mess.storing import Request
 
-NETWORK = ["digits", "-a", "resnet", "--layers", "8", "-b", "128"]
+NETWORK = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.25", "-b", "32"]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def plain(in_folder: Path) -> Path:
     folder = in_folder / "checkpoint" / "resnet" / "digits"
     folder.mkdir(parents=True)
     torch.manual_seed(0)
-    torch.save(mess.create_model("resnet", "digits", layers=8).state_dict(), folder / "plain.pth")
+    torch.save(mess.create_model("resnet", "digits", layers=8, width_mult=0.25).state_dict(), folder / "plain.pth")
     return folder
 
 
@@ -39,7 +39,9 @@ def test_a_mess_file_that_is_there_is_named_first(plain: Path, capsys: pytest.Ca
     assert "There: ckpt_best_v3_d4.mess, ckpt_epoch_39.pth, ckpt_epoch_39_v2.mess, plain.pth" in said
 
 
-def test_nothing_is_said_to_be_replaced_by_a_run_that_fails(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_said_to_be_replaced_by_a_run_that_fails(
+    plain: Path, a_handful_of_digits: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     (plain / "ckpt_best.pth").write_bytes(b"x")
     assert main(["train", *NETWORK, "--ckpt", "nothing.pth"]) == 2
     assert main(["train", *NETWORK, "-T", "-v", "v1", "-d", "3", "--ckpt", "ckpt_best.pth"]) == 2
@@ -50,7 +52,7 @@ def test_nothing_is_said_to_be_replaced_by_a_run_that_fails(plain: Path, capsys:
 
 @pytest.mark.parametrize("version", ["v2", "v4"])
 def test_a_plain_checkpoint_is_stored_before_it_is_retrained(
-    version: str, plain: Path, few_digits: None, capsys: pytest.CaptureFixture[str]
+    version: str, plain: Path, a_handful_of_digits: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = ["-T", "-v", version, "--ckpt", "plain.pth", "--epochs", "1", "-s", "1"]
     assert main(["train", *NETWORK, *flags]) == 0
@@ -82,7 +84,7 @@ def test_old_versions_say_before_and_after_what_is_left_of_a_network(
     before, *after = capsys.readouterr().out.splitlines()
     assert before.startswith("v2 puts references in the place of kernels: until -T, little is left")
     assert any("little is left of the network" in line and "-T" in line for line in after)
-    net = mess.create_model("resnet", "digits", layers=8)
+    net = mess.create_model("resnet", "digits", layers=8, width_mult=0.25)
     assert mess.compress(net, plain / "v2.mess", scheme="v2").is_noise
     assert not mess.compress(net, plain / "v4.mess", calibration=torch.rand(8, 3, 32, 32)).is_noise
 

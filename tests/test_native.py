@@ -71,21 +71,25 @@ def test_both_readers_give_the_same_tensors_in_the_same_order(in_c: None, alone:
     assert native.reader_name().startswith("C, on ")
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("large") / "net.mess"
+    mess.compress(mess.create_model("mobilenetv2", dataset="cifar10"), path, "v2", verify=False)
+    return path
+
+
 @needs_compiler
 @pytest.mark.parametrize("threads", [1, 3])
 def test_networks_that_are_named_and_large_are_read_on_all_threads(
-    in_c: None, alone: None, tmp_path: Path, threads: int, monkeypatch: pytest.MonkeyPatch
+    in_c: None, alone: None, large: Path, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(native, "ENOUGH_BYTES", 1000)
     monkeypatch.setattr(native, "threads", lambda: threads)
-    model = mess.create_model("mobilenetv2", dataset="cifar10")
-    mess.compress(model, tmp_path / "net.mess", "v2", verify=False)
-    found = mess.load_state_dict(tmp_path / "net.mess")
-    content = (tmp_path / "net.mess").read_bytes()
-    wanted = in_python(content, layout=layout_of)
+    found = mess.load_state_dict(large)
+    wanted = in_python(large.read_bytes(), layout=layout_of)
     assert list(found) == list(wanted)
     assert all(found[n].numpy().tobytes() == array.tobytes() for n, (array, _) in wanted.items())
-    loaded = mess.load(tmp_path / "net.mess").state_dict()
+    loaded = mess.load(large).state_dict()
     assert all(torch.equal(loaded[n], tensor) for n, tensor in found.items())
 
 

@@ -25,7 +25,7 @@ def test_two_folders_of_one_name_do_not_share_a_run(in_folder: Path, capsys: pyt
     for where in ("one", "two"):
         photos(Path(where) / "photos")
     assert main(["train", "one/photos", *ONCE]) == 0
-    kept = Path("checkpoint/mobilenetv2/photos/ckpt_last.pth")
+    kept = Path("checkpoint/mobilenet/photos/ckpt_last.pth")
     before = kept.read_bytes()
     for more in ([], ["-R", "--epochs", "2"]):
         capsys.readouterr()
@@ -44,14 +44,14 @@ def test_here_is_called_after_its_folder(in_folder: Path, monkeypatch: pytest.Mo
     photos(Path("photos"))
     monkeypatch.chdir("photos")
     assert main(["train", ".", *ONCE]) == 0
-    assert Path("checkpoint/mobilenetv2/photos/ckpt_best.pth").is_file()
+    assert Path("checkpoint/mobilenet/photos/ckpt_best.pth").is_file()
     assert main(["test", ".", *ONCE, "--ckpt", "ckpt_best.pth"]) == 0
     monkeypatch.chdir("train")
-    assert run_folder(Path("c"), resolve("mobilenetv2", "..")) == Path("c/mobilenetv2/photos")
+    assert run_folder(Path("c"), resolve("mobilenet", "..")) == Path("c/mobilenet/photos")
 
 
 def test_a_folder_that_is_called_like_a_dataset_is_told_apart(
-    in_folder: Path, capsys: pytest.CaptureFixture[str]
+    in_folder: Path, a_handful_of_digits: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos(Path("digits"))
     resnet = ["-a", "resnet", "--layers", "8", "-b", "256", "--epochs", "1", "-j", "0"]

@@ -33,11 +33,11 @@ def said(to: Console) -> str:
 def test_a_log_file_gets_a_line_every_so_often_also_within_one_long_step() -> None:
     assert SILENCE_S <= 30
     log = console(terminal=False)
-    with closing(Stages(log, "storing [b].pth as v4", silence=0.05)) as stages:
+    with closing(Stages(log, "storing [b].pth as v4", silence=0.2)) as stages:
         for layer in range(3):
             stages("rounding", layer, 8)
             time.sleep(0.01)
-        time.sleep(0.2)
+        time.sleep(0.6)
     lines = said(log).splitlines()
     assert len(lines) >= 2
     wanted = r"storing \[b\]\.pth as v4: rounding, 2 of 8, left \d+s, \d+s so far"

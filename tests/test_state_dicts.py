@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import mess
+from format_helpers import FEW_BITS
 from mess import codec
 from mess.cli import main
 from mess.scheme.matched.shapes import find_depthwise
@@ -49,8 +50,8 @@ def test_the_order_of_a_dict_does_not_matter(options: dict, tmp_path: Path) -> N
     }  # fmt: skip
     weights["tied.weight"] = weights["blocks.7.conv.weight"]
     made = set()
-    for seed in range(4):
-        mess.compress(shuffled(weights, seed), tmp_path / "net.mess", scheme="v2", verify=False, **options)
+    for seed in range(3):
+        mess.compress(shuffled(weights, seed), tmp_path / "net.mess", scheme="v2", verify=False, **FEW_BITS, **options)
         made.add((tmp_path / "net.mess").read_bytes())
     assert len(made) == 1
     assert sources(tmp_path / "net.mess")[0] == "blocks.0.conv.weight"

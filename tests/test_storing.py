@@ -24,7 +24,7 @@ SMALL = {
     "shufflenetv2": {"width_mult": 0.5},
     "wideresnet": {"layers": 10, "width_mult": 1.0},
 }
-EACH = 12  # units of a layer that are held against the definition
+EACH = 6  # units of a layer that are held against the definition
 
 
 def units_of(weight: np.ndarray, geometry: Geometry) -> Iterator[np.ndarray]:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from format_helpers import FEW_BITS_TYPED
 from mess.cli import VERBS, main
 from mess.cli.plain import plain
 from test_help import on_a_terminal
@@ -59,8 +60,10 @@ def test_a_run_is_told_on_old_terminals(in_folder: Path) -> None:
             (Path("p [red]") / split / name).mkdir(parents=True)
             for i in range(2):
                 Image.fromarray(random.integers(0, 256, (16, 16, 3), np.uint8)).save(f"p [red]/{split}/{name}/{i}.png")
-    small = "-a mobilenetv2 --width-mult 0.25 -j 0 --crop 32 --lr 0.001 -b 4 --epochs 1".split()  # noqa: SIM905
-    told = said("ascii", "train", "p [red]", *small, "-N", "-v", "v2", "-s", "1", "--name", "run [red]")
+    small = "-a mobilenet --width-mult 0.25 -j 0 --crop 32 --lr 0.001 -b 4 --epochs 1".split()  # noqa: SIM905
+    told = said(
+        "ascii", "train", "p [red]", *small, "-N", "-v", "v2", *FEW_BITS_TYPED, "-s", "1", "--name", "run [red]"
+    )
     assert "checkpoint/run [red]/p [red]/ckpt_best_v2.mess" in told
     tested = said("ascii", "test", "p [red]", *small, "--name", "run [red]", "--ckpt", "ckpt_best.pth")
     assert "checkpoint/run [red]/p [red]/ckpt_best.pth" in tested

@@ -34,17 +34,20 @@ def uninterrupted(folder: Path, capsys: pytest.CaptureFixture[str], *options: ob
     return capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def whole_of_two(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return what two processes print that nothing interrupts."""
+    return run(FAKES, tmp_path_factory.mktemp("whole"), "--processes", 2, "--ema", 0.9).stdout
+
+
 BOTH = pytest.mark.parametrize("processes", [1, 2])
 
 
 @BOTH
 def test_stopped_by_sigterm_and_resumed_is_bitwise_the_same(
-    tmp_path: Path, processes: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, processes: int, whole_of_two: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if processes == 1:
-        whole = uninterrupted(tmp_path / "whole", capsys, "--ema", 0.9)
-    else:
-        whole = run(FAKES, tmp_path / "whole", "--processes", processes, "--ema", 0.9).stdout
+    whole = whole_of_two if processes == 2 else uninterrupted(tmp_path / "whole", capsys, "--ema", 0.9)
     command = [FAKES, tmp_path / "stopped", "--processes", processes, "--ema", 0.9, "--resume"]
     stopped = run(*command, "--signal-at", 8, "--rank", processes - 1)  # one process is told, all stop
     assert stopped.returncode == 143, stopped.stderr
@@ -58,15 +61,26 @@ def test_stopped_by_sigterm_and_resumed_is_bitwise_the_same(
     assert (resumed.returncode, resumed.stdout) == (0, whole)
 
 
+def test_torchrun_restarts_what_was_killed_and_finishes(tmp_path: Path, whole_of_two: str) -> None:
+    # killed in the third epoch; the second session goes on after the second, and has fewer steps left than that
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", 2, "--max-restarts", 3]
+    killed = run(*torchrun, FAKES, tmp_path, "--ema", 0.9, "--resume", "--kill-at", 11, "--rank", 1)
+    assert killed.returncode == 0, killed.stderr
+    assert killed.stdout == whole_of_two
+
+
+UNEVEN = ("--samples", 36, "--batch", 7)  # parts of 3 and 4, or 2, 2 and 3; at last of 0 and 1
+
+
 def test_a_split_that_is_not_even_gives_the_same_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for processes, kind in ((2, "--plain"), (3, "--sync-bn")):  # parts of 3 and 4, or 2, 2 and 3; at last of 0 and 1
-        options = [kind, "--samples", 36, "--batch", 7, "--epochs", 2]
-        uninterrupted(tmp_path / f"1 {kind}", capsys, *options)
-        result = run(FAKES, tmp_path / f"{processes} {kind}", *options, "--processes", processes)
-        assert result.returncode == 0, result.stderr
-        one, several = (load(tmp_path / f"{n} {kind}" / LAST) for n in (1, processes))
-        torch.testing.assert_close(several["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-5)
-        assert (several["samples"], several["best_top1"]) == (72, one["best_top1"])
+    """Of three processes; of two, the run that changes its devices says so too."""
+    options = ["--sync-bn", *UNEVEN, "--epochs", 2]
+    uninterrupted(tmp_path / "1", capsys, *options)
+    result = run(FAKES, tmp_path / "3", *options, "--processes", 3)
+    assert result.returncode == 0, result.stderr
+    one, several = (load(tmp_path / name / LAST) for name in ("1", "3"))
+    torch.testing.assert_close(several["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-5)
+    assert (several["samples"], several["best_top1"]) == (72, one["best_top1"])
 
 
 def test_a_second_ctrl_c_ends_all_processes_at_once(tmp_path: Path) -> None:
@@ -86,13 +100,15 @@ def test_a_second_ctrl_c_ends_all_processes_at_once(tmp_path: Path) -> None:
 def test_a_run_may_change_its_devices_and_ends_nearly_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    uninterrupted(tmp_path / "whole", capsys, "--plain")
-    options = ["--plain", "--resume"]
-    assert run_here(Devices(), parsed([str(tmp_path / "chain"), *options, "--signal-at", "4"])) == 143
-    assert run(FAKES, tmp_path / "chain", *options, "--processes", 2, "--signal-at", 5).returncode == 143
+    uninterrupted(tmp_path / "whole", capsys, "--plain", *UNEVEN)
+    options = ["--plain", *UNEVEN, "--resume"]
+    assert run_here(Devices(), parsed([str(tmp_path / "chain"), *map(str, options), "--signal-at", "4"])) == 143
+    # the last batches of two epochs, of one image, and the test between them
+    assert run(FAKES, tmp_path / "chain", *options, "--processes", 2, "--signal-at", 8).returncode == 143
     uninterrupted(tmp_path / "chain", capsys, *options)
-    states = [load(tmp_path / name / LAST)["state_dict"] for name in ("whole", "chain")]
-    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+    one, several = (load(tmp_path / name / LAST) for name in ("whole", "chain"))
+    torch.testing.assert_close(several["state_dict"], one["state_dict"], rtol=1e-4, atol=1e-5)
+    assert (several["samples"], several["best_top1"]) == (108, one["best_top1"])
 
 
 def interrupted_at_random(folder: Path, times: int, processes: int, whole: str) -> None:

@@ -68,7 +68,7 @@ def test_batch_norm_of_inputs_far_from_zero_bears_storing(looked_at: bool) -> No
     assert (found - wanted).square().sum() < 0.02 * (wanted - wanted.mean(0)).square().sum()
 
 
-def test_buffers_are_kept_to_the_bit() -> None:
+def test_buffers_are_kept_to_the_bit(quick_synthesis: None) -> None:
     net = small()
     net.register_buffer("grid", torch.arange(5000.0) + 0.5)
     for images in (pictures(8), None):
@@ -153,7 +153,7 @@ def test_a_network_of_two_inputs_is_told_why_nothing_is_looked_at(tmp_path: Path
     assert "several inputs (left, right)" in mess.compress(Two(), tmp_path / "net.mess").unseen
 
 
-def test_made_up_inputs_are_said_to_be(tmp_path: Path) -> None:
+def test_made_up_inputs_are_said_to_be(quick_synthesis: None, tmp_path: Path) -> None:
     net = mess.create_model("resnet", dataset="cifar10", layers=8, width_mult=0.25)
     look = mess.compress(net, tmp_path / "net.mess").look
     assert look is not None
@@ -187,7 +187,7 @@ def test_the_price_of_bits_is_the_same_from_the_command_and_from_python() -> Non
     ],
     ids=lambda x: x[0] if isinstance(x, list) else "",
 )
-@pytest.mark.usefixtures("few_digits")
+@pytest.mark.usefixtures("a_handful_of_digits")
 def test_flags_that_say_nothing_are_told(
     typed: list[str], said: str, in_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
