@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -20,7 +20,9 @@ def usual_torch(device: torch.device) -> Iterator[None]:
     dtype = torch.get_default_dtype()
     quiet = torch.autocast("cpu", enabled=False)
     apart = torch.random.fork_rng([device] if device.type == "cuda" else [])
-    with torch.inference_mode(False), torch.enable_grad(), quiet, exactly(device), torch.device("cpu"), apart:
+    # entered only where it changes something: every operation would go through it
+    home = nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+    with torch.inference_mode(False), torch.enable_grad(), quiet, exactly(device), home, apart:
         torch.manual_seed(0)
         if dtype != torch.float32:
             torch.set_default_dtype(torch.float32)
