@@ -15,8 +15,8 @@ import pytest
 from format_helpers import example, example_v4, of_trellis
 from mess import codec
 from mess.codec.container import pack_sections, unpack_sections
+from mess.codec.dtypes import DTYPES
 from mess.codec.model_file import KNOWN
-from mess.codec.streams import PLAIN_DTYPES
 from mess.errors import FormatError
 
 ROOT = Path(__file__).parents[1]
@@ -148,6 +148,6 @@ def _tensors(answer: bytes) -> Found:
         at += name_size
         shape = struct.unpack_from(f"<{dims}Q", answer, at)
         at += 8 * dims
-        found[name] = (PLAIN_DTYPES[dtype], shape, answer[at : at + size])
+        found[name] = (DTYPES[dtype].name, shape, answer[at : at + size])
         at += size
     return found

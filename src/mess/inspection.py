@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 from mess.codec import FileInfo, inspect_file, read_model, reconstruct
 from mess.codec.contents import NO_LAYOUT
+from mess.codec.model_file import LARGEST_MODEL
 from mess.errors import FormatError
 from mess.files import Source, path_or_bytes
 from mess.graphs.tensors import put_back
 from mess.layouts import Layout, known_layout
 
 Read = TypeVar("Read")
-MAX_BYTES = 1 << 40  # bytes of decoded tensors
 
 
-def inspect(path: Source) -> FileInfo:
+def inspect(path: Source, *, max_bytes: int = LARGEST_MODEL) -> FileInfo:
     """Return what a file holds, byte for byte, without decoding it.
 
     Files that say everything themselves and those of the usual networks (`mess.layouts`) need no torch; one that names
@@ -26,21 +26,26 @@ def inspect(path: Source) -> FileInfo:
 
     Args:
         path: a file, its bytes, or one that is open for reading.
+        max_bytes: as in `load`: what a file says is looked at no further where it says more.
 
     Raises:
-        FormatError: the file breaks docs/FORMAT.md.
+        FormatError: the file breaks docs/FORMAT.md, or its tensors would take more than `max_bytes`.
     """
     source = path_or_bytes(path)
-    return _with_layout(lambda layout: inspect_file(source, layout=layout))
+    return _with_layout(lambda layout: inspect_file(source, layout=layout, max_bytes=max_bytes))
 
 
-def decode(path: str | os.PathLike[str]) -> int:
+def decode(path: str | os.PathLike[str], *, max_bytes: int = LARGEST_MODEL) -> int:
     """Decode every number in a file, and put the tensors of a graph in their places; return how many tensors there are.
 
+    Args:
+        path: of the file.
+        max_bytes: as in `load`.
+
     Raises:
-        FormatError: the file breaks docs/FORMAT.md.
+        FormatError: the file breaks docs/FORMAT.md, or its tensors would take more than `max_bytes`.
     """
-    stored = _with_layout(lambda layout: read_model(path, layout=layout, max_bytes=MAX_BYTES))
+    stored = _with_layout(lambda layout: read_model(path, layout=layout, max_bytes=max_bytes))
     tensors = {name: array for name, (array, _) in reconstruct(stored).items()}
     if stored.graph is not None and find_spec("onnx") is not None:
         put_back(stored.graph, tensors, os.fspath(path))

@@ -16,7 +16,7 @@ LEVELS = 96
 LEVEL_OF_ONE = 48  # the level of a term whose mean magnitude is 1; quarter octaves
 LOWEST, HIGHEST = -64, 63  # of rows and columns: quarter octaves below or above the term's
 FLOOR = 0.02  # of the mean: a row of zeros is not worth a context of its own
-SUMS = np.arange(2 * LOWEST, 2 * HIGHEST + 1)
+SUMS = np.arange(2 * LOWEST, 2 * HIGHEST + 1, dtype=np.int16)
 EVERY = np.arange(CONTEXTS, dtype=np.uint8)
 
 
@@ -47,10 +47,20 @@ def contexts_of(levels: Levels, rows: int, columns: int, of_context: np.ndarray 
         of_context: one number for each context.
     """
     row_R, column_C = (np.zeros(1, np.int64) if own_N is None else own_N for own_N in (levels.rows_R, levels.columns_C))
-    sum_RC = np.broadcast_to(row_R[:, None] - SUMS[0] + column_C, (rows, columns))
+    sum_RC = np.broadcast_to(row_R[:, None] - int(SUMS[0]) + column_C, (rows, columns))
+    level_K = levels.terms_K.astype(np.int16)  # small numbers, as there may be many terms
+    if rows * columns < len(SUMS):
+        return of_context[_clipped(level_K + SUMS.take(sum_RC)[..., None])]
     # all that follows from the sum of both is looked up
-    of_sum_KS = of_context[np.clip(levels.terms_K[:, None] + SUMS, 0, LEVELS - 1) >> 1]
+    of_sum_KS = of_context[_clipped(level_K[:, None] + SUMS)]
     return of_sum_KS.take(sum_RC, axis=1).transpose(1, 2, 0)
+
+
+def _clipped(level_X: np.ndarray) -> np.ndarray:
+    """Return the contexts of levels, which are changed."""
+    np.clip(level_X, 0, LEVELS - 1, out=level_X)
+    level_X >>= 1
+    return level_X
 
 
 def trellised(levels: Levels, rows: int, columns: int) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 # the float32 nearest to 2^(m/4) for m = 0 … 3, by their bits
 QUARTERS = np.array([0x3F800000, 0x3F9837F0, 0x3FB504F3, 0x3FD744FD], dtype=np.uint32).view(np.float32)
 MIN_EXPONENT, MAX_EXPONENT = -64, 63
+SUMS = np.arange(3 * MIN_EXPONENT, 3 * MAX_EXPONENT + 1)
 SMALLEST = np.finfo(np.float32).tiny  # that is normal
 
 
@@ -35,11 +36,11 @@ NO_EXPONENTS = Exponents()
 
 def steps_of(step: float, exponents: Exponents) -> np.ndarray:
     """Return the steps of all integers of a tensor, float32, of a shape that broadcasts to (R, C, K)."""
-    total_RCK = np.zeros((1, 1, 1), dtype=np.int64)
+    total_RCK = np.full((1, 1, 1), -SUMS[0], dtype=np.int16)  # small numbers, as there may be many integers
     for axis, own_N in enumerate(exponents):
         if own_N is not None:
-            total_RCK = total_RCK + own_N.astype(np.int64).reshape([-1 if a == axis else 1 for a in range(3)])
-    return _raised(step, total_RCK)
+            total_RCK = total_RCK + own_N.astype(np.int16).reshape([-1 if a == axis else 1 for a in range(3)])
+    return _raised(step, SUMS).take(total_RCK)
 
 
 def are_steps_good(step: float, exponents: Exponents) -> bool:

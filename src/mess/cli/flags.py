@@ -64,6 +64,9 @@ class Flag:
 KEY = Flag("--key", "where the weights are in a checkpoint that has several: state_dict, model.ema (default: averaged "
            "ones, where there are some)", "NAME")  # fmt: skip
 FORCE = Flag("--force", "overwrite an existing file")
+MAX_BYTES = Flag(
+    "--max-bytes", "refuse a file whose tensors take more memory than that: 500MB, 8GB (default: 2GiB)", "SIZE"
+)
 DATAPATH = Flag("--datapath", "where the datasets are (default: ../data)", "PATH", Path, Path("../data"))
 CUDA = Flag("-C --cuda", "use CUDA")
 GPU = Flag("-g --gpuid", "GPU id (default: 0)", "ID", int, dest="gpuid")

@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from mess import hub
+from mess.cli.flags import MAX_BYTES
 from mess.cli.output import make_table, make_wide_console
 from mess.codec import FileInfo, bits_per_weight
+from mess.codec.model_file import LARGEST_MODEL
 from mess.codec.native import reader_name
 from mess.codec.rows import (
     FEW,
@@ -27,6 +29,7 @@ from mess.codec.rows import (
     seen_of,
 )
 from mess.inspection import inspect
+from mess.sizes import parse_size
 
 EXAMPLES = """Examples:
   mess inspect net.mess
@@ -49,13 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all", action="store_true", help=f"a line for each layer, where there are more than {FEW} of them"
     )
+    MAX_BYTES.add_to(parser)
     parser.add_argument("--json", action="store_true", help="for programs: everything, on standard output")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print a table that is read in five seconds, or JSON."""
     args.file = hub.local(args.file)
-    info = inspect(args.file)
+    info = inspect(args.file, max_bytes=parse_size(args.max_bytes, "--max-bytes") or LARGEST_MODEL)
     if args.json:
         print(json.dumps(as_json(args.file, info), indent=1))
         return 0

@@ -8,6 +8,7 @@ decodes.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +24,8 @@ PRECISION = 24
 TOTAL = 1 << PRECISION
 LANE = 16384  # symbols a lane at least, once there are two of them
 LANE_BYTES = 4096  # and bytes, so that the seven or so that a lane costs are less than 0.2 %
+BLOCK = 1 << 16  # symbols that are decoded at once, at most
+STEPS = 1 << 10  # of all lanes side by side that are decoded at once
 
 
 def most_lanes(count: int) -> int:
@@ -58,8 +61,10 @@ def encode(symbols_N: np.ndarray, frequency_A: np.ndarray) -> list[np.ndarray]:
     return lanes
 
 
-def decode(lanes: list[np.ndarray], count: int, frequency_A: np.ndarray) -> np.ndarray:
-    """Return `count` symbols (int32).
+def decode(lanes: list[np.ndarray], count: int, frequency_A: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield (place of the first, symbols) of parts that are all `count` symbols together; int32.
+
+    Parts are small, as a file of a few bytes may say any number of symbols.
 
     Raises:
         FormatError: words that no encoder writes, or that are too many or too few.
@@ -71,21 +76,29 @@ def decode(lanes: list[np.ndarray], count: int, frequency_A: np.ndarray) -> np.n
     if len(frequency_A) == 1:  # nothing to tell apart: every state decodes to itself
         if any(len(words) for words in lanes):
             raise FormatError("entropy-coded stream", "no words for an alphabet of one symbol", "some")
-        return np.zeros(count, dtype=np.int32)
-    if constriction is None:
-        return decode_with_numpy(lanes, bounds, frequency_A)
-    model_ = model(frequency_A)
-    parts = []
-    for words, (start, end) in zip(lanes, pairwise(bounds), strict=True):
-        coder = constriction.stream.stack.AnsCoder(words)
-        parts.append(coder.decode(model_, end - start))
-        if not coder.is_empty():
-            raise FormatError("entropy-coded stream", "a coder that ends empty", "words left over")
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        yield from ((start, np.zeros(end - start, dtype=np.int32)) for start, end in _blocks(0, count))
+    elif constriction is None:
+        yield from decode_with_numpy(lanes, bounds, frequency_A)
+    else:
+        model_ = model(frequency_A)
+        for words, bound in zip(lanes, pairwise(bounds), strict=True):
+            coder = constriction.stream.stack.AnsCoder(words)
+            for start, end in _blocks(*bound):
+                yield start, coder.decode(model_, end - start)
+            if not coder.is_empty():
+                raise FormatError("entropy-coded stream", "a coder that ends empty", "words left over")
 
 
-def decode_with_numpy(lanes: list[np.ndarray], bounds: list[int], frequency_A: np.ndarray) -> np.ndarray:
-    """Decode all lanes in step with NumPy alone; the same arithmetic, symbol by symbol (FORMAT.md 6.3)."""
+def _blocks(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each block of symbols."""
+    for at in range(start, end, BLOCK):
+        yield at, min(at + BLOCK, end)
+
+
+def decode_with_numpy(
+    lanes: list[np.ndarray], bounds: list[int], frequency_A: np.ndarray
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Decode all lanes in step with NumPy alone, as `decode`; the same arithmetic, symbol by symbol (FORMAT.md 6.3)."""
     frequency_A = frequency_A.astype(np.uint64)
     edges_A = np.concatenate([[0], np.cumsum(frequency_A)]).astype(np.uint64)
     left_L = np.array([len(words) for words in lanes], dtype=np.int64)
@@ -98,7 +111,7 @@ def decode_with_numpy(lanes: list[np.ndarray], bounds: list[int], frequency_A: n
         state_L = np.where(has, (state_L << np.uint64(32)) | words[base_L + left_L * has], state_L)
     sizes_L = np.diff(bounds)
     steps = int(sizes_L.max(initial=0))
-    out_LS = np.zeros((len(lanes), steps), dtype=np.int32)
+    out_LS = np.zeros((len(lanes), min(steps, STEPS)), dtype=np.int32)
     mask, shift, low = np.uint64(TOTAL - 1), np.uint64(PRECISION), np.uint64(1 << 32)
     for step in range(steps):
         quantile_L = state_L & mask
@@ -110,10 +123,13 @@ def decode_with_numpy(lanes: list[np.ndarray], bounds: list[int], frequency_A: n
         left_L = left_L - refill_L
         moved_L = np.where(refill_L, (moved_L << np.uint64(32)) | words[base_L + left_L * refill_L], moved_L)
         state_L = np.where(running_L, moved_L, state_L)
-        out_LS[:, step] = symbol_L
+        out_LS[:, step % STEPS] = symbol_L
+        if step + 1 == steps or not (step + 1) % STEPS:
+            first = step // STEPS * STEPS
+            for symbols_S, start, end in zip(out_LS.copy(), bounds, bounds[1:], strict=False):
+                yield start + first, symbols_S[: max(0, end - start - first)]
     if left_L.any() or state_L.any():
         raise FormatError("entropy-coded stream", "a coder that ends empty", "words left over")
-    return np.concatenate([row[:size] for row, size in zip(out_LS, sizes_L, strict=True)])
 
 
 def model(frequency_A: np.ndarray) -> object:

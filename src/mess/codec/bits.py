@@ -6,7 +6,7 @@ import numpy as np
 
 from mess.errors import FormatError
 
-BLOCK = 1 << 18  # numbers that are unpacked at once
+BLOCK = 1 << 15  # numbers that are packed at once, so that they stay in cache; a multiple of 8
 MAX_VARINT_BYTES = 10  # bytes: 64 bits at 7 a byte
 
 
@@ -36,26 +36,52 @@ def pack(numbers_N: np.ndarray, width: int) -> bytes:
         return b""
     if width == 8:
         return numbers_N.astype(np.uint8).tobytes()
-    bits_NW = (numbers_N.astype(np.uint64)[:, None] >> np.arange(width, dtype=np.uint64)) & np.uint64(1)
-    return np.packbits(bits_NW.astype(np.uint8).ravel(), bitorder="little").tobytes()
+    return b"".join(_packed(numbers_N[start : start + BLOCK], width) for start in range(0, len(numbers_N), BLOCK))
+
+
+def _packed(numbers_N: np.ndarray, width: int) -> bytes:
+    """Pack a block: eight numbers fill `width` bytes, each of them the same bytes in every group of eight."""
+    numbers_G8 = np.zeros((-(-len(numbers_N) // 8), 8), dtype=np.uint64)
+    numbers_G8.reshape(-1)[: len(numbers_N)] = numbers_N
+    numbers_G8 &= np.uint64((1 << width) - 1)
+    bytes_BG = np.zeros((width, len(numbers_G8)), dtype=np.uint8)
+    for place in range(8):
+        first, shift = divmod(place * width, 8)
+        shifted_G8 = (numbers_G8[:, place] << np.uint64(shift)).astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)
+        for byte in range((shift + width + 7) // 8):  # at most eight: 7 + 57 bits
+            bytes_BG[first + byte] |= shifted_G8[:, byte]
+    return bytes_BG.T.tobytes()[: packed_size(len(numbers_N), width)]
 
 
 def unpack(content: bytes, count: int, width: int) -> np.ndarray:
-    """Undo `pack`: `count` numbers, int64. The caller has checked that `content` has `packed_size` bytes."""
+    """Undo `pack`: `count` numbers, int64. The caller has checked that `content` has `packed_size` bytes.
+
+    Raises:
+        FormatError: bits behind the last number that are not 0.
+    """
+    check_filling(content, count, width)
+    return unpack_part(content, 0, count, width)
+
+
+def unpack_part(content: bytes, start: int, end: int, width: int) -> np.ndarray:
+    """Return the numbers start … end − 1 of what `pack` wrote, int64."""
     if not width:
-        return np.zeros(count, dtype=np.int64)
+        return np.zeros(end - start, dtype=np.int64)
     if width == 8:
-        return np.frombuffer(content, np.uint8).astype(np.int64)
+        return np.frombuffer(content, np.uint8, end - start, start).astype(np.int64)
     # eight bytes from the one a number starts in hold all of it: 7 + 57 bits
-    windows = np.ndarray((len(content),), "<i8", content + bytes(7), strides=(1,))
-    out_N = np.empty(count, dtype=np.int64)
-    for start in range(0, count, BLOCK):
-        first_N = width * np.arange(start, min(start + BLOCK, count))
-        out_N[start : start + BLOCK] = windows[first_N >> 3] >> (first_N & 7)
+    part = content[start * width // 8 : packed_size(end, width)]
+    windows = np.ndarray((len(part),), "<i8", part + bytes(7), strides=(1,))
+    first_N = start * width % 8 + width * np.arange(end - start)
+    out_N = windows[first_N >> 3] >> (first_N & 7)
     out_N &= (1 << width) - 1
+    return out_N
+
+
+def check_filling(content: bytes, count: int, width: int) -> None:
+    """Refuse packed numbers whose last byte is not filled with 0."""
     if count * width % 8 and content[-1] >> (count * width % 8):
         raise FormatError("packed numbers", "0 in the bits that fill the last byte", "1")
-    return out_N
 
 
 def packed_size(count: int, width: int) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mess.codec.dtypes import DTYPES, NAMED
 from mess.codec.model import (
     BATCH_NORM_PARTS,
     BatchNorm,
@@ -31,7 +32,6 @@ from mess.codec.model import (
     checked_shape,
     joined,
 )
-from mess.codec.streams import PLAIN_DTYPES
 from mess.errors import FormatError
 
 Named = list[tuple[str, tuple[int, ...], str]]
@@ -40,7 +40,7 @@ NO_LAYOUT = "the layout of the network it names"  # what a reader without the zo
 MAX_NAME = 1024  # characters
 KEPT = "kept"  # in a scheme: names of the weights that were asked to stay as they are
 LOOK = "look"  # in a scheme: how the stored network answered before it was written
-BYTES = {"float64": 8, "int64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int16": 2}
+NUMBERS_A_UNIT = {"M": 3, "C": 1}  # index, scale and offset; index
 KIND = re.compile(r"([MCEBb])([0-9]{1,6})|([PT-])")
 
 
@@ -66,10 +66,9 @@ class Item:
         return tuple(joined(self.name, part) for part in parts)
 
     @property
-    def decoded_bytes(self) -> int:
-        """Bytes of these tensors in memory."""
-        count = math.prod(self.shape) * (4 if self.kind == "B" else 0 if self.kind == "T" else 1)
-        return count * BYTES.get(self.dtype, 1)
+    def tensor_bytes(self) -> int:
+        """Bytes of the tensor; of a BatchNorm layer those of one of its four vectors."""
+        return math.prod(self.shape) * NAMED[self.dtype].bytes
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,33 @@ class Contents:
     own_numbers: list[int]
     items: list[Item]
 
-    @property
+    @cached_property
     def decoded_bytes(self) -> int:
-        """Bytes of all tensors in memory, and of the integers that some are computed from."""
-        own = sum(self.own_numbers) * 4
-        integers = sum(math.prod(self.expansion(item)) * 4 for item in self.items if item.kind == "E")
-        return own + integers + sum(item.decoded_bytes for item in self.items)
+        """Bytes of all tensors in memory, ties too, and four for each number that some are computed from.
+
+        These are references of their own, an index (and scale and offset) a unit, integers, and levels of terms.
+        """
+        numbers, tensors = sum(self.own_numbers), 0
+        for item in self.items:
+            tensors += self.owners[item.to].tensor_bytes if item.kind == "T" else item.tensor_bytes
+            if item.kind == "B":
+                tensors += 3 * item.tensor_bytes
+            elif item.kind == "E":
+                rows, columns, terms = self.expansion(item)
+                numbers += (rows * columns + 1) * terms
+            elif item.kind in NUMBERS_A_UNIT:
+                numbers += NUMBERS_A_UNIT[item.kind] * self.units(item)
+        return tensors + 4 * numbers
+
+    @cached_property
+    def owners(self) -> dict[str, Item]:
+        """The item that gives each tensor, by the tensor's name."""
+        return {name: item for item in self.items for name in item.names}
+
+    @cached_property
+    def sources(self) -> frozenset[str]:
+        """The tensors that codebooks are cut from."""
+        return frozenset(book.source for book in self.books if book.source is not None)
 
     @cached_property
     def kept(self) -> frozenset[str]:
@@ -97,11 +117,7 @@ class Contents:
 
     def is_source(self, name: str) -> bool:
         """Return whether a codebook is cut from this tensor."""
-        return any(book.source == name for book in self.books)
-
-    def item(self, name: str) -> Item:
-        """Return the item of that name."""
-        return next(item for item in self.items if item.name == name)
+        return name in self.sources
 
     def units(self, item: Item) -> int:
         """Return how many units a matched tensor has."""
@@ -109,16 +125,20 @@ class Contents:
         return Cut.of(item.shape, book.unit, book.by_row).units
 
     def expansion(self, item: Item) -> tuple[int, int, int]:
-        """Return rows, units a row and references of a tensor of sums of references."""
-        rows = item.shape[0]
-        return rows, math.prod(item.shape[1:]) // self.books[item.book].unit if rows else 0, self.references(item.book)
+        """Return rows, units a row and references of a tensor of sums of references; no rows where there are no units.
+
+        A tensor without numbers may have more rows than there can be bytes in memory.
+        """
+        units = math.prod(item.shape) // self.books[item.book].unit
+        rows = item.shape[0] if units else 0
+        return rows, units // rows if rows else 0, self.references(item.book)
 
     def references(self, number: int) -> int:
         """Return how many references a codebook has."""
         book = self.books[number]
         if book.source is None:
             return self.own_numbers[number] // book.unit
-        return Cut.of(self.item(book.source).shape, book.unit, book.by_row).references(book.stride)
+        return Cut.of(self.owners[book.source].shape, book.unit, book.by_row).references(book.stride)
 
     def needed(self, names: Iterable[str]) -> set[str]:
         """Return the items that decoding these tensors takes.
@@ -126,15 +146,14 @@ class Contents:
         Raises:
             FormatError: a tensor that is not in the file.
         """
-        owner = {name: item for item in self.items for name in item.names}
         wanted: set[str] = set()
         for name in names:
-            if name not in owner:
+            if name not in self.owners:
                 raise FormatError(name, "a tensor of the file", "none of that name")
-            item = owner[name]
+            item = self.owners[name]
             if item.kind == "T":
-                item = owner[item.to]
-                wanted.add(owner[name].name)
+                item = self.owners[item.to]
+                wanted.add(name)
             wanted.add(item.name)
             if item.kind in "MCE" and (source := self.books[item.book].source) is not None:
                 wanted.add(source)
@@ -144,7 +163,8 @@ class Contents:
 def make_manifest(stored: StoredModel, named: Named | None) -> tuple[dict[str, Any], list[str]]:
     """Return the manifest and the order of the entries: the layout's, or by name."""
     eps = sorted({entry.eps for entry in stored.entries.values() if isinstance(entry, BatchNorm)})
-    kinds = {name: _kind(entry, eps) for name, entry in stored.entries.items()}
+    place_of_eps = {one: place for place, one in enumerate(eps)}
+    kinds = {name: _kind(entry, place_of_eps) for name, entry in stored.entries.items()}
     manifest: dict[str, Any] = {"scheme": stored.scheme}
     if stored.network is not None:
         manifest["network"] = stored.network
@@ -210,7 +230,7 @@ def layout_crc(layout: Named) -> int:
     return zlib.crc32(json.dumps(layout, separators=(",", ":")).encode())
 
 
-def _kind(entry: object, eps: list[float]) -> str:
+def _kind(entry: object, place_of_eps: dict[float, int]) -> str:
     if isinstance(entry, Plain):
         return "P"
     if isinstance(entry, Matched):
@@ -218,7 +238,7 @@ def _kind(entry: object, eps: list[float]) -> str:
     if isinstance(entry, Expanded):
         return f"E{entry.book}"
     if isinstance(entry, BatchNorm):
-        return f"{'B' if entry.tracked else 'b'}{eps.index(entry.eps)}"
+        return f"{'B' if entry.tracked else 'b'}{place_of_eps[entry.eps]}"
     return "T"
 
 
@@ -230,7 +250,7 @@ def _told(name: str, folded: dict[str, str], kinds: dict[str, str]) -> str:
 
 def _row(name: str, entry: object, kind: str) -> list[Any]:
     if isinstance(entry, Plain | Matched | Expanded):
-        return [name, kind, list(entry.shape), PLAIN_DTYPES.index(entry.dtype)]
+        return [name, kind, list(entry.shape), NAMED[entry.dtype].number]
     if isinstance(entry, BatchNorm):
         return [name, kind, [len(entry.scale)], 0]
     return [name, kind, entry.to]  # type: ignore[attr-defined]
@@ -255,9 +275,9 @@ def _from_rows(manifest: dict[str, Any], eps: list[float], where: str) -> list[I
             items.append(Item(name, "T", (), "uint8", to=row[2]))
             continue
         dtype = row[3] if len(row) == 4 else None
-        if type(dtype) is not int or not 0 <= dtype < len(PLAIN_DTYPES):
-            raise FormatError(f"{where}: {name}", f"a dtype 0 to {len(PLAIN_DTYPES) - 1}", repr(dtype)[:40])
-        items.append(_item(name, kind, checked_shape(row[2], name), PLAIN_DTYPES[dtype], eps, where))
+        if type(dtype) is not int or not 0 <= dtype < len(DTYPES):
+            raise FormatError(f"{where}: {name}", f"a dtype 0 to {len(DTYPES) - 1}", repr(dtype)[:40])
+        items.append(_item(name, kind, checked_shape(row[2], name), DTYPES[dtype].name, eps, where))
     if [item.name for item in items] != sorted({item.name for item in items}):
         raise FormatError(where, "tensors sorted by name, each once", "another order")
     return items
@@ -337,14 +357,13 @@ def _books(rows: object, items: list[Item], where: str) -> tuple[list[Codebook],
 
 
 def _check_links(contents: Contents, where: str) -> None:
-    kinds = {name: item.kind for item in contents.items for name in item.names}
     for item in contents.items:
-        if item.kind == "T" and kinds.get(item.to, "T") == "T":
+        if item.kind == "T" and (item.to not in contents.owners or contents.owners[item.to].kind == "T"):
             raise FormatError(f"{where}: {item.name}", "to be tied to a tensor that is stored", item.to[:60])
         if item.kind in "MCE":
             if item.book >= len(contents.books):
                 raise FormatError(f"{where}: {item.name}", f"a codebook below {len(contents.books)}", item.book)
-            if not item.dtype.startswith(("float", "bfloat")) or not contents.references(item.book):
+            if not NAMED[item.dtype].is_float or not contents.references(item.book):
                 raise FormatError(f"{where}: {item.name}", "floats, and a codebook with references", item.dtype)
         if item.kind == "E":
             unit = contents.books[item.book].unit

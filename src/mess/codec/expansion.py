@@ -48,6 +48,7 @@ from mess.trellis import indices_of, integers_of
 
 # coders: two of old files, whose contexts follow from neighbours, the second with exponents; one whose levels are told
 ONE_STEP, EXPONENTS, TOLD = CODERS = (1, 2, 3)
+TOGETHER = 1 << 14  # integers of whole terms that are decoded at once
 
 
 @dataclass(frozen=True)
@@ -214,14 +215,18 @@ def _decode(decoder: LaneDecoder, clusters: list[ContextCluster], size: Size, le
     rows, columns, terms = size
     index_KN = np.zeros((terms, rows * columns), dtype=np.int32)
     if index_KN.size:
+        of_context = clusters_of_contexts(clusters)
         low_S = np.array([cluster.low for cluster in clusters], dtype=np.int32)
-        cluster_RCK = contexts_of(levels, rows, columns, clusters_of_contexts(clusters))
-        cluster_KN = cluster_RCK.transpose(2, 0, 1).reshape(index_KN.shape)
-        for index_N, cluster_N in zip(index_KN, cluster_KN, strict=True):
-            counts_S = np.bincount(cluster_N, minlength=len(clusters))
-            found_N = np.concatenate(decoder.decode(counts_S.tolist()))
-            found_N += np.repeat(low_S, counts_S)
-            index_N[cluster_N.argsort(kind="stable")] = found_N  # by cluster, as they were coded
+        together = max(1, TOGETHER // (rows * columns))  # terms: there may be many that are small
+        for start in range(0, terms, together):
+            own = levels._replace(terms_K=levels.terms_K[start : start + together])
+            cluster_RCK = contexts_of(own, rows, columns, of_context)
+            cluster_KN = cluster_RCK.transpose(2, 0, 1).reshape(-1, rows * columns)
+            order_KN = cluster_KN.argsort(axis=1, kind="stable")  # by cluster, as they were coded
+            order_KN += rows * columns * np.arange(len(order_KN))[:, None]
+            index_KN[start : start + together].reshape(-1)[order_KN.ravel()] = decoder.decode_runs(
+                cluster_KN.take(order_KN.ravel()), low_S
+            )
     index_RKC = index_KN.reshape(terms, rows, columns).transpose(1, 0, 2)
     if levels.has_trellises:
         index_RKC = integers_of(index_RKC, trellised(levels, rows, columns).transpose(0, 2, 1))

@@ -55,12 +55,22 @@ class LaneDecoder:
 
     def decode(self, counts: Sequence[int]) -> list[np.ndarray]:
         """Return the next symbols (int32): `counts[t]` of them use table t, table by table."""
-        decode = self._slowly if self._fast is None else self._fast.decode
-        return [
-            np.zeros(count, dtype=np.int32) if model is None else decode(model, count)
-            for model, count in zip(self._models, counts, strict=True)
-            if count
-        ]
+        return [self._decode(table, count) for table, count in enumerate(counts) if count]
+
+    def decode_runs(self, table_N: np.ndarray, low_T: np.ndarray) -> np.ndarray:
+        """Return the next symbols (int32), each plus the lowest of its table; runs of one table are decoded at once."""
+        ends = np.append(np.flatnonzero(table_N[1:] != table_N[:-1]) + 1, len(table_N))
+        runs = table_N[ends - 1].tolist()
+        counts = np.diff(ends, prepend=0)
+        found_N = np.concatenate([self._decode(*run) for run in zip(runs, counts.tolist(), strict=True)])
+        found_N += np.repeat(low_T[runs], counts)
+        return found_N
+
+    def _decode(self, table: int, count: int) -> np.ndarray:
+        model = self._models[table]
+        if model is None:
+            return np.zeros(count, dtype=np.int32)
+        return self._slowly(model, count) if self._fast is None else self._fast.decode(model, count)
 
     def _slowly(self, edges: list[int], count: int) -> np.ndarray:
         mask, state, words = ans.TOTAL - 1, self._state, self._words

@@ -9,22 +9,25 @@ import os
 import numpy as np
 
 from mess.codec.container import ENTRY, HEADER, checksums, format_of, read_file
-from mess.codec.contents import BYTES, Contents, Item
+from mess.codec.contents import Contents, Item
+from mess.codec.dtypes import NAMED
 from mess.codec.expansion import expansion_shares
 from mess.codec.model import Layout
 from mess.codec.model_file import (
     BATCH_NORMS,
     EXPANSIONS,
     INDICES,
+    LARGEST_MODEL,
     OFFSETS,
     REFERENCES,
     SCALES,
     SECTION_NAMES,
     TENSORS,
     SectionReaders,
+    check_size,
     open_model,
 )
-from mess.codec.reasons import why_by_itself
+from mess.codec.reasons import Reasons
 from mess.codec.rows import FileInfo, TensorInfo
 from mess.codec.streams import ROUNDED, peek_form
 
@@ -34,18 +37,26 @@ STORED_AS = {"P": "as it is", "M": "k, α, β", "C": "k", "E": "sum of reference
 
 def bits_of(integers_N: np.ndarray) -> int:
     """Return the bits that numbers were rounded to: the largest of them is 2^(b−1) − 1 (`choose_step`); 0 of zeros."""
-    largest = int(np.abs(integers_N).max(initial=0))
+    largest = max(int(integers_N.max(initial=0)), -int(integers_N.min(initial=0)))
     return largest.bit_length() + 1 if largest else 0
 
 
-def inspect_file(path: str | os.PathLike[str] | bytes, *, layout: Layout | None = None) -> FileInfo:
+def inspect_file(
+    path: str | os.PathLike[str] | bytes, *, layout: Layout | None = None, max_bytes: int = LARGEST_MODEL
+) -> FileInfo:
     """Return what a file holds and what it costs.
 
+    Args:
+        path: a file, or its bytes.
+        layout: gives names and shapes of networks that are named.
+        max_bytes: as in `read_model`: rounded numbers are decoded one tensor after the other, to see to how many bits.
+
     Raises:
-        FormatError: the file breaks FORMAT.md.
+        FormatError: the file breaks FORMAT.md, or is larger than allowed.
     """
     content, where = (path, "the file") if isinstance(path, bytes) else (read_file(path), os.fspath(path))
     contents, sections, where = open_model(content, layout=layout, where=where)
+    check_size(contents, max_bytes, where)
     readers = SectionReaders(sections, where)
 
     def passed(kind: int, count: int) -> tuple[int, str]:
@@ -60,7 +71,7 @@ def inspect_file(path: str | os.PathLike[str] | bytes, *, layout: Layout | None 
     own = sum(passed(REFERENCES, count)[0] for count in contents.own_numbers if count)
     expanded = [contents.expansion(item) for item in contents.items if item.kind == "E"]
     shares = iter(expansion_shares(readers.of(EXPANSIONS), sections[EXPANSIONS].coder, expanded) if expanded else [])
-    tensors = []
+    reasons, tensors = Reasons(contents), []
     for item in contents.items:
         parts: dict[str, int] = {}
         forms: dict[str, str] = {}
@@ -73,7 +84,7 @@ def inspect_file(path: str | os.PathLike[str] | bytes, *, layout: Layout | None 
             parts[SECTION_NAMES[kind]] = parts.get(SECTION_NAMES[kind], 0) + size
         stored = "references" if contents.is_source(item.name) else STORED_AS[item.kind]
         count, float_bytes = _in_floats(item)
-        reason = why_by_itself(item, contents)
+        reason = reasons.why_by_itself(item)
         tensors.append(TensorInfo(count, parts, item.name, stored, reason, item.shape, item.dtype, float_bytes, forms))
     readers.finish()
     totals = {SECTION_NAMES[kind]: len(section.content) for kind, section in sections.items()}
@@ -113,4 +124,4 @@ def _in_floats(item: Item) -> tuple[int, int]:
     count = math.prod(item.shape)
     if item.kind == "B":  # weight, bias, mean, variance, and an int64 that counts batches
         return 2 * count, 4 * 4 * count + 8 * item.tracked
-    return count, count * BYTES.get(item.dtype, 1)
+    return count, count * NAMED[item.dtype].bytes

@@ -166,9 +166,12 @@ def checked_shape(shape: Any, where: str) -> tuple[int, ...]:
     """Return a shape that comes out of a file.
 
     Raises:
-        FormatError: not a list of at most 8 numbers 0 … 2^40, or more than 2^48 numbers in all.
+        FormatError: not a list of at most 8 numbers 0 … 2^40, or more than 2^48 numbers in all; no numbers, but in a
+            shape that NumPy cannot have.
     """
     good = isinstance(shape, list) and len(shape) <= 8 and all(type(d) is int and 0 <= d <= 1 << 40 for d in shape)
     if not good or math.prod(shape) > 1 << 48:
         raise FormatError(where, "a shape of at most 8 dimensions and 2^48 numbers", repr(shape)[:80])
+    if math.prod(d or 1 for d in shape) >= 1 << 59:  # of eight bytes, with all of which strides are computed
+        raise FormatError(where, "a shape whose dimensions other than 0 are 2^59 numbers at most", repr(shape)[:80])
     return tuple(shape)

@@ -16,6 +16,7 @@ from typing import Any
 from mess.codec.bits import Reader
 from mess.codec.container import Section, pack_sections, read_file, unpack_sections
 from mess.codec.contents import Contents, Item, make_manifest, read_contents
+from mess.codec.dtypes import NAMED
 from mess.codec.expansion import CODERS, Integers, read_expansions, write_expansions
 from mess.codec.frames import RAW, ZSTD, pack, unpack
 from mess.codec.manifest import pack_manifest, unpack_manifest
@@ -32,7 +33,7 @@ from mess.codec.model import (
     joined,
 )
 from mess.codec.numbers import NumberArray
-from mess.codec.streams import ITEM, PreviousTable, read_stream, write_stream
+from mess.codec.streams import PreviousTable, read_stream, write_stream
 from mess.errors import FormatError, WeightsError
 from mess.files import atomic_write
 
@@ -50,6 +51,7 @@ KNOWN = {
     GRAPH: (RAW, ZSTD),
 }
 LARGEST_MODEL = 1 << 31  # bytes of decoded tensors, unless the caller allows more
+OWN_MODEL = 1 << 45  # of a file that was written a moment ago
 MAX_GRAPH_BYTES = 1 << 28  # bytes of an ONNX model without its tensors
 
 
@@ -147,7 +149,8 @@ def read_model(
 
     Args:
         layout: gives names and shapes of networks that are named.
-        max_bytes: the most that decoded tensors may take.
+        max_bytes: the most that decoded tensors may take, ties and what they are computed from counted, added up from
+            shapes before anything is decoded. Decoding takes up to ten times that at its peak, mostly two to four.
         names: only these tensors (and what they need) are decoded; None: all.
 
     Raises:
@@ -205,7 +208,7 @@ def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry 
         return None if skip else Tied(item.to)
     if item.kind == "P":
         numbers = take(REFERENCES if contents.is_source(item.name) else TENSORS, count, skip)
-        if not skip and item.dtype not in ITEM and (numbers.step is not None or numbers.dtype != item.dtype):
+        if not skip and not NAMED[item.dtype].is_float and (numbers.step is not None or numbers.dtype != item.dtype):
             raise FormatError(item.name, f"numbers that are {item.dtype}", f"others, {numbers.dtype}")
         return None if skip else Plain(item.shape, item.dtype, numbers)
     if item.kind == "B":
@@ -216,7 +219,7 @@ def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry 
     scale, offset = (take(s, units, skip) if item.kind == "M" else None for s in (SCALES, OFFSETS))
     if skip:
         return None
-    if index.step is not None or index.dtype in ITEM:
+    if index.step is not None or NAMED[index.dtype].is_float:
         raise FormatError(item.name, "indices that are integers", "numbers with a step, or floats")
     for wrong in (int(index.values.min()), int(index.values.max())) if units else ():
         if not 0 <= wrong < references:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from mess.codec.dtypes import NAMED
 from mess.codec.numbers import NumberArray
 from mess.errors import OptionError, WeightsError
 
 STEPPED_BITS = range(2, 13)  # that make multiples of one step; 16 and 32 are floats
 BITS = (*STEPPED_BITS, 16, 32)
-FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 
 def choose_step(values_N: np.ndarray, bits: int) -> float:
@@ -43,7 +43,7 @@ def quantize_numbers(values_N: np.ndarray, dtype: str, bits: int, where: str) ->
     if bits not in BITS:
         raise OptionError(where, "2…12, 16 or 32 bits", bits)
     kept = NumberArray(np.ascontiguousarray(values_N).reshape(-1), dtype)
-    if dtype not in FLOATS:
+    if not NAMED[dtype].is_float:
         return kept
     floats_N = kept.floats()
     if not np.isfinite(floats_N).all():

@@ -6,10 +6,13 @@ rounded; never a fused multiply-add.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 
+from mess.codec.dtypes import NAMED
 from mess.codec.model import (
     BATCH_NORM_PARTS,
     BatchNorm,
@@ -27,6 +30,9 @@ from mess.errors import FormatError
 from mess.step_exponents import steps_of
 
 Tensor = tuple[np.ndarray, str]  # array and dtype by torch's name; bfloat16 as uint16
+LARGEST_BOOK = 1 << 31  # bytes of references that are spread out in memory
+FEW = 256  # numbers of a term, up to which many terms are computed together
+BLOCK = 1 << 16  # numbers that are computed at once, where there may be any number
 
 
 def reconstruct(stored: StoredModel, *, names: Iterable[str] | None = None) -> dict[str, Tensor]:
@@ -35,17 +41,16 @@ def reconstruct(stored: StoredModel, *, names: Iterable[str] | None = None) -> d
     Raises:
         FormatError: numbers that are not finite.
     """
-    there = {None, *stored.entries}
-    books = {n: references(stored, book) for n, book in enumerate(stored.books) if book.source in there}
+    books = _Books(stored)
     found: dict[str, Tensor] = {}
     ties: dict[str, str] = {}
     for name, entry in stored.entries.items():
         if isinstance(entry, Plain):
             found[name] = (entry.numbers.as_dtype(entry.dtype).reshape(entry.shape), entry.dtype)
         elif isinstance(entry, Matched):
-            found[name] = (_matched(name, entry, stored.books[entry.book], books[entry.book]), entry.dtype)
+            found[name] = (_matched(name, entry, books), entry.dtype)
         elif isinstance(entry, Expanded):
-            found[name] = (_expanded(name, entry, books[entry.book]), entry.dtype)
+            found[name] = (_expanded(name, entry, books), entry.dtype)
         elif isinstance(entry, BatchNorm):
             found |= _batch_norm(name, entry)
         elif isinstance(entry, Tied):
@@ -56,18 +61,56 @@ def reconstruct(stored: StoredModel, *, names: Iterable[str] | None = None) -> d
     return {name: found[name] for name in names}
 
 
+class _Books:
+    """References of a network, as windows of its tensors: they overlap, and so may be far more than there is memory."""
+
+    def __init__(self, stored: StoredModel) -> None:
+        self._stored = stored
+        self._floats: dict[str | int, np.ndarray] = {}  # by source, or by number where they are of their own
+
+    def cut(self, number: int, shape: tuple[int, ...]) -> Cut:
+        """Return how a tensor of that shape is cut into units of a codebook."""
+        book = self._stored.books[number]
+        return Cut.of(shape, book.unit, book.by_row)
+
+    def windows(self, number: int) -> np.ndarray:
+        """Return a codebook's references, a view, as float32 (rows of the source, references a row, unit)."""
+        book = self._stored.books[number]
+        key = number if book.source is None else book.source
+        if book.numbers is not None:
+            if key not in self._floats:
+                self._floats[key] = book.numbers.floats()
+            return self._floats[key].reshape(1, -1, book.unit)
+        source = self._stored.entries[book.source or ""]
+        if not isinstance(source, Plain):
+            raise FormatError(book.source, "a tensor stored by itself", type(source).__name__)
+        if key not in self._floats:
+            self._floats[key] = source.numbers.floats()
+        cut = Cut.of(source.shape, book.unit, book.by_row)
+        if not cut.references(book.stride):
+            return np.empty((0, 0, book.unit), dtype=np.float32)
+        rows_RL = self._floats[key].reshape(cut.rows, cut.row)
+        return np.lib.stride_tricks.sliding_window_view(rows_RL, book.unit, axis=1)[:, :: book.stride]
+
+
 def rebuild_units(
-    refs_KU: np.ndarray, cut: Cut, index_N: np.ndarray, scale_N: np.ndarray | None, offset_N: np.ndarray | None
+    refs_RKU: np.ndarray, cut: Cut, index_N: np.ndarray, scale_N: np.ndarray | None, offset_N: np.ndarray | None
 ) -> np.ndarray:
-    """Return the float32 tensor that N units stand for; a short unit takes the first numbers of its reference."""
+    """Return the float32 tensor that N units stand for; a short unit takes the first numbers of its reference.
+
+    Args:
+        refs_RKU: rows of references, which may overlap in memory; indices go on from row to row.
+    """
     full, short = divmod(cut.row, cut.unit)
     rows_RL = np.empty((cut.rows, cut.row), dtype=np.float32)
     index_RU = index_N.reshape(cut.rows, full + bool(short))
-    whole = rows_RL[:, : full * cut.unit].reshape(cut.rows, full, cut.unit)
-    np.take(refs_KU, index_RU[:, :full], axis=0, out=whole, mode="clip")
-    rows_RL[:, : full * cut.unit] = whole.reshape(cut.rows, full * cut.unit)
-    if short:
-        rows_RL[:, full * cut.unit :] = refs_KU[index_RU[:, full], :short]
+    if not short:
+        _take(refs_RKU, index_N, rows_RL.reshape(-1, cut.unit))
+    else:
+        whole_NU = np.empty((cut.rows * full, cut.unit), dtype=np.float32)
+        _take(refs_RKU, index_RU[:, :full].reshape(-1), whole_NU)
+        rows_RL[:, : full * cut.unit] = whole_NU.reshape(cut.rows, full * cut.unit)
+        _take(refs_RKU[:, :, :short], index_RU[:, full], rows_RL[:, full * cut.unit :])
     if scale_N is not None and offset_N is not None:
         lengths_U = np.array([cut.unit] * full + [short] * bool(short), dtype=np.int64)
         for numbers_N, operation in ((scale_N, np.multiply), (offset_N, np.add)):
@@ -76,44 +119,74 @@ def rebuild_units(
     return rows_RL.reshape(cut.shape)
 
 
-def _matched(name: str, entry: Matched, book: Codebook, refs_KU: np.ndarray) -> np.ndarray:
-    cut = Cut.of(entry.shape, book.unit, book.by_row)
+def _take(refs_RKU: np.ndarray, index_N: np.ndarray, out_NU: np.ndarray) -> None:
+    """Put the references of N indices in their places."""
+    _, in_row, unit = refs_RKU.shape
+    if refs_RKU.flags.c_contiguous and out_NU.flags.c_contiguous:  # the usual, and several times faster
+        np.take(refs_RKU.reshape(-1, unit), index_N, axis=0, out=out_NU, mode="clip")
+        return
+    block = max(1, BLOCK // unit)
+    for start in range(0, len(index_N), block):
+        out_NU[start : start + block] = refs_RKU[np.divmod(index_N[start : start + block], in_row)]
+
+
+def _matched(name: str, entry: Matched, books: _Books) -> np.ndarray:
+    cut = books.cut(entry.book, entry.shape)
+    if not cut.units:
+        return np.empty(entry.shape, NAMED[entry.dtype].array)
     scale, offset = (None if x is None else x.floats() for x in (entry.scale_N, entry.offset_N))
     with np.errstate(over="ignore", invalid="ignore"):
-        floats = rebuild_units(refs_KU, cut, entry.index_N, scale, offset)
+        floats = rebuild_units(books.windows(entry.book), cut, entry.index_N, scale, offset)
     if not np.isfinite(floats).all():
         raise FormatError(name, "finite numbers", "NaN or infinity")
     return cast(floats, entry.dtype)
 
 
-def _expanded(name: str, entry: Expanded, refs_KU: np.ndarray) -> np.ndarray:
+def _expanded(name: str, entry: Expanded, books: _Books) -> np.ndarray:
     """Return Σ_k (q_k·s_k)·R_k: each product rounded, then the sum, one reference after the other (FORMAT.md 10.8)."""
-    steps_RCK = steps_of(entry.step, entry.exponents)
-    scaled_KRC = entry.integers_RCK.transpose(2, 0, 1).astype(np.float32, order="C")
-    scaled_KN = scaled_KRC.reshape(len(refs_KU), -1)  # a view
-    floats_UN = np.zeros((refs_KU.shape[1], scaled_KN.shape[1]), dtype=np.float32)
-    product_UN = np.empty_like(floats_UN)
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled_KRC *= steps_RCK.transpose(2, 0, 1)
-        for scaled_N, ref_U in zip(scaled_KN, refs_KU, strict=True):
-            np.multiply(ref_U[:, None], scaled_N, out=product_UN)
-            floats_UN += product_UN
+    if not math.prod(entry.shape):  # but maybe more references than could be gone through
+        return np.empty(entry.shape, NAMED[entry.dtype].array)
+    floats_UN = _summed(entry, books.windows(entry.book))
     if not np.isfinite(floats_UN).all():
         raise FormatError(name, "finite numbers", "NaN or infinity")
     return cast(np.ascontiguousarray(floats_UN.T), entry.dtype).reshape(entry.shape)
 
 
+def _summed(entry: Expanded, refs_RKU: np.ndarray) -> np.ndarray:
+    """Return the numbers of N units, float32 (U, N)."""
+    scaled_KRC = entry.integers_RCK.transpose(2, 0, 1).astype(np.float32, order="C")
+    terms, unit = len(scaled_KRC), refs_RKU.shape[2]
+    scaled_K1N = scaled_KRC.reshape(terms, 1, -1)  # a view
+    floats_UN = np.zeros((unit, scaled_K1N.shape[2]), dtype=np.float32)
+    product_UN = np.empty_like(floats_UN)
+    # one term after the other: in another order sums would be rounded otherwise
+    together = 1 if floats_UN.size > FEW else BLOCK // FEW
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled_KRC *= steps_of(entry.step, entry.exponents).transpose(2, 0, 1)
+        for start in range(0, terms, together):
+            if together == 1:
+                ref_U = refs_RKU[divmod(start, refs_RKU.shape[1])]
+                np.multiply(ref_U[:, None], scaled_K1N[start], out=product_UN)
+                floats_UN += product_UN
+                continue
+            number_K = np.arange(start, min(start + together, terms))
+            refs_KU = refs_RKU[np.divmod(number_K, refs_RKU.shape[1])]
+            product_KUN = refs_KU[:, :, None] * scaled_K1N[start : start + together]
+            product_KUN[0] += floats_UN
+            floats_UN = np.add.accumulate(product_KUN, axis=0)[-1].copy()
+    return floats_UN
+
+
 def references(stored: StoredModel, book: Codebook) -> np.ndarray:
-    """Return references as float32 (K, unit)."""
-    if book.numbers is not None:
-        return book.numbers.floats().reshape(-1, book.unit)
-    source = stored.entries[book.source or ""]
-    if not isinstance(source, Plain):
-        raise FormatError(book.source, "a tensor stored by itself", type(source).__name__)
-    cut = Cut.of(source.shape, book.unit, book.by_row)
-    rows_RL = source.numbers.floats().reshape(cut.rows, cut.row)
-    windows = np.lib.stride_tricks.sliding_window_view(rows_RL, book.unit, axis=1)[:, :: book.stride]
-    return np.ascontiguousarray(windows).reshape(-1, book.unit)
+    """Return references as float32 (K, unit), each with memory of its own.
+
+    Raises:
+        FormatError: they overlap so far that together they are beyond `LARGEST_BOOK` bytes.
+    """
+    refs_RKU = _Books(replace(stored, books=[book])).windows(0)
+    if refs_RKU.nbytes > LARGEST_BOOK:
+        raise FormatError(book.source, f"references of at most {LARGEST_BOOK:,} bytes", f"{refs_RKU.nbytes:,}")
+    return np.ascontiguousarray(refs_RKU).reshape(-1, book.unit)
 
 
 def _batch_norm(prefix: str, entry: BatchNorm) -> dict[str, Tensor]:

@@ -17,9 +17,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from mess.codec import ans
-from mess.codec.bits import Reader, pack, packed_size, unpack, unzigzag, varint, zigzag
+from mess.codec.bits import Reader, check_filling, pack, packed_size, unpack_part, unzigzag, varint, zigzag
+from mess.codec.dtypes import DTYPES, NAMED, Dtype
 from mess.codec.numbers import NumberArray
 from mess.codec.tables import MAX_ALPHABET, Table, best_table, read_table
 from mess.errors import FormatError
@@ -29,13 +31,10 @@ STEPPED, INTEGERS, PLANES = range(3)
 # codings of a row of integers
 CONSTANT, CODED, CODED_SHARED = range(3)
 Range = tuple[int, int]  # the lowest and the highest integer that there may be
-BYTE, BOOL, INT32 = (0, 255), (0, 1), (-(1 << 31), (1 << 31) - 1)
+BYTE, INT32 = (0, 255), (-(1 << 31), (1 << 31) - 1)
 FAST = 0.999  # of their bytes is what bits that are only copied count: the mantissas of floats are read much faster so
 MAX_LOW_BITS = 57  # as many as fit into eight bytes at any place within the first
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-PLAIN_DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool")
-ITEM = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
-STORED: dict[str, np.dtype] = {"bfloat16": np.dtype("<u2"), "bool": np.dtype("u1")}
 
 
 @dataclass
@@ -50,14 +49,14 @@ def write_stream(numbers: NumberArray, previous: PreviousTable) -> bytes:
     if numbers.step is not None:
         head = bytes([STEPPED]) + np.float32(numbers.step).astype("<f4").tobytes()
         return head + write_integers(numbers.values.astype(np.int64), previous)
-    form = PLAIN_DTYPES.index(numbers.dtype) << 2
-    if numbers.dtype not in ITEM:
+    dtype = NAMED[numbers.dtype]
+    form = dtype.number << 2
+    if not dtype.is_float:
         return bytes([form | INTEGERS]) + write_integers(numbers.values.astype(np.int64), previous)
-    item = ITEM[numbers.dtype]
     little = np.ascontiguousarray(numbers.values).astype(numbers.values.dtype.newbyteorder("<"))
-    bytes_NB = little.view(np.uint8).reshape(-1, item)
+    bytes_BN = little.view(np.uint8).reshape(-1, dtype.bytes).T
     own = PreviousTable()  # planes differ too much from one another, and from all else, to share
-    return bytes([form | PLANES]) + b"".join(write_integers(bytes_NB[:, b].astype(np.int64), own) for b in range(item))
+    return bytes([form | PLANES]) + b"".join(write_integers(byte_N.astype(np.int64), own) for byte_N in bytes_BN)
 
 
 ROUNDED = "rounded"  # multiples of one step
@@ -66,7 +65,7 @@ ROUNDED = "rounded"  # multiples of one step
 def peek_form(reader: Reader) -> str:
     """Return how the numbers of the stream that comes next are kept, without reading it: "rounded", or a dtype."""
     head = reader.content[reader.at] if reader.left else STEPPED
-    return ROUNDED if head & 3 == STEPPED else PLAIN_DTYPES[min(head >> 2, len(PLAIN_DTYPES) - 1)]
+    return ROUNDED if head & 3 == STEPPED else DTYPES[min(head >> 2, len(DTYPES) - 1)].name
 
 
 def read_stream(reader: Reader, count: int, previous: PreviousTable, *, skip: bool = False) -> NumberArray | None:
@@ -83,43 +82,39 @@ def read_stream(reader: Reader, count: int, previous: PreviousTable, *, skip: bo
         (step,) = struct.unpack("<f", reader.take(4))
         if not math.isfinite(step) or step <= 0:
             raise FormatError(reader.where, "a finite step above 0", step)
-        values = read_integers(reader, count, previous, INT32, skip=skip)
+        values = read_integers(reader, count, previous, INT32, np.int32, skip=skip)
         if values is None:
             return None
-        if -INT32[0] * step > FLOAT32_MAX and len(values) and int(np.abs(values).max()) * step > FLOAT32_MAX:
+        largest = max(-int(values.min(initial=0)), int(values.max(initial=0)))
+        if largest * step > FLOAT32_MAX:
             raise FormatError(reader.where, "numbers that float32 can hold", "larger ones")
-        return NumberArray(values.astype(np.int32), "int32", step)
-    if kind >= len(PLAIN_DTYPES) or form not in (INTEGERS, PLANES):
+        return NumberArray(values, "int32", step)
+    if kind >= len(DTYPES) or form not in (INTEGERS, PLANES):
         raise FormatError(reader.where, "a known form and dtype", head)
-    dtype = PLAIN_DTYPES[kind]
-    if (form == PLANES) != (dtype in ITEM):
+    dtype = DTYPES[kind]
+    if (form == PLANES) != dtype.is_float:
         raise FormatError(reader.where, "floats in planes, integers not", head)
     if form == PLANES:
         return _read_planes(reader, count, dtype, skip)
-    stored = _stored(dtype)
-    within = BOOL if dtype == "bool" else (int(np.iinfo(stored).min), int(np.iinfo(stored).max))
-    values = read_integers(reader, count, previous, within, skip=skip)
-    return None if values is None else NumberArray(values.astype(stored, copy=False), dtype, None)
+    values = read_integers(reader, count, previous, (dtype.lowest, dtype.highest), dtype.array, skip=skip)
+    return None if values is None else NumberArray(values, dtype.name, None)
 
 
-def _read_planes(reader: Reader, count: int, dtype: str, skip: bool) -> NumberArray | None:
-    own, item = PreviousTable(), ITEM[dtype]
-    bytes_NB = np.empty((0 if skip else count, item), dtype=np.uint8)
-    for place in range(item):
-        plane = read_integers(reader, count, own, BYTE, skip=skip)
+def _read_planes(reader: Reader, count: int, dtype: Dtype, skip: bool) -> NumberArray | None:
+    own = PreviousTable()
+    bytes_NB = np.empty((0 if skip else count, dtype.bytes), dtype=np.uint8)
+    for place in range(dtype.bytes):
+        plane = read_integers(reader, count, own, BYTE, np.uint8, skip=skip)
         if plane is not None:
             bytes_NB[:, place] = plane
     if skip:
         return None
-    numbers = NumberArray(bytes_NB.reshape(-1).view(_stored(dtype).newbyteorder("<")), dtype, None)
-    if not np.isfinite(numbers.floats() if dtype == "bfloat16" else numbers.values).all():
+    numbers = NumberArray(bytes_NB.reshape(-1).view(dtype.array.newbyteorder("<")), dtype.name, None)
+    if not all(
+        np.isfinite(part.floats() if dtype.name == "bfloat16" else part.values).all() for part in numbers.parts()
+    ):
         raise FormatError(reader.where, "finite numbers", "NaN or infinity")
     return numbers
-
-
-def _stored(dtype: str) -> np.dtype:
-    """Return the NumPy dtype in which numbers of a dtype of torch's are kept."""
-    return STORED.get(dtype) or np.dtype(dtype)
 
 
 def write_integers(values_N: np.ndarray, previous: PreviousTable) -> bytes:
@@ -147,20 +142,33 @@ def write_integers(values_N: np.ndarray, previous: PreviousTable) -> bytes:
         out.append(varint(len(lanes)))
     out += [varint(len(words)) for words in lanes]
     out += [words.astype("<u4").tobytes() for words in lanes]
-    out.append(pack(above_N & np.uint64((1 << width) - 1), width))
+    out.append(pack(above_N, width))
     return b"".join(out)
 
 
 def read_integers(
-    reader: Reader, count: int, previous: PreviousTable, within: Range, *, skip: bool = False
+    reader: Reader,
+    count: int,
+    previous: PreviousTable,
+    within: Range,
+    dtype: npt.DTypeLike = np.int64,
+    *,
+    skip: bool = False,
 ) -> np.ndarray | None:
-    """Undo `write_integers`: `count` integers, int64, all of them `within` (lowest, highest)."""
+    """Undo `write_integers`: `count` integers, all of them `within` (lowest, highest).
+
+    They are made block by block: beside what is returned, nothing grows with `count`.
+
+    Args:
+        dtype: of what is returned; it must hold all that is within.
+        skip: pass over them, and return None.
+    """
     coding = reader.byte()
     low = unzigzag(reader.varint(1 << 64))
     if not within[0] <= low <= within[1]:
         raise FormatError(reader.where, f"integers from {within[0]} to {within[1]}", low)
     if coding == CONSTANT:
-        return None if skip else np.full(count, low, dtype=np.int64)
+        return None if skip else np.full(count, low, dtype)
     if coding not in (CODED, CODED_SHARED) or not count:
         raise FormatError(reader.where, "a coding of 0, 1 or 2, and 0 for no numbers", coding)
     width = reader.byte()
@@ -180,17 +188,22 @@ def read_integers(
     rest = reader.take(packed_size(count, width))
     if skip:
         return None
-    symbols_N = ans.decode([np.frombuffer(w, "<u4") for w in words], count, table.frequency_A)
-    above_N = symbols_N.astype(np.uint64)
-    if width:
-        above_N <<= np.uint64(width)
-        above_N += unpack(rest, count, width).view(np.uint64)
-    if low + (len(table.frequency_A) << width) > within[1] + 1:  # else no symbol of the table leads beyond
-        largest = int(above_N.max()) + low
-        if (int(symbols_N.max()) + 1) << width > 1 << 64 or largest > within[1]:
-            raise FormatError(reader.where, f"integers from {within[0]} to {within[1]}", "larger ones")
-    values_N = above_N.view(np.int64)
-    values_N += low  # modulo 2^64, and so exact
+    check_filling(rest, count, width)
+    may_be_beyond = low + (len(table.frequency_A) << width) > within[1] + 1  # else no symbol of the table leads there
+    values_N = np.empty(count, dtype)
+    for start, symbols_S in ans.decode([np.frombuffer(w, "<u4") for w in words], count, table.frequency_A):
+        end = start + len(symbols_S)
+        above_S = symbols_S.astype(np.uint64)
+        if width:
+            above_S <<= np.uint64(width)
+            above_S += unpack_part(rest, start, end, width).view(np.uint64)
+        if may_be_beyond and len(symbols_S):
+            largest = int(above_S.max()) + low
+            if (int(symbols_S.max()) + 1) << width > 1 << 64 or largest > within[1]:
+                raise FormatError(reader.where, f"integers from {within[0]} to {within[1]}", "larger ones")
+        integers_S = above_S.view(np.int64)
+        integers_S += low  # modulo 2^64, and so exact
+        values_N[start:end] = integers_S
     return values_N
 
 

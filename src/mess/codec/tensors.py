@@ -13,14 +13,13 @@ import numpy as np
 from mess.codec import native
 from mess.codec.container import Section, pack_sections
 from mess.codec.contents import Contents, Item
+from mess.codec.dtypes import NAMED
 from mess.codec.frames import RAW
 from mess.codec.model import Layout
 from mess.codec.model_file import GRAPH, LARGEST_MODEL, MANIFEST, check_size, open_model, read_model, unpacked_graph
 from mess.codec.reconstruct import Tensor, batch_norm_tensors, reconstruct
-from mess.codec.streams import PLAIN_DTYPES
 
 WEIGHT, BIAS = 1, 2  # parts of a BatchNorm layer, as mess.h counts them
-IN_MEMORY = {"bfloat16": "uint16", "bool": "uint8"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def _decoded(contents: Contents, sections: dict[int, Section], names: list[str] 
         if item.kind == "B":
             found |= _batch_norm(place, item, wanted)
         else:
-            out = np.empty(item.shape, IN_MEMORY.get(item.dtype, item.dtype))
+            out = np.empty(item.shape, NAMED[item.dtype].array)
             found[item.name] = (out, item.dtype)
             wanted.append(native.Wanted(place, 0, out))
     manifest = json.dumps(_manifest(contents, items), separators=(",", ":"), ensure_ascii=False).encode()
@@ -90,12 +89,13 @@ def _batch_norm(place: int, item: Item, wanted: list[native.Wanted]) -> dict[str
 def _manifest(contents: Contents, items: list[Item]) -> dict[str, Any]:
     """Return a manifest that says everything of these items, in the order of their streams."""
     eps = sorted({item.eps for item in items if item.kind == "B"})
+    place_of_eps = {one: place for place, one in enumerate(eps)}
     places = {item.name: place for place, item in enumerate(items)}
     rows: list[list[Any]] = []
     for item in items:
-        number = "" if item.kind == "P" else eps.index(item.eps) if item.kind == "B" else item.book
+        number = "" if item.kind == "P" else place_of_eps[item.eps] if item.kind == "B" else item.book
         kind = item.kind if item.tracked else "b"
-        rows.append([item.name, f"{kind}{number}", list(item.shape), PLAIN_DTYPES.index(item.dtype)])
+        rows.append([item.name, f"{kind}{number}", list(item.shape), NAMED[item.dtype].number])
     books = [
         [-1 if b.source is None else places[b.source], b.unit, b.stride, int(b.by_row), own]
         for b, own in zip(contents.books, contents.own_numbers, strict=True)

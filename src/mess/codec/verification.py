@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mess import codec
+from mess.codec.model_file import OWN_MODEL
 from mess.errors import FormatError
 from mess.files import atomic_writer
 
@@ -82,7 +83,7 @@ def _read_back(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) 
 
 def _hashes_of_file(path: str, named: list[tuple[str, tuple[int, ...], str]] | None) -> dict[str, str]:
     layout = None if named is None else lambda _network: [(n, tuple(shape), dtype) for n, shape, dtype in named]
-    return tensor_hashes(codec.reconstruct(codec.read_model(path, layout=layout, max_bytes=1 << 45)))
+    return tensor_hashes(codec.reconstruct(codec.read_model(path, layout=layout, max_bytes=OWN_MODEL)))
 
 
 def main() -> None:

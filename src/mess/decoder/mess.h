@@ -29,6 +29,9 @@
 #ifndef MESS_MAX_BYTES            /* tensors that take more than this, all together, are refused (clause 11.8) */
 #define MESS_MAX_BYTES 0x80000000u
 #endif
+#if MESS_MAX_BYTES > 0xFFFFFFFF   /* counts and sizes of tensors are kept in 32 bits */
+#error "mess.h: MESS_MAX_BYTES must be below 2^32"
+#endif
 #ifndef MESS_SUMS                 /* sums kept of a table without MESS_FAST; those between are added up again: memory or speed */
 #define MESS_SUMS 128
 #endif

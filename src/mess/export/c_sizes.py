@@ -14,18 +14,18 @@ import numpy as np
 
 from mess.codec import BatchNorm, Expanded, Matched, NumberArray, Plain, StoredModel
 from mess.codec.bits import Reader
-from mess.codec.contents import BYTES
+from mess.codec.dtypes import DTYPES, NAMED
 from mess.codec.expansion import tables_of
 from mess.codec.info import streams_of
 from mess.codec.model import Cut
 from mess.codec.model_file import EXPANSIONS, REFERENCES, open_model
-from mess.codec.streams import ITEM as FLOATS
 from mess.codec.streams import PreviousTable, peek_form, read_stream
 from mess.codec.tables import Table
 from mess.levels import fitted_levels
 
 ITEM, BOOK, TERM, CLUSTER = 48, 56, 16, 8  # bytes of records, where pointers take eight
 SUMS = 128  # that are kept of a table
+FLOATS = frozenset(dtype.name for dtype in DTYPES if dtype.is_float)
 BYTES_TABLE = 131  # sums of a table of bytes, levels or exponents, at most
 
 
@@ -149,5 +149,5 @@ def _output(entry: object) -> int:
     if isinstance(entry, BatchNorm):
         return 8 * len(entry.scale)
     if isinstance(entry, Plain | Matched | Expanded):
-        return int(np.prod(entry.shape, dtype=np.int64)) * BYTES.get(entry.dtype, 1)
+        return int(np.prod(entry.shape, dtype=np.int64)) * NAMED[entry.dtype].bytes
     return 0

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec
+from mess.codec.model_file import OWN_MODEL
 from mess.codec.verification import write_verified
 from mess.devices import find_device
 from mess.errors import OptionError
@@ -175,7 +176,7 @@ def store(network: nn.Module | Mapping[str, Tensor], path: str | os.PathLike[str
         write_verified(path, stored, tensors, layout=request.options.layout, overwrite=request.overwrite)
     else:
         codec.write_model(path, stored, layout=request.options.layout, overwrite=request.overwrite)
-    info = codec.inspect_file(path, layout=layout_of)
+    info = codec.inspect_file(path, layout=layout_of, max_bytes=OWN_MODEL)
     log.info("%s: %d bytes written%s", path, info.bytes, " and read back" if request.verify else "")
     return SizeReport(
         path,

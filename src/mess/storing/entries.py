@@ -17,15 +17,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mess import codec
 from mess.batch_norm import DEAD, scale_and_shift
 from mess.codec.contents import KEPT, LOOK
+from mess.codec.dtypes import NAMED
 from mess.codec.model import joined
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
 from mess.models.described import describe
-from mess.scheme.ties import STORABLE
 from mess.storing.look import Look
 from mess.storing.network import Network
 
-DTYPES = {str(d).removeprefix("torch."): d for d in STORABLE}
+DTYPES = {name: getattr(torch, name) for name in NAMED}
 UNKNOWN_BITS = 12  # of parameters of which nothing is known
 
 

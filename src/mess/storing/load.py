@@ -40,7 +40,9 @@ def load(
         path: a file, its bytes, or one that is open for reading.
         device: where its tensors are to be.
         dtype: of its floats; None: as they were stored.
-        max_bytes: of its tensors in memory; a file that says more is refused.
+        max_bytes: of its tensors in memory, with the indices and integers that they are computed from; a file that says
+            more is refused before anything of it is decoded. While it is read, up to ten times that may be taken for a
+            moment (made-up files of half-precision tensors), and mostly two to four times.
 
     Raises:
         FormatError: as `load_state_dict`.
@@ -131,7 +133,7 @@ def load_state_dict(
         max_bytes: as in `load`.
 
     Raises:
-        FormatError: the file breaks docs/FORMAT.md, or would take more than `max_bytes` in memory.
+        FormatError: the file breaks docs/FORMAT.md, or its tensors would take more than `max_bytes`.
     """
     _check_dtype(dtype)
     path, wanted = hub.local(path_or_bytes(path)), None if names is None else list(names)
