@@ -17,6 +17,7 @@ from mess.devices import Devices
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
+from mess.recipes.resuming import is_changed, saved_recipe
 from mess.recipes.sources import calibration_inputs, open_images, open_teacher
 from mess.scheme.learned import Learned, LearnOptions, StageProgress, divergence_at, learn, resumed_start
 from mess.storing import decoded
@@ -116,11 +117,13 @@ def rate_teacher(
 ) -> Teacher | None:
     """Return the float network whose predictions are learned, or None for labels; see `RateChoice`.
 
+    A resumed run keeps the one in its checkpoint, whatever has become of the file, unless it is told another.
+
     Args:
         data: whose mean and std are those of the network that learns; those of `job` are what was typed.
     """
     architecture, inputs = job.architecture, None
-    if resumed is not None:
+    if resumed is not None and not is_changed(job, saved_recipe(resumed), "teacher"):
         if "teacher" not in resumed["extra"] or rate.teacher == LABELS:
             return None
         if "teacher_architecture" in resumed["extra"]:  # runs begun before had their own
