@@ -146,7 +146,7 @@ def _store(
     from mess.foreign.nested import told_of
     from mess.models import Architecture
     from mess.storing import Request, store
-    from mess.storing.sources import input_facts, read_network
+    from mess.storing.sources import input_facts, projected_in, read_network
 
     check_output(output, overwrite=args.force, source=path)
     weights, about, facts = read_network(path, args.key, args.arch)
@@ -165,6 +165,7 @@ def _store(
             None if args.validation is None else held_out_images(args, about | facts, weights),
             architecture=Architecture.from_dict(described) if described else None,
             about=facts,
+            projected=projected_in(about, options.scheme()),
             overwrite=args.force,
             verify=not args.no_verify,
             device=device,

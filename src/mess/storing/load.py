@@ -161,9 +161,14 @@ def load_into(model: Module, path: Source, *, max_bytes: int = 2**31) -> Module:
 
 
 def read_with_description(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a file's weights, and what it says of them: "architecture" (if it names one), "scheme", "mean", "std"."""
+    """Return a file's weights, and what it says of them.
+
+    That is "architecture" (if it names one), "scheme", `INPUT_FACTS` as far as they are said, and "matched", the names of
+    the tensors that references of the network stand for.
+    """
     stored = codec.read_model(path, layout=layout_of)
-    return to_tensors(stored), _description(stored)
+    matched = frozenset(name for name, entry in stored.entries.items() if isinstance(entry, codec.Matched))
+    return to_tensors(stored), _description(stored) | {"matched": matched}
 
 
 def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
