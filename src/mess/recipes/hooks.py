@@ -94,13 +94,6 @@ class Stored:
             self.written.append(target)
 
 
-def store_first(model: nn.Module, job: Job) -> None:
-    """Give a network the weights that it would have if it were stored and read back."""
-    if job.scheme.store is not None:
-        stored = Stored(job.scheme.store, job.architecture, trained=None, about={})
-        model.load_state_dict(to_tensors(stored.form(model)))
-
-
 def scheme_hooks(
     model: nn.Module,
     job: Job,
@@ -115,7 +108,7 @@ def scheme_hooks(
 
     Args:
         rounds: of retraining, this one included; kept in the `.mess` files.
-        input_facts: mean and std, where they are not the dataset's own.
+        input_facts: for the files: mean, std and sizes, where they are not the dataset's own, and classes.
         written: gets the `.mess` files that are written.
         start: of version 4: integers and references to start from.
         teacher: whose predictions are learned in place of labels.
