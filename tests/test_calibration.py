@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import mess
 from mess.errors import DataError, OptionError
-from mess.image_inputs import view_of
+from mess.image_inputs import input_view
 from mess.scheme.learned import gather_inputs
 from mess.storing.calibration import as_inputs
 
@@ -124,7 +124,7 @@ def test_pictures_of_all_kinds_are_prepared_alike(tmp_path: Path) -> None:
     }  # fmt: skip
     labelled = {"dataset", "table", "stream", "not decoded", "torch format", "pixel_values", "mappings"}
     for name, kind in kinds.items():
-        inputs, labels = gather_inputs(as_inputs(kind, lambda: view_of(ABOUT, None).of))
+        inputs, labels = gather_inputs(as_inputs(kind, lambda: input_view(ABOUT, None).of))
         torch.testing.assert_close(inputs, as_taken(), msg=name)
         assert (None if labels is None else labels.tolist()) == (LABELS if name in labelled else None), name
     report = mess.compress(network(), tmp_path / "net.mess", calibration=images, about=ABOUT, verify=False)
@@ -135,10 +135,10 @@ def test_pictures_of_all_kinds_are_prepared_alike(tmp_path: Path) -> None:
 
 
 def test_networks_of_the_zoo_know_how_they_take_pictures() -> None:
-    view = view_of({}, "imagenet")
+    view = input_view({}, "imagenet")
     assert (view.resize, view.crop) == (256, 224)
-    assert view_of({}, "cifar10").resize == 32
-    assert view_of({"crop": 240, "mean": (0, 0, 0), "std": (1, 1, 1)}, None).resize == 274
+    assert input_view({}, "cifar10").resize == 32
+    assert input_view({"crop": 240, "mean": (0, 0, 0), "std": (1, 1, 1)}, None).resize == 274
     large = Image.new("RGB", (640, 480))
     assert view.of([large]).shape == (1, 3, 224, 224)
 

@@ -241,7 +241,7 @@ def test_facts_of_others_that_have_not_our_form_are_left_out(facts: dict, tmp_pa
     path = saved({"state_dict": STATE, **facts}, tmp_path / "c.pth")
     assert not {*load_weights(path)[1]} & {"mean", "std", "architecture", "scheme", "rounds", "resize", "crop"}
     assert main(["compress", str(path), *QUICKLY, "-o", str(tmp_path / "c.mess")]) == 0
-    assert {*storing.read_with_description(tmp_path / "c.mess")[1]} == {"scheme", "architecture"}
+    assert {*storing.read_with_description(tmp_path / "c.mess")[1]} == {"scheme", "architecture", "matched"}
 
 
 def test_facts_of_others_in_our_form_are_taken(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from brute_force import best
 from mess import create_model
 from mess.errors import OptionError, WeightsError
 from mess.models import ARCHITECTURES
+from mess.recipes import DataChoice, Job, SchemeChoice
+from mess.recipes.hooks import scheme_hooks
 from mess.scheme import (
     REFERENCE_VERSIONS,
     Geometry,
@@ -32,6 +35,7 @@ from mess.scheme import (
 )
 from mess.scheme.matched.penalties import nuclear_norm
 from mess.storing import Request, StoreOptions, load, store
+from mess.training import Hooks, TrainOptions
 
 
 def kernels(kind: str, count: int, size: int = 9, seed: int = 0) -> torch.Tensor:
@@ -239,10 +243,41 @@ def test_the_file_of_a_network_trained_through_the_decoder_is_what_was_tested(ve
     decoded = ReferenceTraining(model, get_scheme(version))
     plain = {name: tensor.clone() for name, tensor in decoded.plain_state_dict().items()}
     options = StoreOptions(version=version)
-    store(plain, tmp_path / "net.mess", Request(options, architecture=model.architecture, projected=True))
+    store(plain, tmp_path / "net.mess", Request(options, architecture=model.architecture, projected=frozenset(plain)))
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(load(tmp_path / "net.mess")(images), model.eval()(images), atol=1e-4, rtol=1e-3)
+
+
+def test_projected_kernels_are_tested_and_stored_as_they_are_until_the_next_step() -> None:
+    """Rounding comes before the fit: of kernels that are α·R + β it would make others."""
+    torch.manual_seed(0)
+    model = create_model("resnet", "digits", layers=8, width_mult=0.5)
+    choice = SchemeChoice(store=StoreOptions("v2q", quant_bits=4), project=True)
+    job = Job(DataChoice("digits"), model.architecture, TrainOptions(epochs=2), scheme=choice)
+
+    def hooks(ema: float = 0.0) -> Hooks:
+        options = TrainOptions(epochs=2, ema=ema)
+        return scheme_hooks(model, replace(job, options=options), rounds=0, input_facts={}, written=[])
+
+    def moved(through: Hooks) -> float:
+        """Return by how much kernels change for a test, relative and squared, the worst layer's."""
+        before = {name: w.detach().clone() for name, w in model.named_parameters() if w.dim() == 4}
+        with through.validated(model), torch.no_grad():
+            now = dict(model.named_parameters())
+            return max(float((now[n] - w).square().sum() / w.square().sum()) for n, w in before.items())
+
+    first = hooks()
+    first.after_epoch(0, model, True)
+    assert moved(first) < 1e-12
+    resumed = hooks()
+    resumed.load_extra_state(first.extra_state())  # stopped between training and test
+    assert moved(resumed) < 1e-12
+    first.after_step(model)
+    assert moved(first) > 1e-4
+    averaged = hooks(ema=0.9)
+    averaged.after_epoch(0, model, True)
+    assert moved(averaged) > 1e-4  # an average of projected kernels and others is not projected
 
 
 def test_layers_that_share_a_weight_share_it_through_the_decoder_too() -> None:

@@ -92,6 +92,35 @@ def test_every_network_comes_back_as_the_definition_says(arch: str, version: str
         assert again(torch.zeros(1, 3, 32, 32)).shape == (1, 10)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"scheme": version} for version in REFERENCE_VERSIONS]
+    + [{"scheme": "v2q", "quant_bits": 4}, {"scheme": "v3", "quant": True, "quant_bits": 4}],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_what_a_file_gives_back_is_stored_as_the_same_again(options: dict, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = mess.create_model("resnet", "cifar10", layers=8, width_mult=0.5)
+    once, twice = tmp_path / "once.mess", tmp_path / "twice.mess"
+    mess.compress(model, once, **options, verify=False)
+    mess.compress(once, twice, **options, verify=False)
+    before, after = mess.load_state_dict(once), mess.load_state_dict(twice)
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_kernels_that_a_file_holds_as_they_were_are_rounded_when_they_are_matched(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = mess.create_model("resnet", "cifar10", layers=8, width_mult=0.5)
+    options = {"scheme": "v2q", "quant_bits": 4, "verify": False}
+    mess.compress(model, tmp_path / "whole.mess", **options)
+    mess.compress(model, tmp_path / "kept.mess", **options, layers={"layer3": "keep"})
+    mess.compress(tmp_path / "kept.mess", tmp_path / "again.mess", **options)
+    wanted, found = (mess.load_state_dict(tmp_path / f"{name}.mess") for name in ("whole", "again"))
+    for name in ("layer3.0.conv1.weight", "layer1.0.conv1.weight"):
+        torch.testing.assert_close(found[name], wanted[name], rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("version", REFERENCE_VERSIONS)
 def test_public_weights_come_back_as_the_definition_says(version: str, shared: Path, tmp_path: Path) -> None:
     kept = torch.load(shared / "weights" / "resnet20-12fca82f.th", map_location="cpu", weights_only=True)["state_dict"]

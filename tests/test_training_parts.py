@@ -14,11 +14,12 @@ from torch import nn
 import mess
 from mess import models
 from mess.data import Batches, open_dataset
-from mess.errors import OptionError
+from mess.devices import Devices
+from mess.errors import CheckpointError, OptionError
 from mess.recipes import DataChoice, Job, RateChoice, SchemeChoice
-from mess.recipes.teacher import mixed, rate_teacher
+from mess.recipes.teacher import Teacher, mixed, rate_teacher
 from mess.storing import StoreOptions
-from mess.training import CsvLog, EpochReport, TrainOptions, refresh_statistics
+from mess.training import CsvLog, EpochReport, TrainOptions, evaluate, refresh_statistics
 from mess.training.ema import WeightAverage
 from mess.training.log import read_log
 from mess.training.losses import share_of_batch, summed_cross_entropy
@@ -163,6 +164,21 @@ def test_batchnorm_that_was_never_reached_is_left_alone() -> None:
     assert torch.equal(model.unused.running_mean, torch.zeros(3))
 
 
+@pytest.mark.parametrize("look", ["evaluate", "refresh_statistics"])
+@pytest.mark.parametrize("training", [True, False])
+def test_each_module_keeps_its_own_mode(look: str, training: bool) -> None:
+    """A frozen BatchNorm in a network in training stays frozen, one in training in a network in use likewise."""
+    model = tiny().train(training)
+    model[1].train(not training)
+    modes = [module.training for module in model.modules()]
+    batches = FakeBatches(train=False)
+    if look == "evaluate":
+        evaluate(model, batches, Devices())
+    else:
+        refresh_statistics(model, batches, n=1)
+    assert [module.training for module in model.modules()] == modes
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -264,3 +280,33 @@ def test_a_teacher_sees_images_as_its_own_file_says(own: tuple[tuple[float, ...]
         logits_NC = teacher.model(seen[0])
         assert float(teacher.loss("32")(logits_NC, *shown)) == pytest.approx(0, abs=1e-5)
         assert float(resumed.loss("32")(logits_NC, *shown)) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_resume_follows_the_teacher_it_is_told_and_else_its_own(tmp_path: Path) -> None:
+    """What `--teacher` beside -R is said to be is what is learned from, also where labels were before."""
+    torch.manual_seed(0)
+    small, other = (models.resolve("resnet", "digits", layers=n, width_mult=0.25) for n in (8, 14))
+    for name, network in (("small", small), ("other", other)):
+        torch.save(models.build(network).state_dict(), tmp_path / f"{name}.pth")
+    data, model = DataChoice("digits"), models.build(small)
+
+    def layers(told: str | None, saved: str, extra: dict[str, object], *, typed: bool = True) -> int | None:
+        """Return the layers of the teacher of a resumed run; None: it learns from labels."""
+        rate = RateChoice(teacher=told)
+        recipe = {"teacher": told} if typed else {}
+        job = Job(
+            data, small, TrainOptions(epochs=1), scheme=SchemeChoice(store=StoreOptions("v4"), rate=rate),
+            mode="resume", recipe=recipe,
+        )  # fmt: skip
+        found = rate_teacher(model, job, rate, data, resumed={"extra": {**extra, "recipe": {"teacher": saved}}})
+        return None if found is None else found.architecture.layers
+
+    first, second = (str(tmp_path / f"{name}.pth") for name in ("small", "other"))
+    kept = Teacher(models.build(small), small).state()
+    assert layers(second, first, kept) == layers(second, "labels", {}) == 14
+    assert layers("labels", first, kept) is None
+    assert layers(None, "labels", {}, typed=False) is None
+    (tmp_path / "small.pth").unlink()
+    assert layers(first, first, kept) == layers(None, first, kept, typed=False) == 8
+    with pytest.raises(CheckpointError, match=r"small\.pth"):
+        layers(first, second, kept)

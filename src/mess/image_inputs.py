@@ -22,11 +22,12 @@ from mess.data.folder import ENDINGS
 from mess.data.info import KNOWN, check_normalisation
 from mess.data.views import centre_view
 from mess.errors import DataError, OptionError
+from mess.models.described import SIZES, check_sizes
 
-__all__ = ["ENDINGS", "View", "are_images", "is_image", "view_of"]
+__all__ = ["ENDINGS", "FACTS", "View", "are_images", "first_said", "input_view", "is_image"]
 
 MARGIN = 256 / 224  # shorter side before the crop over the crop, where nothing is said of it
-FACTS = ("mean", "std", "resize", "crop")
+FACTS = ("mean", "std", *SIZES)
 
 
 @dataclass(frozen=True)
@@ -59,31 +60,44 @@ class View:
         return centre_view(pixels_HWC, self.crop if fits else self.resize, self.crop)
 
 
-def view_of(facts: Mapping[str, Any], dataset: str | None, side: int | None = None) -> View:
-    """Return how a network takes images, as facts say (mean, std, crop, resize), else as its dataset's are.
+def input_view(
+    facts: Mapping[str, Any], dataset: str | None, typed: Mapping[str, Any] | None = None, *, side: int | None = None
+) -> View:
+    """Return how a network takes images: as is typed, else as facts say, else as its dataset's are.
+
+    All that tests, trains, calibrates, predicts or exports asks this one function.
 
     Args:
-        dataset: of a network of the zoo.
-        side: of what the network takes, where it says so itself.
+        facts, typed: `FACTS` as far as they are said; of anything else in them no notice is taken.
+        dataset: whose images the network is for; a folder's are taken as ImageNet's are. None: not known.
+        side: of what the network takes, where it says so itself, in pixels. The shorter side of images becomes as long,
+            unless a `resize` is said for this very side.
 
     Raises:
-        OptionError: nothing says how.
+        OptionError: nothing says how, or a number that cannot be.
     """
-    known = KNOWN.get(dataset or "")
-    mean: Any
-    std: Any
-    mean, std = (facts.get(part) or getattr(known, part, None) for part in FACTS[:2])
-    crop: Any = side or facts.get("crop") or (known.image_size if known else None)
-    missing = [name for name, value in (("mean", mean), ("std", std), ("crop", crop)) if not value]
-    if missing:
+    said = first_said(typed or {}, facts)
+    known = None if dataset is None else KNOWN.get(dataset, KNOWN["imagenet"])
+    usual: dict[str, Any] = {}
+    if known is not None:
+        usual = {"mean": known.mean, "std": known.std, "crop": known.image_size}
+    wanted = usual | said | ({} if side is None else {"crop": side})
+    if missing := [name for name in ("mean", "std", "crop") if name not in wanted]:
         expected = "about={'mean': (R, G, B), 'std': (R, G, B), 'crop': side} beside images, as the network takes them"
         raise OptionError("calibration", expected, f"no {', '.join(missing)}")
-    check_normalisation(mean, std)
-    small = side is not None or (known is not None and known.padding > 0)
-    resize: Any = facts.get("resize") or (crop if small else round(crop * MARGIN))
-    if not all(type(x) is int and 0 < x <= 1 << 14 for x in (crop, resize)):
-        raise OptionError("calibration", "crop and resize in pixels", f"{crop}, {resize}")
-    return View(resize, crop, tuple(mean), tuple(std))
+    check_normalisation(wanted["mean"], wanted["std"])
+    check_sizes(wanted)
+    crop = wanted["crop"]
+    if side is not None and said.get("crop", side) != side:
+        wanted.pop("resize", None)  # it is said for another crop
+    whole = side is not None or (known is not None and known.padding > 0)
+    resize = wanted.get("resize", crop if whole else round(crop * MARGIN))
+    return View(resize, crop, tuple(wanted["mean"]), tuple(wanted["std"]))
+
+
+def first_said(*said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `FACTS` as the first says them, else the next, as far as one says them."""
+    return {name: value for facts in reversed(said) for name in FACTS if (value := facts.get(name)) is not None}
 
 
 def is_image(value: object) -> bool:

@@ -146,7 +146,7 @@ def _store(
     from mess.foreign.nested import told_of
     from mess.models import Architecture
     from mess.storing import Request, store
-    from mess.storing.sources import input_facts, read_network
+    from mess.storing.sources import input_facts, projected_in, read_network
 
     check_output(output, overwrite=args.force, source=path)
     weights, about, facts = read_network(path, args.key, args.arch)
@@ -165,6 +165,7 @@ def _store(
             None if args.validation is None else held_out_images(args, about | facts, weights),
             architecture=Architecture.from_dict(described) if described else None,
             about=facts,
+            projected=projected_in(about, options.scheme()),
             overwrite=args.force,
             verify=not args.no_verify,
             device=device,
@@ -220,13 +221,10 @@ def _images(
         from mess.storing.calibration import read_arrays
 
         return read_arrays(named)
-    from mess.recipes import DataChoice, calibration_batches
+    from mess.recipes import DataChoice, calibration_batches, data_of
     from mess.storing.calibration import side_of, taken_by
 
-    prepared: dict[str, Any] = {name: about.get(name) for name in ("mean", "std", "resize", "crop")}
-    if (side := side_of(network, args.input_shape)) is not None:
-        prepared |= {"resize": side, "crop": side}
-    if args.max_drop is not None:  # labels are compared with: they are to be the network's
-        prepared["classes"] = about.get("classes")
-    batches = calibration_batches(DataChoice(named, args.datapath, **prepared), train=train)
+    # where labels are compared with they are to be the network's
+    choice = DataChoice(named, args.datapath, classes=None if args.max_drop is None else about.get("classes"))
+    batches = calibration_batches(data_of(choice, about, side_of(network, args.input_shape)), train=train)
     return taken_by(network, args.input_shape, batches)

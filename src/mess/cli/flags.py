@@ -156,8 +156,8 @@ NORMALISATION = (
     Flag("--std", "their standard deviation (default: the file's, else the dataset's)", "X", float, nargs=3),
 )
 IMAGES = (
-    Flag("--resize", "shorter side in tests (default: 256)", "N", int),
-    Flag("--crop", "side of what the network sees (default: 224)", "N", int),
+    Flag("--resize", "shorter side in tests (default: the file's, else 256/224 of --crop)", "N", int),
+    Flag("--crop", "side of what the network sees (default: the file's, else 224)", "N", int),
     Flag("--jitter", "change brightness, contrast and saturation by up to this share in training (default: 0)",
          "SHARE", float, 0.0),
 )  # fmt: skip

@@ -16,3 +16,4 @@ from mess.recipes.run import score_network as score_network
 from mess.recipes.run import score_stored as score_stored
 from mess.recipes.sources import calibration_batches as calibration_batches
 from mess.recipes.sources import calibration_inputs as calibration_inputs
+from mess.recipes.sources import data_of as data_of

@@ -18,7 +18,7 @@ from mess import codec, models
 from mess.errors import OptionError
 from mess.models import Architecture
 from mess.names import TRAINED_REST_BITS
-from mess.recipes.job import Job, SchemeChoice
+from mess.recipes.job import Job
 from mess.recipes.teacher import Teacher, mixed
 from mess.scheme import (
     Parametrized,
@@ -33,6 +33,8 @@ from mess.scheme.learned import Learned, RateTraining
 from mess.storing import Request, StoreOptions, coded, complete, identify, to_stored, to_tensors
 from mess.training import Hooks, TrainOptions
 
+PROJECTED = "projected"  # in a checkpoint
+
 
 @dataclass
 class Stored:
@@ -42,6 +44,8 @@ class Stored:
         trained: what the network trains through; None where it is plain.
         about: facts for the files.
         written: the files so far.
+        projected: of a network that trains plainly, whether its kernels are α·R + β, put in their place since the last
+            step.
     """
 
     options: StoreOptions
@@ -49,6 +53,7 @@ class Stored:
     trained: Parametrized | None
     about: Mapping[str, Any]
     written: list[Path] = field(default_factory=list)
+    projected: bool = field(default=False, init=False)
     _tested: codec.StoredModel | None = field(default=None, init=False)  # what was tested last, until training goes on
 
     @torch.no_grad()
@@ -61,7 +66,7 @@ class Stored:
         own = plain_state_dict(model)
         device = next(iter(own.values())).device  # that matches are found on
         weights = {name: tensor.detach().cpu() for name, tensor in own.items()}
-        projected = self.trained is not None
+        projected = frozenset(weights) if self.projected or self.trained is not None else frozenset()
         request = Request(
             self.options, architecture=self.architecture, about=self.about, projected=projected, device=device
         )
@@ -77,7 +82,7 @@ class Stored:
 
     def trained_on(self) -> None:
         """Hear that the network is no longer the one that was tested."""
-        self._tested = None
+        self._tested, self.projected = None, False
 
     def write(self, path: Path, model: nn.Module) -> None:
         """Write the `.mess` file beside a checkpoint that is kept."""
@@ -87,13 +92,6 @@ class Stored:
         codec.write_model(target, self._tested or self.form(model), layout=self.options.layout)
         if target not in self.written:
             self.written.append(target)
-
-
-def store_first(model: nn.Module, job: Job) -> None:
-    """Give a network the weights that it would have if it were stored and read back."""
-    if job.scheme.store is not None:
-        stored = Stored(job.scheme.store, job.architecture, trained=None, about={})
-        model.load_state_dict(to_tensors(stored.form(model)))
 
 
 def scheme_hooks(
@@ -110,7 +108,7 @@ def scheme_hooks(
 
     Args:
         rounds: of retraining, this one included; kept in the `.mess` files.
-        input_facts: mean and std, where they are not the dataset's own.
+        input_facts: for the files: mean, std and sizes, where they are not the dataset's own, and classes.
         written: gets the `.mess` files that are written.
         start: of version 4: integers and references to start from.
         teacher: whose predictions are learned in place of labels.
@@ -120,7 +118,7 @@ def scheme_hooks(
     about = {**input_facts, **({"rounds": rounds} if rounds else {})}
     stored = Stored(choice.store, job.architecture, trained, about, written) if choice.store is not None else None
     if trained is None:
-        return _plain_hooks(model, choice, stored)
+        return _plain_hooks(model, job, stored)
 
     def optimizer(network: nn.Module, options: TrainOptions, captured: bool) -> torch.optim.Optimizer:
         parameters = trained.parameter_groups() or network.parameters()
@@ -176,11 +174,11 @@ def _trained(model: nn.Module, job: Job, start: Learned | None) -> Parametrized 
     )
 
 
-def _plain_hooks(model: nn.Module, choice: SchemeChoice, stored: Stored | None) -> Hooks:
+def _plain_hooks(model: nn.Module, job: Job, stored: Stored | None) -> Hooks:
     """Train plainly; with a scheme, every so many epochs kernels are replaced by their references' form."""
     if stored is None:
         return Hooks()
-    store = stored.options
+    choice, store = job.scheme, stored.options
     scheme, cut = store.scheme(), {"pointwise": store.pointwise, "linear": store.linear}
     sources = [group.source for group in plan(model, scheme, **cut).groups]  # type: ignore[arg-type]
 
@@ -191,11 +189,17 @@ def _plain_hooks(model: nn.Module, choice: SchemeChoice, stored: Stored | None) 
     def replace_kernels(_epoch: int, network: nn.Module, is_save_epoch: bool) -> None:
         if is_save_epoch:
             project_(network, scheme, **cut)  # type: ignore[arg-type]
+            stored.projected = not job.options.ema  # what is stored is then an average of these and of others
+
+    def take_up(state: Mapping[str, Any]) -> None:
+        stored.projected = state.get(PROJECTED, False)  # earlier versions did not say
 
     return Hooks(
         penalty=penalty,
         after_step=lambda _model: stored.trained_on(),
         after_epoch=replace_kernels,
+        extra_state=lambda: {PROJECTED: stored.projected},
+        load_extra_state=take_up,
         validated=stored.tested,
         saved=stored.write,
     )

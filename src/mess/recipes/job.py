@@ -90,7 +90,7 @@ class DataChoice:
         datapath: where datasets are.
         workers: processes that decode images; sets held in memory need none.
         mean, std: of R, G, B in 0…1, where the network was trained on others than the dataset's own.
-        resize, crop: shorter side and side of the centre crop of ImageNet images in tests, in pixels.
+        resize, crop: shorter side and side of the centre crop of images in files, in tests, in pixels.
         jitter: share by which colours of training images in folders change by chance.
         classes: of the network that images of own folders are for: its class names in order, or their hash.
     """

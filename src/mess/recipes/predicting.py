@@ -14,17 +14,16 @@ from mess import codec, image_inputs, storing
 from mess.catalogues import BUILT_BY
 from mess.class_folders import as_told, class_names, digest
 from mess.data.folder import ENDINGS
-from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN, check_normalisation
+from mess.data.info import check_normalisation
 from mess.data.names import IMAGENET_CLASSES, NAMES, imagenet_names
 from mess.errors import DataError, FormatError, OptionError, WeightsError, first_few
 from mess.files import files_in
 from mess.graphs.looking import CANNOT_RUN
 from mess.graphs.network import GraphNetwork
-from mess.image_inputs import MARGIN
-from mess.models.described import layout_of
+from mess.image_inputs import input_view
+from mess.models.described import input_told, layout_of
 from mess.storing.calibration import side_of, taken_by
 
-SIDE = 224  # of images that no file says anything of
 BATCH = 32
 EPSILON = 1e-3  # by which probabilities may miss 1
 
@@ -73,26 +72,19 @@ def open_classifier(
     stored = codec.read_model(path, layout=layout_of, names=[])
     facts: Mapping[str, Any] = {**stored.scheme, **(stored.network or {})}
     model = storing.load(path)
-    known = KNOWN.get(str(facts.get("dataset")))
-    side = side_of(model, shape) or _number(facts.get("crop")) or (known.image_size if known else SIDE)
-    small = known is not None and known.name != "imagenet"
-    exact = small or isinstance(model, GraphNetwork)
-    resize = side if exact else _number(facts.get("resize")) or round(side * MARGIN)
-    said = {part: facts.get(part) for part in ("mean", "std")}
+    said = input_told(stored.network, stored.scheme)
+    dataset = str(facts.get("dataset", "imagenet"))  # of images that no file says anything of
     try:
-        check_normalisation(said["mean"], said["std"])
+        view = input_view(said, dataset, {"mean": mean, "std": std}, side=side_of(model, shape))
     except OptionError as error:
-        raise FormatError(path, "mean and std of three colours", said) from error
-    told = as_told(facts.get("classes"))
+        raise FormatError(path, "mean, std and sizes of images", error) from error
+    told = as_told(said.get("classes"))
     names = () if classes is None else names_in(classes)
     if classes is not None and classes.is_dir() and isinstance(told, str) and digest(names) != told:
         raise DataError(classes, f"the classes that the network of {path} was trained on", first_few(names))
     usual = tuple(told) if isinstance(told, list) else NAMES.get(str(facts.get("dataset")), ())
     return model, View(
-        resize,
-        side,
-        tuple(mean or said["mean"] or (known.mean if known else IMAGENET_MEAN)),
-        tuple(std or said["std"] or (known.std if known else IMAGENET_STD)),
+        *(view.resize, view.crop, view.mean, view.std),
         names or usual,
         told is None and (BUILT_BY in facts or facts.get("dataset") == "imagenet"),
     )
@@ -172,7 +164,3 @@ def _scores(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tenso
 def _named(number: int, chance: float, view: View) -> tuple[int, str, float]:
     name = view.names[number] if number < len(view.names) else f"class {number}"
     return number, name, chance
-
-
-def _number(value: object) -> int | None:
-    return value if type(value) is int and 0 < value <= 1 << 14 else None

@@ -117,9 +117,14 @@ def keeping(recipe: Mapping[str, Any], hooks: Hooks) -> Hooks:
 def report_changes(job: Job, saved: Mapping[str, Any], reporter: Reporter) -> None:
     """Tell every flag of the recipe that a resume changes."""
     for name, value in job.recipe.items():
-        if _plain(value) != saved.get(name):
+        if is_changed(job, saved, name):
             before = f"has {saved[name]}" if name in saved else "was made without it"
             reporter.message(f"--{name.replace('_', '-')} is now {value} (the checkpoint {before})")
+
+
+def is_changed(job: Job, saved: Mapping[str, Any], flag: str) -> bool:
+    """Return whether a flag of the recipe was given and is another than in the checkpoint."""
+    return flag in job.recipe and _plain(job.recipe[flag]) != saved.get(flag)
 
 
 def _plain(value: Any) -> Any:

@@ -9,39 +9,21 @@ from typing import Any
 from torch import Tensor, inference_mode, nn
 
 from mess.class_folders import compact
+from mess.data import Batches
 from mess.devices import Devices, open_devices
 from mess.errors import OptionError, WeightsError
 from mess.foreign.nested import told_of
 from mess.models import Architecture
 from mess.names import DATASETS
-from mess.recipes.hooks import scheme_hooks, store_first
+from mess.recipes.hooks import scheme_hooks
 from mess.recipes.job import DataChoice, DeviceChoice, Job
-from mess.recipes.resuming import (
-    DATA,
-    ROUNDS,
-    checkpoint_to_resume,
-    data_path,
-    keeping,
-    refuse_other_data,
-    refuse_others_folder,
-    report_changes,
-    resumed_options,
-    saved_recipe,
-)
-from mess.recipes.sources import (
-    Tell,
-    calibration_batches,
-    check_version,
-    log,
-    open_batches,
-    open_images,
-    open_network,
-    start_network,
-)
-from mess.recipes.teacher import rate_start, rate_teacher
+from mess.recipes.resuming import DATA, ROUNDS, checkpoint_to_resume, data_path, keeping
+from mess.recipes.sources import Tell, calibration_batches, data_of, log, open_batches, open_images, open_network
+from mess.recipes.starting import Start, checked, images_of, start_of
+from mess.recipes.teacher import Teacher, rate_start, rate_teacher
+from mess.scheme.learned import Learned
 from mess.storing import load
 from mess.storing.load import read_description
-from mess.storing.sources import is_stored
 from mess.training import FitResult, Reporter, Scores, evaluate, fit, refresh_statistics
 from mess.training.checkpoint import BEST, find
 
@@ -114,7 +96,7 @@ def score_stored(data: DataChoice, path: Path, *, reporter: Reporter | None = No
     if (described := about.get("architecture")) is not None:
         return score_network(data, Architecture.from_dict(described), str(path), reporter=reporter)
     model = load(path)
-    data = replace(data_of(data, about["scheme"]), classes=about["scheme"].get("classes"))
+    data = replace(data_of(data, about), classes=about.get("classes"))
     with inference_mode():
         scores = model(next(calibration_batches(data, 1, train=False))[0])
     if not isinstance(scores, Tensor) or scores.dim() != 2:
@@ -124,17 +106,6 @@ def score_stored(data: DataChoice, path: Path, *, reporter: Reporter | None = No
         raise OptionError(data.name, f"the {scores.shape[1]} classes of the network in {path}", f"{count} classes")
     devices = open_devices()
     return devices.launch(_test, data, model, path, 64, devices, reporter)
-
-
-def data_of(choice: DataChoice, about: dict) -> DataChoice:
-    """Return the choice with the mean, std and sizes a file was made for, where the user has not said others."""
-    return replace(
-        choice,
-        mean=choice.mean or about.get("mean"),
-        std=choice.std or about.get("std"),
-        resize=choice.resize if choice.resize is not None else about.get("resize"),
-        crop=choice.crop if choice.crop is not None else about.get("crop"),
-    )
 
 
 def _test(
@@ -149,62 +120,63 @@ def _test(
 def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     reporter = reporter if devices.is_main else Reporter()
     resumed = checkpoint_to_resume(job, devices, reporter)
-    if resumed is not None:
-        refuse_other_data(job, resumed)
-        job = replace(job, options=resumed_options(job, resumed, reporter))
-        report_changes(job, saved_recipe(resumed), reporter)
-    else:
-        refuse_others_folder(job)
+    job = checked(job, resumed, reporter)
     devices.choose_kernels(deterministic=job.options.deterministic)
     if job.data.name in DATASETS and Path(job.data.name).is_dir():
         reporter.message(
             f"{job.data.name} is the dataset of that name; the folder here is ./{job.data.name}", "warning"
         )
-    model, about, path = start_network(job, reporter)
-    rounds = saved_recipe(resumed).get(ROUNDS, 0)
-    if job.mode == "retrain" and path is not None:
-        rounds = check_version(path, about, job) + 1
-        if not is_stored(path) and not job.scheme.rounding_bits:
-            reporter.message(f"{path} is no .mess file: stored as {job.scheme.version} first, then retrained")
-            if job.scheme.rate is None:
-                store_first(model, job)
-    choice = data_of(job.data, about if resumed is None else resumed)
-    if resumed is not None or job.mode == "retrain":  # else the labels of the new images are what is learned
-        choice = replace(choice, classes=(about if resumed is None else resumed).get("classes"))
+    start = start_of(job, resumed, reporter)
+    choice = images_of(job, start)
+    train, test = _splits(choice, job, devices, reporter)
+    if start.folded:
+        refresh_statistics(start.model.to(devices.device), train, STATISTICS_BATCHES)
+    names = [] if choice.name in DATASETS else list(train.dataset.info.class_names)
+    facts = _input_facts(choice)
+    learned, teacher = _followed(job, start, choice, devices, reporter)
+    written: list[Path] = []
+    hooks = scheme_hooks(
+        start.model, job, rounds=start.rounds, input_facts=facts | ({"classes": compact(names)} if names else {}),
+        written=written, start=learned, teacher=teacher,
+    )  # fmt: skip
+    kept = {DATA: data_path(choice.name), **facts, **({"classes": names} if names else {})}
+    hooks = replace(keeping({**job.recipe, ROUNDS: start.rounds}, hooks), facts=kept)
+    if resumed is None and (job.folder / BEST).exists():  # now that nothing else can be refused
+        text = f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both"
+        reporter.message(text, "warning")
+    result = fit(
+        start.model, train, test, job.options, devices,
+        hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,
+    )  # fmt: skip
+    return RunResult(result, tuple(dict.fromkeys(sorted(written, key=lambda p: "best" in p.name))))
+
+
+def _splits(choice: DataChoice, job: Job, devices: Devices, reporter: Reporter) -> tuple[Batches, Batches]:
+    """Open training and test images, as this process's parts of global batches."""
+    options = job.options
     train, test = (
         open_batches(
             choice,
             devices,
             train=part,
-            batch_size=job.options.batch_size,
-            seed=job.options.seed,
-            sync_bn=job.options.sync_bn,
+            batch_size=options.batch_size,
+            seed=options.seed,
+            sync_bn=options.sync_bn,
             tell=_teller(reporter, devices),
         )
         for part in (True, False)
     )
-    stored_first = job.mode == "retrain" and not job.scheme.rounding_bits and job.scheme.rate is None
-    if path is not None and (stored_first or is_stored(path)):
-        refresh_statistics(model.to(devices.device), train, STATISTICS_BATCHES)
-    written: list[Path] = []
-    names = [] if choice.name in DATASETS else list(train.dataset.info.class_names)
-    facts: dict[str, Any] = {**_input_facts(choice), **({"classes": compact(names)} if names else {})}
-    settings: dict[str, Any] = {"rounds": rounds, "input_facts": facts, "written": written}
-    if job.scheme.rate is not None:
-        progress, seed = reporter.stage, job.options.seed
-        settings["start"] = rate_start(model, path, job.scheme.rate, choice, seed, resumed, devices, progress)
-        settings["teacher"] = rate_teacher(model, job, job.scheme.rate, choice, resumed)
-    hooks = scheme_hooks(model, job, **settings)
-    kept = {DATA: data_path(choice.name), **facts, **choice.sizes, **({"classes": names} if names else {})}
-    hooks = replace(keeping({**job.recipe, ROUNDS: rounds}, hooks), facts=kept)
-    if resumed is None and (job.folder / BEST).exists():  # now that nothing else can be refused
-        text = f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both"
-        reporter.message(text, "warning")
-    result = fit(
-        model, train, test, job.options, devices,
-        hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,
-    )  # fmt: skip
-    return RunResult(result, tuple(dict.fromkeys(sorted(written, key=lambda p: "best" in p.name))))
+    return train, test
+
+
+def _followed(
+    job: Job, start: Start, choice: DataChoice, devices: Devices, reporter: Reporter
+) -> tuple[Learned | None, Teacher | None]:
+    """Return the integers that version 4 starts from, and whose predictions it learns; no other version has these."""
+    if (rate := job.scheme.rate) is None:
+        return None, None
+    learned = rate_start(start, rate, choice, job.options.seed, devices, reporter.stage)
+    return learned, rate_teacher(start.model, job, rate, choice, start.resumed)
 
 
 def _teller(reporter: Reporter | None, devices: Devices) -> Tell:
@@ -214,7 +186,7 @@ def _teller(reporter: Reporter | None, devices: Devices) -> Tell:
     return log.warning if reporter is None else lambda text: reporter.message(text, "warning")
 
 
-def _input_facts(choice: DataChoice) -> dict[str, list[float]]:
-    """Return what a stored network has to remember of its input: only what differs from the dataset's own."""
-    facts = {"mean": choice.mean, "std": choice.std}
-    return {name: [float(x) for x in value] for name, value in facts.items() if value is not None}
+def _input_facts(choice: DataChoice) -> dict[str, Any]:
+    """Return what a stored network has to remember of its input: what was said, in place of the dataset's own."""
+    colours = {"mean": choice.mean, "std": choice.std}
+    return {name: [float(x) for x in value] for name, value in colours.items() if value is not None} | choice.sizes

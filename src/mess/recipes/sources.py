@@ -3,29 +3,51 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mess import models
 from mess.data import Batches, ImageFolder, ImageSet, open_dataset
+from mess.data.info import KNOWN
 from mess.data.loader import NEEDED
 from mess.devices import Devices
-from mess.errors import CheckpointError, OptionError
-from mess.foreign.nested import common_prefix, told_of
+from mess.errors import CheckpointError
+from mess.foreign.nested import common_prefix
+from mess.image_inputs import FACTS, first_said, input_view
 from mess.models import Architecture
-from mess.recipes.job import DataChoice, Job
-from mess.storing.sources import is_stored, read_weights
-from mess.training import Reporter
-from mess.training.checkpoint import find
+from mess.models.described import SIZES
+from mess.recipes.job import DataChoice
+from mess.storing.sources import read_weights
 
 Tell = Callable[[str], object]
 log = logging.getLogger("mess.data")
 LARGE_TEST = 1024  # images of a test's batch, at least, where starting an operation costs more than its arithmetic
+
+
+def data_of(choice: DataChoice, about: Mapping[str, Any], side: int | None = None) -> DataChoice:
+    """Return the choice with the mean, std and sizes a network was made for, where the user has not said others.
+
+    Where nothing is said of one it stays None: the dataset's own. Images of sets in memory are taken as they are, and
+    have no sizes.
+
+    Args:
+        about: what the network's file says.
+        side: see `input_view`.
+
+    Raises:
+        OptionError: a number that cannot be.
+    """
+    said = first_said({part: getattr(choice, part) for part in FACTS}, about)
+    resize = crop = None
+    known = KNOWN.get(choice.name)
+    if (known is None or not known.padding) and (side is not None or not said.keys().isdisjoint(SIZES)):
+        view = input_view(said, choice.name, side=side)
+        resize, crop = view.resize, view.crop
+    return replace(choice, mean=said.get("mean"), std=said.get("std"), resize=resize, crop=crop)
 
 
 def open_images(choice: DataChoice, *, train: bool, tell: Tell = log.warning) -> ImageSet | ImageFolder:
@@ -149,45 +171,3 @@ def _filled(path: Path, weights: dict[str, Tensor], wanted: Architecture) -> nn.
         raise CheckpointError(path, f"the weights of {wanted.slug}", f"another network: {', '.join(names)} do not fit")
     model.load_state_dict(weights, strict=False)  # only counters of batches may be missing
     return model
-
-
-def start_network(job: Job, reporter: Reporter) -> tuple[nn.Module, dict[str, Any], Path | None]:
-    """Return the network a run starts from, what its file says, and that file."""
-    if job.ckpt is not None and job.mode != "resume":
-        path = find(job.ckpt, job.folder)
-        model, about = open_network(path, job.architecture, job.key)
-        if (told := told_of(about)) is not None:
-            reporter.message(told)
-        return model, about, path
-    torch.manual_seed(job.options.seed)  # the first weights are a draw like any other
-    model = models.build(job.architecture)
-    if not job.pretrained or job.mode != "train":
-        return model, {}, None
-    from mess.fetch import find_weights, input_facts, load_pretrained  # brings what speaks to servers
-
-    weights = find_weights(job.architecture)
-    reporter.message(f"public weights of {weights.source}: {weights.url} ({weights.licence})")
-
-    def tell(name: str, done: int, total: int | None) -> None:
-        reporter.stage(f"fetching (MB) {name}", done // 10**6, (total or 0) // 10**6)
-
-    if load_pretrained(model, weights, progress=tell):
-        reporter.message(f"a new last layer, for {job.architecture.num_classes} classes")
-    return model, input_facts(weights), None
-
-
-def check_version(path: Path, about: dict[str, Any], job: Job) -> int:
-    """Return how many rounds of retraining a file has behind it; a plain checkpoint has none.
-
-    Raises:
-        OptionError: what is asked for and what the file is do not go together; both are named.
-    """
-    wanted = job.scheme.version
-    if not is_stored(path):
-        return int(about.get("rounds", 0))
-    if job.scheme.rounding_bits and wanted is None:
-        raise OptionError("--quant", "a plain checkpoint, whose kernels are then rounded", path)
-    found = about.get("scheme", {}).get("version")
-    if wanted is not None and found != wanted:
-        raise OptionError("--version", f"{found}, the version of {path}", wanted)
-    return int(about.get("scheme", {}).get("rounds", 0))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +16,9 @@ from mess.devices import Devices
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
+from mess.recipes.resuming import is_changed, saved_recipe
 from mess.recipes.sources import calibration_inputs, open_images, open_teacher
+from mess.recipes.starting import Start
 from mess.scheme.learned import Learned, LearnOptions, StageProgress, divergence_at, learn, resumed_start
 from mess.storing import decoded
 from mess.storing.sources import is_stored
@@ -82,24 +83,18 @@ def mixed(images_NCHW: Tensor, labels_N: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rate_start(
-    model: nn.Module,
-    path: Path | None,
-    rate: RateChoice,
-    data: DataChoice,
-    seed: int,
-    resumed: Mapping[str, Any] | None,
-    devices: Devices,
-    progress: StageProgress,
+    start: Start, rate: RateChoice, data: DataChoice, seed: int, devices: Devices, progress: StageProgress
 ) -> Learned:
     """Return what training through version 4 starts from: a checkpoint, a file, or a float network on real images.
 
     A float network is first rounded more finely than λ asks for: training lets the last bytes go one by one,
     where a network that was rounded as coarsely as it will end would have to be learned again.
     """
-    if resumed is not None:
-        return resumed_start(resumed["extra"], model)
-    if path is not None and is_stored(path):
-        return decoded(codec.read_model(path, layout=layout_of), model)
+    model = start.model
+    if start.resumed is not None:
+        return resumed_start(start.resumed["extra"], model)
+    if start.path is not None and is_stored(start.path):
+        return decoded(codec.read_model(start.path, layout=layout_of), model)
     options = LearnOptions(divergence_at(rate.weight / FINER), seed=seed, trellised=False)
 
     def learned() -> dict[str, Any]:
@@ -116,11 +111,13 @@ def rate_teacher(
 ) -> Teacher | None:
     """Return the float network whose predictions are learned, or None for labels; see `RateChoice`.
 
+    A resumed run keeps the one in its checkpoint, whatever has become of the file, unless it is told another.
+
     Args:
         data: whose mean and std are those of the network that learns; those of `job` are what was typed.
     """
     architecture, inputs = job.architecture, None
-    if resumed is not None:
+    if resumed is not None and not is_changed(job, saved_recipe(resumed), "teacher"):
         if "teacher" not in resumed["extra"] or rate.teacher == LABELS:
             return None
         if "teacher_architecture" in resumed["extra"]:  # runs begun before had their own

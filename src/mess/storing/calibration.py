@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from mess.errors import DataError
 from mess.graphs.network import GraphNetwork
-from mess.image_inputs import are_images, view_of
+from mess.image_inputs import are_images, input_view
 from mess.models import Architecture
 from mess.storing.graph_inputs import possible_shapes
 from mess.storing.made_up import shaped
@@ -68,7 +68,7 @@ def as_inputs(given: Any, cut: Callable[[], Cut] | None = None) -> Iterable[Any]
     if isinstance(given, np.ndarray) and not are_images(given):
         return torch.from_numpy(np.ascontiguousarray(_numbers(given, "calibration"), dtype=np.float32))
     samples = samples_of(given)
-    return given if samples is None else batches_of(samples, cut or (lambda: view_of({}, None).of))
+    return given if samples is None else batches_of(samples, cut or (lambda: input_view({}, None).of))
 
 
 def cut_for(
@@ -87,7 +87,7 @@ def cut_for(
         OptionError: nothing says how.
     """
     wanted, known = _shape(network, shape), architecture or identify(network).architecture
-    view = view_of(facts, known.dataset if known else None, max(wanted) if wanted else None)
+    view = input_view(facts, known.dataset if known else None, side=max(wanted) if wanted else None)
     return view.of if wanted is None else lambda images: shaped(view.of(images), wanted)
 
 

@@ -43,7 +43,7 @@ from mess.storing.load import as_tensor
 from mess.storing.network import Network, identify
 from mess.storing.options import DEFAULT_VERSION, Request, StoreOptions
 from mess.storing.size_report import SizeReport
-from mess.storing.sources import Source, read_source
+from mess.storing.sources import Source, projected_in, read_source
 from mess.storing.surroundings import usual_torch
 
 log = logging.getLogger("mess.storing")
@@ -147,7 +147,7 @@ def compress(
         )  # fmt: skip
         read = Path(model_or_state_dict) if isinstance(model_or_state_dict, str | os.PathLike) else None
         check_output(Path(path), overwrite=True, source=read)
-        network, architecture, facts = read_source(model_or_state_dict, key, architecture, about, arch)
+        network, architecture, facts, found = read_source(model_or_state_dict, key, architecture, about, arch)
         inputs, held_out = (
             as_inputs(given, lambda: cut_for(network, architecture, facts, input_shape))
             for given in (calibration, validation)
@@ -155,8 +155,8 @@ def compress(
         with shown(progress, f"storing {Path(path).name}") as hears:
             request = Request(
                 options, inputs, held_out, architecture, facts,
-                overwrite=overwrite, verify=verify, device=device, input_shape=input_shape,
-                progress=hears or no_progress,
+                projected=projected_in(found, options.scheme()), overwrite=overwrite, verify=verify,
+                device=device, input_shape=input_shape, progress=hears or no_progress,
             )  # fmt: skip
             return store(network, path, request)
 
@@ -256,11 +256,12 @@ def dumps(
     with keywords_for_flags(), usual_torch(device := find_device(device)):
         if options is not None and scheme not in (DEFAULT_VERSION, options.version):
             raise OptionError("--version", f"{options.version}, as the options say", scheme)
-        network, architecture, facts = read_source(model_or_state_dict, None, None, about)
+        network, architecture, facts, found = read_source(model_or_state_dict, None, None, about)
         inputs = as_inputs(calibration, lambda: cut_for(network, architecture, facts, None))
         with shown(progress, "storing") as hears:
+            options = options or StoreOptions(scheme)
             request = Request(
-                options or StoreOptions(scheme), inputs, None, architecture, facts,
+                options, inputs, None, architecture, facts, projected=projected_in(found, options.scheme()),
                 device=device, progress=hears or no_progress,
             )  # fmt: skip
             return codec.encode_model(_build(network, request)[2], request.options.layout)

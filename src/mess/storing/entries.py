@@ -58,7 +58,7 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
 
     Args:
         rest_bits: of all that was not coded; None: what each vector is worth.
-        about: facts for the file; "mean" and "std" go with the network, all else with the scheme.
+        about: facts for the file; those of its input go with a network of the zoo, all else with the scheme.
     """
 
     kept, buffers = network.kept, network.buffers

@@ -16,7 +16,7 @@ from mess.class_folders import as_told
 from mess.errors import FormatError, OptionError, WeightsError, first_few
 from mess.files import Source, path_or_bytes
 from mess.graphs.network import GraphNetwork
-from mess.models.described import INPUT_FACTS, architecture_of, layout_of
+from mess.models.described import architecture_of, input_told, layout_of
 from mess.scheme.order import in_natural_order
 from mess.storing.entries import DTYPES
 from mess.wrappers import plain_module
@@ -165,9 +165,14 @@ def load_into(model: Module, path: Source, *, max_bytes: int = 2**31) -> Module:
 
 
 def read_with_description(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return a file's weights, and what it says of them: "architecture" (if it names one), "scheme", "mean", "std"."""
+    """Return a file's weights, and what it says of them.
+
+    That is "architecture" (if it names one), "scheme", `INPUT_FACTS` as far as they are said, and "matched", the names
+    of the tensors that references of the network stand for.
+    """
     stored = codec.read_model(path, layout=layout_of)
-    return to_tensors(stored), _description(stored)
+    matched = frozenset(name for name, entry in stored.entries.items() if isinstance(entry, codec.Matched))
+    return to_tensors(stored), _description(stored) | {"matched": matched}
 
 
 def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -179,9 +184,9 @@ def _description(stored: codec.StoredModel) -> dict[str, Any]:
     about: dict[str, Any] = {"scheme": stored.scheme}
     if stored.network is not None:
         about["architecture"] = architecture_of(stored.network).to_dict()
-        about |= {name: stored.network[name] for name in INPUT_FACTS if name in stored.network}
-        if as_told(about.get("classes")) is None:
-            about.pop("classes", None)
+    about |= input_told(stored.network, stored.scheme)
+    if as_told(about.get("classes")) is None:
+        about.pop("classes", None)
     return about
 
 

@@ -57,14 +57,14 @@ def code(network: Network, request: Request) -> Coded:
         refs_KU = source.reference_units(torch.from_numpy(references.numbers.floats()).reshape(source.shape))
         for target in group.targets:
             weight = network.weights[target.name].detach().cpu()
-            if scheme.quant_bits is not None and not request.projected:
+            if scheme.quant_bits is not None and target.name not in request.projected:
                 weight = round_to_bits(weight, scheme.quant_bits)
             own = _with_own(options, network.asked.get(target.name))
             matches = _on_cpu(match_tensor(weight.to(request.device), target, refs_KU.to(request.device), scheme.fit))
             entry = _entry(matches, target, weight, refs_KU, own, number)
             if entry is not None:
                 entries[target.name] = entry
-    return Coded(books, entries, _facts(scheme))
+    return Coded(books, entries, facts_of(scheme))
 
 
 def _with_own(options: StoreOptions, asked: Asked | None) -> StoreOptions:
@@ -113,7 +113,8 @@ def _refitted(target: Geometry, weight: Tensor, refs_KU: Tensor, matches: Matche
     return target.interleave(full, refit_offset(units[1], refs_KU[:, : target.short_unit], indices[1], scales[1]))
 
 
-def _facts(scheme: Scheme) -> dict[str, Any]:
+def facts_of(scheme: Scheme) -> dict[str, Any]:
+    """Return what a file says of the scheme."""
     facts: dict[str, Any] = {"version": scheme.version}
     if scheme.bind != 1:
         facts["bind"] = scheme.bind

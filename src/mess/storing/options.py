@@ -107,8 +107,8 @@ class Request:
     Attributes:
         calibration, validation: inputs as the network takes them, a tensor or batches, with labels or without.
         made_up: calibration is no inputs of anybody's: there were none.
-        projected: kernels are α·R + β already, as training through the decoder leaves them: the rounding that comes
-            before the fit lies behind them.
+        projected: names of tensors that are α·R + β already, as training through the decoder leaves them, or a file of
+            the same scheme: the rounding that comes before the fit lies behind them.
         device: where the network runs and references are matched; `mess.devices.find_device` gives it.
 
     All else is as in `mess.compress`.
@@ -120,7 +120,7 @@ class Request:
     architecture: Architecture | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     made_up: bool = False
-    projected: bool = False
+    projected: frozenset[str] = frozenset()
     overwrite: bool = True
     verify: bool = True
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))

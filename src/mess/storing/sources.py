@@ -18,8 +18,10 @@ from mess.graphs.model_files import is_onnx_file
 from mess.hub.networks import class_names, input_of, network_of
 from mess.models import Architecture
 from mess.models.described import INPUT_FACTS
+from mess.scheme import Scheme
 from mess.storing.graph import read_graph_network
 from mess.storing.load import fill, read_with_description
+from mess.storing.matched import facts_of
 from mess.weights_file import load_weights, read_bytes
 
 log = logging.getLogger("mess.hub")
@@ -32,8 +34,8 @@ def read_source(
     architecture: Architecture | None,
     about: Mapping[str, Any] | None,
     arch: str | None = None,
-) -> tuple[nn.Module | Mapping[str, Tensor], Architecture | None, dict[str, Any]]:
-    """Return the weights, which network they are, and facts for the file, as a file of weights says where it is one.
+) -> tuple[nn.Module | Mapping[str, Tensor], Architecture | None, dict[str, Any], dict[str, Any]]:
+    """Return the weights, which network they are, facts for the file, and all that a file of weights says of them.
 
     Args:
         key, architecture, about: what is given beside; the latter two come before what the file says.
@@ -48,11 +50,11 @@ def read_source(
         for flag, value in (("--key", key), ("--arch", arch)):
             if value is not None:
                 raise OptionError(flag, "a file of weights beside it", type(source).__name__)
-        return source, architecture, dict(about or {})
+        return source, architecture, dict(about or {}), {}
     network, found, facts = read_network(source, key, arch)
     if architecture is None and (described := found.get("architecture")):
         architecture = Architecture.from_dict(described)
-    return network, architecture, {**facts, **(about or {})}
+    return network, architecture, {**facts, **(about or {})}, found
 
 
 def read_network(
@@ -136,6 +138,17 @@ def read_weights(path: str | os.PathLike[str], key: str | None = None) -> tuple[
     if key is not None:
         raise OptionError("--key", "a checkpoint beside it, which may hold several weights", os.fspath(path))
     return read_with_description(path)
+
+
+def projected_in(found: Mapping[str, Any], scheme: Scheme) -> frozenset[str]:
+    """Return the names of tensors that are α·R + β of this very scheme as they are read, see `Request.projected`.
+
+    Args:
+        found: what is said of the weights, see `read_weights`; only `.mess` files say the scheme.
+    """
+    own, said = facts_of(scheme), found.get("scheme", {})
+    same = all(said.get(part) == own.get(part) for part in ("version", "bind", "quant_bits"))
+    return found.get("matched", frozenset()) if same else frozenset()
 
 
 def is_stored(path: str | os.PathLike[str]) -> bool:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess.batch_norm import scale_and_shift
 from mess.training.evaluation import BatchSource
+from mess.training.modes import in_eval_mode
 
 
 @torch.no_grad()
@@ -24,7 +25,7 @@ def refresh_statistics(model: nn.Module, batches: BatchSource, n: int = 10) -> i
     bias = shift + m·scale compute the same again, and in train mode nearly the same.
 
     Args:
-        model: measured in eval mode, left in the mode it came in.
+        model: measured in eval mode; each module is left in the mode it came in.
         batches: training images on the model's device; the first `n` batches of epoch 0 are used.
         n: batches to measure on; the more the better, 10 of 128 are plenty.
 
@@ -32,15 +33,13 @@ def refresh_statistics(model: nn.Module, batches: BatchSource, n: int = 10) -> i
         How many layers were rewritten.
     """
     layers = [layer for layer in model.modules() if _computes_affine(layer)]
-    was_training = model.training
-    model.eval()
     moments = [_Moments() for _ in layers]
     with ExitStack() as stack:
+        stack.enter_context(in_eval_mode(model))
         for layer, moment in zip(layers, moments, strict=True):
             stack.enter_context(layer.register_forward_pre_hook(moment.hear))
         for images_NCHW, _ in islice(batches.epoch(0), n):
             model(images_NCHW)
-    model.train(was_training)
     seen = [(layer, moment) for layer, moment in zip(layers, moments, strict=True) if moment.count > 1]
     for layer, moment in seen:
         _rewrite(layer, moment.mean, moment.sum_of_squares / (moment.count - 1))

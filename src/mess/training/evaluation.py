@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mess.devices import Devices
 from mess.training.log import Reporter
 from mess.training.losses import summed_cross_entropy
+from mess.training.modes import in_eval_mode
 
 TOP = 5
 
@@ -108,7 +109,7 @@ def evaluate(
     """Test `model` on all of `batches`.
 
     Args:
-        model: already on the device; left in the mode, training or not, in which it came.
+        model: already on the device; each module is left in the mode, training or not, in which it came.
         batches: this process's parts; a part may be empty.
         devices: the processes among which the samples are spread.
         reporter: told how far the test has come.
@@ -116,11 +117,9 @@ def evaluate(
     """
     start = time.perf_counter()
     tally = Tally(devices)
-    was_training = model.training
-    model.eval()
     devices.share_buffers(model)
     parts = iter(batches.epoch(0))
-    try:
+    with in_eval_mode(model):
         for step in range(len(batches)):
             images_NCHW, labels_N = next(parts, (None, None))
             if images_NCHW is not None and labels_N is not None and len(labels_N):
@@ -131,7 +130,5 @@ def evaluate(
                 poll()
             if reporter is not None and devices.is_main:
                 reporter.eval_step(step + 1, len(batches))
-    finally:
-        model.train(was_training)
     scores = tally.read()
     return Scores(scores.loss, scores.top1, scores.top5, scores.samples, time.perf_counter() - start)
