@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         row = checked(path, max_bytes)
         rows.append(row)
         if "error" in row:
-            console.print(f"[bold red]damaged[/]  {escape(str(row['error']))}", soft_wrap=True)
+            console.print(f"[bold red]failed[/]  {escape(str(row['error']))}", soft_wrap=True)
         else:
             console.print(
                 f"[green]ok[/]  [bold]{escape(str(path))}[/]  {row['bytes']:,} B, {row['tensors']} tensors, "
