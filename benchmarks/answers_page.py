@@ -55,7 +55,7 @@ def page(rows: Rows, published: list[Row], left_out: Mapping[str, Sequence[str]]
         "  ImageNet pictures; the pictures to calibrate on are another 266. Both networks score better on them than on",
         "  ImageNet's test set, so only what changes counts: the share of answers that stay (*agreement*).",
         "- P-, R- and O-Net, the three networks of MTCNN, put out tuples: crops of the same pictures, and the squared",
-        "  error over the variance of each output.",
+        "  error over the variance of each output. Without images v4 is told the shape of an input of theirs.",
         "",
         "*Divergence* is the mean of KL(float‖stored) in nats. Tables show the mean of n files where there are several",
         "seeds, each with other calibration pictures, and else one of seed 0; the versions before v4 have",

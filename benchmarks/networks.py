@@ -73,7 +73,7 @@ class Source:
         counts: calibration pictures to measure with.
         rates: that v4 is asked for with pictures, and `rates_without` without; beside what it does when none is named.
         run: where it is trained here.
-        side: of pictures, in pixels.
+        side: of pictures, in pixels; v4 is told that of crops, which have no usual one.
     """
 
     name: str

@@ -15,7 +15,7 @@ from mess import codec
 from mess.cli import main
 from mess.errors import FormatError, OptionError
 from mess.export.about import facts_of
-from mess.image_inputs import View, input_view
+from mess.image_inputs import InputView, input_view
 from mess.models.described import layout_of
 from mess.recipes import DataChoice, data_of
 from mess.recipes.predicting import open_classifier
@@ -74,7 +74,7 @@ def test_all_that_shows_images_to_a_network_takes_them_as_its_file_says(old: boo
     mess.compress(network(), path, "v2", about={**COLOURS, **SAID}, verify=False)
     assert {part: mess.inspect(path).network[part] for part in SAID} == SAID
     path = as_once(path) if old else path
-    wanted = View(40, 24, *COLOURS.values())
+    wanted = InputView(40, 24, *COLOURS.values())
     view = open_classifier(path)[1]
     assert (view.resize, view.crop, view.mean, view.std) == (40, 24, *COLOURS.values())
     choice = data_of(DataChoice("imagenet"), read_description(path))

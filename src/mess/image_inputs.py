@@ -24,14 +24,14 @@ from mess.data.views import centre_view
 from mess.errors import DataError, OptionError
 from mess.models.described import SIZES, check_sizes
 
-__all__ = ["ENDINGS", "FACTS", "View", "are_images", "first_said", "input_view", "is_image"]
+__all__ = ["ENDINGS", "FACTS", "InputView", "are_images", "first_said", "input_view", "is_image"]
 
 MARGIN = 256 / 224  # shorter side before the crop over the crop, where nothing is said of it
 FACTS = ("mean", "std", *SIZES)
 
 
 @dataclass(frozen=True)
-class View:
+class InputView:
     """How a network takes images.
 
     Attributes:
@@ -62,7 +62,7 @@ class View:
 
 def input_view(
     facts: Mapping[str, Any], dataset: str | None, typed: Mapping[str, Any] | None = None, *, side: int | None = None
-) -> View:
+) -> InputView:
     """Return how a network takes images: as is typed, else as facts say, else as its dataset's are.
 
     All that tests, trains, calibrates, predicts or exports asks this one function.
@@ -92,7 +92,7 @@ def input_view(
         wanted.pop("resize", None)  # it is said for another crop
     whole = side is not None or (known is not None and known.padding > 0)
     resize = wanted.get("resize", crop if whole else round(crop * MARGIN))
-    return View(resize, crop, tuple(wanted["mean"]), tuple(wanted["std"]))
+    return InputView(resize, crop, tuple(wanted["mean"]), tuple(wanted["std"]))
 
 
 def first_said(*said: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ MAX_CHANNELS, MAX_PARTS = 128, 8
 
 
 @dataclass(frozen=True)
-class View:
+class AnswerView:
     """How the outputs of a graph become answers.
 
     Attributes:
@@ -72,7 +72,7 @@ def for_any_batch(plan: Plan) -> Plan:
 
 
 @torch.no_grad()
-def _view(network: GraphNetwork, two: Tensor) -> View:
+def _view(network: GraphNetwork, two: Tensor) -> AnswerView:
     """Find out how outputs lie.
 
     Raises:
@@ -88,7 +88,7 @@ def _view(network: GraphNetwork, two: Tensor) -> View:
         cuts.append(None if axis is None else _cut(together.movedim(axis, 0)))
     if not any(axis is not None for axis in axes):
         raise RuntimeError("its answers are not one for each input, or have no gradient")
-    return View(tuple(axes), tuple(cuts))
+    return AnswerView(tuple(axes), tuple(cuts))
 
 
 def _batch_axis(first: Tensor, second: Tensor, together: Tensor) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mess import codec, image_inputs, storing
+from mess import codec, storing
 from mess.catalogues import BUILT_BY
 from mess.class_folders import as_told, class_names, digest
 from mess.data.folder import ENDINGS
@@ -20,7 +20,7 @@ from mess.errors import DataError, FormatError, OptionError, WeightsError, first
 from mess.files import files_in
 from mess.graphs.looking import CANNOT_RUN
 from mess.graphs.network import GraphNetwork
-from mess.image_inputs import input_view
+from mess.image_inputs import InputView, input_view
 from mess.models.described import input_told, layout_of
 from mess.storing.calibration import side_of, taken_by
 
@@ -29,7 +29,7 @@ EPSILON = 1e-3  # by which probabilities may miss 1
 
 
 @dataclass(frozen=True)
-class View(image_inputs.View):
+class ClassifierView(InputView):
     """How a network takes images, and what it calls what it sees.
 
     Attributes:
@@ -56,7 +56,7 @@ def open_classifier(
     std: Sequence[float] | None = None,
     classes: Path | None = None,
     shape: tuple[int, ...] | None = None,
-) -> tuple[nn.Module, View]:
+) -> tuple[nn.Module, ClassifierView]:
     """Read a network, and how it takes images: as is said here, else in the file, else as its dataset is.
 
     Args:
@@ -83,7 +83,7 @@ def open_classifier(
     if classes is not None and classes.is_dir() and isinstance(told, str) and digest(names) != told:
         raise DataError(classes, f"the classes that the network of {path} was trained on", first_few(names))
     usual = tuple(told) if isinstance(told, list) else NAMES.get(str(facts.get("dataset")), ())
-    return model, View(
+    return model, ClassifierView(
         *(view.resize, view.crop, view.mean, view.std),
         names or usual,
         told is None and (BUILT_BY in facts or facts.get("dataset") == "imagenet"),
@@ -125,7 +125,12 @@ def images_in(named: Sequence[Path]) -> list[Path]:
 
 @torch.inference_mode()
 def predict(
-    model: nn.Module, view: View, images: Sequence[Path], *, count: int = 5, shape: tuple[int, ...] | None = None
+    model: nn.Module,
+    view: ClassifierView,
+    images: Sequence[Path],
+    *,
+    count: int = 5,
+    shape: tuple[int, ...] | None = None,
 ) -> Iterator[Prediction]:
     """Yield what the network says of each image.
 
@@ -161,6 +166,6 @@ def _scores(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Tenso
     return found if sure else found.softmax(1)
 
 
-def _named(number: int, chance: float, view: View) -> tuple[int, str, float]:
+def _named(number: int, chance: float, view: ClassifierView) -> tuple[int, str, float]:
     name = view.names[number] if number < len(view.names) else f"class {number}"
     return number, name, chance
