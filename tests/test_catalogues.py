@@ -110,7 +110,7 @@ def test_a_function_builds_a_network_and_is_not_named_in_the_file(
 
 def test_weights_of_another_network_are_told_by_name(catalogue: ModuleType, in_folder: Path) -> None:
     torch.save({"features.0.weight": torch.randn(16, 3, 3, 3)}, "other.pth")
-    with pytest.raises(WeightsError, match=r"other\.pth: expected the model's names, found missing 0\.bias"):
+    with pytest.raises(WeightsError, match=r"other\.pth: expected the model's names, found weights without 0\.bias"):
         mess.compress("other.pth", "net.mess", arch="timm:tinynet_e")
 
 

@@ -59,7 +59,7 @@ def test_the_table_names_networks_that_there_are_with_all_that_is_known_of_them(
     assert (usual.top1, best.top1) == (76.13, 80.858)
     with pytest.raises(DownloadError, match="On cifar10 there are some of mobilenetv2, resnet"):
         find_weights(resolve("mobilenet", "cifar10"))
-    with pytest.raises(DownloadError, match="On digits there are some of none"):
+    with pytest.raises(DownloadError, match="On digits there are none"):
         find_weights(resolve("mobilenetv2", "digits"))
 
 
