@@ -204,9 +204,6 @@ def by_v4(job: Job, network: Network) -> tuple[nn.Module, Row]:
     options: dict[str, Any] = {} if job.rate is None else {"divergence": job.rate}
     if job.seed:
         options["seed"] = job.seed
-    source = SOURCES[job.network]
-    if not job.count and source.pictures == "crops":  # of no usual size
-        options["input_shape"] = (3, source.side, source.side)
     return _compressed(network, "v4", calibration=network.calibration if job.count else None, **options)
 
 

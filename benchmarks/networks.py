@@ -73,7 +73,7 @@ class Source:
         counts: calibration pictures to measure with.
         rates: that v4 is asked for with pictures, and `rates_without` without; beside what it does when none is named.
         run: where it is trained here.
-        side: of pictures, in pixels; v4 is told that of crops, which have no usual one.
+        side: of pictures, in pixels.
     """
 
     name: str
@@ -206,7 +206,7 @@ def _read_weights(file: str) -> dict[str, Tensor]:
 
 
 TENSORFLOW = {"mean": (127 / 255,) * 3, "std": (128 / 255,) * 3}
-SMALL = {"rates": ALL_RATES, "rates_without": ALL_RATES, **TENSORFLOW}
+SMALL = {"rates": ALL_RATES, **TENSORFLOW}
 CIFAR = {"mean": KNOWN["cifar10"].mean, "std": KNOWN["cifar10"].std}
 OF_CIFAR100 = {"mean": KNOWN["cifar100"].mean, "std": KNOWN["cifar100"].std}
 SOURCES = {

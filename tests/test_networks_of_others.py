@@ -317,7 +317,7 @@ def test_programs_are_stored_as_their_weights_are(options: dict[str, object], tm
 
 def grown(factor: float) -> nn.Module:
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4))
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4))
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.mul_(factor)
@@ -349,24 +349,31 @@ def only_grey(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def test_networks_that_take_no_usual_images_are_rounded_without_a_look_and_that_is_said(tmp_path: Path) -> None:
-    assert "no images of the usual sizes" in mess.compress(Through(only_grey), tmp_path / "net.mess").unseen
+    remembering = nn.Sequential(Through(only_grey), nn.Unflatten(1, (4, 1, 1)), nn.BatchNorm2d(4)).eval()
+    assert "no images of the usual sizes" in mess.compress(remembering, tmp_path / "net.mess").unseen
+    assert "no BatchNorm layer remembers" in mess.compress(plain(), tmp_path / "net.mess").unseen
     assert "weights alone" in mess.compress(plain().state_dict(), tmp_path / "net.mess").unseen
 
 
 def of_shape(*shape: int) -> nn.Module:
     """Return a network that takes inputs of this shape alone."""
     torch.manual_seed(0)
-    convolution = nn.Conv2d if len(shape) == 3 else nn.Conv1d
-    taken = [convolution(shape[0], 8, 3), nn.ReLU()] if len(shape) > 1 else [nn.Linear(shape[0], 8)]
-    inner = nn.Sequential(*taken, nn.Flatten())
-    return nn.Sequential(inner, nn.Linear(inner(torch.zeros(1, *shape)).shape[1], 4))
+    if len(shape) == 3:
+        taken: list[nn.Module] = [nn.Conv2d(shape[0], 8, 3), nn.BatchNorm2d(8), nn.ReLU()]
+    else:
+        taken = [nn.Conv1d(shape[0], 8, 3), nn.BatchNorm1d(8), nn.ReLU()]
+    inner = nn.Sequential(*taken, nn.Flatten()).eval()
+    return nn.Sequential(inner, nn.Linear(inner(torch.zeros(1, *shape)).shape[1], 4)).eval()
 
 
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 24, 40), (2, 50), (16,)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 24, 40), (2, 50)], ids=str)
 def test_a_network_without_images_is_looked_at_in_the_shape_that_is_named(
     shape: tuple[int, ...], tmp_path: Path
 ) -> None:
     report = mess.compress(of_shape(*shape), tmp_path / "net.mess", input_shape=shape, verify=False)
+    if len(shape) != 3:
+        assert "no images of the usual sizes" in report.unseen
+        return
     assert report.unseen == ""
     assert report.look is not None
     assert report.look.made_up

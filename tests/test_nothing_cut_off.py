@@ -111,8 +111,9 @@ class Tutorial(nn.Module):
         return self.head(nn.functional.max_pool2d(self.norm(self.conv(x)).relu(), 4).view(-1, 196))
 
 
-@pytest.mark.parametrize("given", [{"calibration": torch.randn(16, 3, 32, 32)}, {}], ids=["images", "none"])
-@pytest.mark.parametrize("normed", [False, True])
+@pytest.mark.parametrize(
+    ("normed", "given"), [(False, {"calibration": torch.randn(16, 3, 32, 32)}), (True, {})], ids=["images", "none"]
+)
 def test_networks_that_flatten_with_view_are_looked_at(normed: bool, given: dict[str, Tensor], tmp_path: Path) -> None:
     report = mess.compress(Tutorial(normed=normed).eval(), tmp_path / "net.mess", verify=False, **given)
     assert report.look is not None
@@ -154,6 +155,7 @@ def test_images_are_made_up_in_the_size_that_a_network_is_made_for(stride: int, 
             seen.append(x.shape[-1])
             return super().forward(x)
 
-    net = Seeing(nn.Conv2d(3, 4, 3, stride), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    layers = [nn.Conv2d(3, 4, 3, stride), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1)]
+    net = Seeing(*layers, nn.Flatten(), nn.Linear(4, 3)).eval()
     mess.compress(net, tmp_path / "net.mess", verify=False)
     assert seen[-1] == side

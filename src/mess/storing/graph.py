@@ -18,6 +18,7 @@ from mess.graphs.tensors import put_back
 from mess.scheme.learned import gather_inputs
 from mess.storing.entries import DTYPES
 from mess.storing.graph_inputs import feeds_of, make_inputs
+from mess.storing.made_up import FORGETFUL, remembers
 from mess.storing.network import Network
 from mess.storing.options import Request
 
@@ -58,6 +59,8 @@ def prepare(network: Network, request: Request) -> tuple[Network, Request]:
     elif len(module.plan.inputs) != 1 or not module.plan.inputs[0].is_float:
         kinds = " and ".join("floats" if given.is_float else "whole numbers" for given in module.plan.inputs)
         reason = f"its inputs are {len(module.plan.inputs)}, of {kinds or 'nothing'}; one of floats is looked at"
+    elif request.calibration is None and not remembers(module):
+        reason = FORGETFUL
     elif request.calibration is not None:
         given, labels = gather_inputs(request.calibration)
         inputs = _taken(module, given)

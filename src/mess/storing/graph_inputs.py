@@ -1,4 +1,4 @@
-"""Inputs for a network that comes as ONNX: of the shape its graph says, made up where none are given."""
+"""Inputs of the shape that an ONNX graph says: images to look at the network with, and what answers are compared on."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mess.errors import OptionError
 from mess.graphs.looking import CANNOT_RUN
 from mess.graphs.network import GraphNetwork
 from mess.graphs.plan import GraphInput
 from mess.scheme.learned import StageProgress
-from mess.scheme.learned.inputs import natural_noise
-from mess.storing.made_up import CHANNELS, FEW, make_up
+from mess.storing.made_up import CHANNELS, make_up
 
 SIDES = ((224, 224), (320, 320), (48, 320), (640, 640), (64, 64), (32, 32))  # tried in turn, height and width
-DIM = 0.2  # answer to images of variance 1 over the bias, below which a first layer expects levels of 0…255
-LEVELS = 64.0  # standard deviation of images with such levels
+MOST = 16  # images
 ANY_SIZE = 64  # of an axis that may have any
 KINDS = {2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}  # of ONNX
 
@@ -27,7 +25,7 @@ KINDS = {2: "uint8", 3: "int8", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 1
 def make_inputs(
     network: GraphNetwork, shape: tuple[int, ...] | None, device: torch.device, *, progress: StageProgress
 ) -> Tensor | None:
-    """Return inputs that look like images, as far as anything in the network says what these look like.
+    """Return images like those that the network remembers; None where no shape of one is known that runs.
 
     Args:
         shape: of one input; None: the graph's, and where it leaves sides open the first usual ones that run.
@@ -39,30 +37,11 @@ def make_inputs(
     for size in [shape] if shape is not None else possible_shapes(network.plan.inputs[0]):
         if not _runs(network, size):
             continue
-        count = max(2, min(FEW, FEW * 224**2 * 3 // math.prod(size)))
-        level = 1.0 if any(isinstance(m, nn.BatchNorm2d) for m in network.modules()) else levels_of(network)
-        return make_up(network, size, device, count=count, level=level, progress=progress)
+        count = max(2, min(MOST, MOST * 224**2 * 3 // math.prod(size)))
+        return make_up(network, size, device, count=count, progress=progress)
     if shape is not None:
         raise OptionError("--input-shape", "a shape of one input that the model takes", shape)
     return None
-
-
-def levels_of(network: GraphNetwork) -> float:
-    """Return 64 where the first convolution is made for levels of 0…255, else 1.
-
-    The biases of a trained layer are about as large as its answers. To images of variance 1 a layer that expects 0…255
-    answers with a few hundredths of its biases, any other with more than these.
-    """
-    step = next((s for s in network.plan.steps if s.operator == "Conv"), None)
-    values = [network.value(name) for name in step.inputs[1:]] if step is not None else []
-    if len(values) < 2 or values[0] is None or values[1] is None or values[0].dim() != 4:
-        return 1.0
-    weight, bias = values[0].detach(), values[1].detach()
-    image = natural_noise(4, max(64, *weight.shape[2:]))
-    channels = image if weight.shape[1] == 3 else image[:, :1].expand(-1, weight.shape[1], -1, -1)
-    answer = torch.nn.functional.conv2d(channels, weight)
-    ratio = answer.std((0, 2, 3)) / bias.abs().clamp_min(1e-12)
-    return LEVELS if float(ratio.median()) < DIM else 1.0
 
 
 def possible_shapes(first: GraphInput) -> Iterator[tuple[int, ...]]:

@@ -40,7 +40,7 @@ from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded, batch_norm_layers
 from mess.storing.held_out import HeldOut, hold_out
 from mess.storing.layers import require_effect
-from mess.storing.made_up import make_up, smallest_map
+from mess.storing.made_up import FORGETFUL, make_up, remembers, smallest_map
 from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import Search, to_divergence, to_drop, to_size
@@ -156,6 +156,8 @@ def _why_not(module: nn.Module) -> str:
     needed = [p.name for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if len(needed) > 1:
         return f"it takes several inputs ({', '.join(needed)}), and networks of one are looked at"
+    if not remembers(module):
+        return FORGETFUL
     return (
         "it takes no images of the usual sizes: an input shape, or inputs to look at it with, would say what it takes"
     )
@@ -259,17 +261,19 @@ def _books(learned: Learned) -> tuple[list[codec.Codebook], dict[Any, int]]:
 
 
 def _make_up(network: Network, module: nn.Module, request: Request) -> Tensor | None:
-    """Return inputs of the shape that is named, else images of the usual size that suits; None where none runs.
+    """Return images of the shape that is named, else of the usual size that suits; None where none can be made up.
 
     Raises:
         OptionError: a shape that the network does not take.
     """
     shape, known = request.input_shape, network.architecture
+    if shape is not None and not runs(module, torch.zeros(2, *shape)):
+        raise OptionError("--input-shape", "a shape of one input that the network takes", shape)
+    if not remembers(module):
+        return None
     if shape is None:
         sizes = USUAL_SIZES if known is None else (USUAL_SIZES[known.cifar_form],)
         taken = [(3, size, size) for size in sizes if runs(module, torch.zeros(2, 3, size, size))]
         small = len(taken) > 1 and smallest_map(module, torch.zeros(2, *taken[0])) >= SMALL_MAP
         shape = taken[small] if taken else None
-    elif not runs(module, torch.zeros(2, *shape)):
-        raise OptionError("--input-shape", "a shape of one input that the network takes", shape)
     return None if shape is None else make_up(module, shape, request.device, progress=request.progress)

@@ -1,4 +1,8 @@
-"""Inputs for a network that comes without any: images whose statistics it remembers, else noise of its shape."""
+"""Images for a network that comes without any: its BatchNorm layers remember what those it was trained on were like.
+
+Where none does, nothing is made up: noise is no image, and what answers to it lose says nothing of answers to images (a
+classifier whose BatchNorm layers had been folded away, open-nsfw, strayed 150 times as far as it seemed to).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,14 @@ import copy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess.scheme.learned import StageProgress, device_of, give_back, synthetic_inputs
 from mess.scheme.learned.calls import Call, Watch
 
 CHANNELS = (1, 3, 4)
 MAX_SIDE = 4096
-FEW = 16  # inputs that are no images
+FORGETFUL = "no BatchNorm layer remembers what its inputs were like, and none are given"
 
 
 class Shaped(nn.Module):
@@ -27,28 +32,32 @@ class Shaped(nn.Module):
         return self.network(shaped(images, self.shape))
 
 
+def remembers(network: nn.Module) -> bool:
+    """Return whether a network remembers what the images that it was trained on were like."""
+    return any(isinstance(part, _BatchNorm) and part.running_mean is not None for part in network.modules())
+
+
 def make_up(
     network: nn.Module,
     shape: tuple[int, ...],
     device: torch.device,
     *,
     count: int | None = None,
-    level: float = 1.0,
     progress: StageProgress,
-) -> Tensor:
-    """Return inputs (N, *shape), on the CPU: like images where the shape is that of one.
+) -> Tensor | None:
+    """Return images (N, *shape), on the CPU; None where the shape is that of none.
 
     Args:
+        network: one that `remembers`.
         device: that they are made on.
         count: of images; None: as many as `synthetic_inputs` takes for good.
-        level: their standard deviation, where no BatchNorm layer says it.
     """
     if not _is_image(shape):
-        return torch.randn(FEW, *shape, generator=torch.Generator().manual_seed(0))
+        return None
     there = Shaped(copy.deepcopy(network).to(device), shape)
     images = shaped(synthetic_inputs(there, max(shape), count, progress=progress), shape)
     give_back()  # gradients of whole passes
-    return images if level == 1.0 else level * images
+    return images
 
 
 @torch.no_grad()

@@ -109,14 +109,14 @@ def _named(batch: Any, pair: Any) -> str:
 def synthetic_inputs(
     model: nn.Module, image_size: int, count: int | None = None, *, progress: StageProgress = no_progress
 ) -> Tensor:
-    """Return images, (count, 3, S, S), that match what the BatchNorm layers have stored; no data is needed.
+    """Return images, (count, 3, S, S), that match what the BatchNorm layers, one at least, have stored.
 
     Made where the network is, and returned on the CPU. Up to 256 small ones unless `count` says otherwise; 16 of
     ImageNet's size, which show as many places; fewer, down to 16, for a large network, as each takes time in
     proportion to it.
 
     Noise with the spectrum of natural images is changed by gradient descent until each BatchNorm layer sees the means
-    and variances it has stored (Cai et al. 2020, arXiv 2001.00281). Without BatchNorm the noise is what is returned.
+    and variances it has stored (Cai et al. 2020, arXiv 2001.00281).
     """
     model, device = copy.deepcopy(model).float().eval().requires_grad_(False), device_of(model)
     layout = fast_layout(model, natural_noise(2, image_size))
@@ -127,8 +127,6 @@ def synthetic_inputs(
         count = min(numerous, max(MIN_SYNTHETIC, affordable))
     images = natural_noise(count, image_size)
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    if not norms:
-        return images
     misfits: list[Tensor] = []
     for norm in norms:
         norm.register_forward_pre_hook(partial(_note_misfit, misfits))
