@@ -17,7 +17,7 @@ from mess.scheme.learned.calls import Call, Watch
 
 CHANNELS = (1, 3, 4)
 MAX_SIDE = 4096
-FORGETFUL = "no BatchNorm layer remembers what its inputs were like, and none are given"
+FORGETFUL = "no BatchNorm layer remembers what its inputs were like, and none are given as calibration"
 
 
 class Shaped(nn.Module):
