@@ -15,6 +15,8 @@ from mess.errors import first_few
 if TYPE_CHECKING:
     from mess.storing import SizeReport
 
+ALIKE = 2.0  # times the least error of a layer: a table of errors that are no larger says nothing
+
 
 def headline(report: SizeReport) -> str:
     """Return the file and its size, in a line."""
@@ -84,7 +86,11 @@ def as_json(report: SizeReport) -> dict[str, Any]:
 
 
 def _layers(console: Console, report: SizeReport) -> None:
-    """List the layers that references stand for; of many those that lost most."""
+    """List the layers that references stand for, of many those that lost most; in a line where all lost alike."""
+    least, most = min(report.error.values(), default=0.0), max(report.error.values(), default=0.0)
+    if len(report.error) > 1 and most <= ALIKE * least:
+        console.print(f"{len(report.error)} layers stored by reference, with a relative error of at most {most:.2g}")
+        return
     table = make_table(("stored by reference", "left"), ("relative error", "right"))
     worst = sorted(report.error, key=lambda name: -report.error[name])[:FEW]
     for name, error in report.error.items():

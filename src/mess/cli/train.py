@@ -36,6 +36,7 @@ OPTIONS = {
 RECIPE = (
     "new", "retrain", "version", "bind_size", "nl", "nls", "pl", "pls", "quant", "qb", "project", "fixed_index",
     "rate_weight", "teacher", "scale_bits", "offset_bits", "rest_bits", "pointwise", "linear", "jitter",
+    "layer_rules",
 )  # fmt: skip
 RATE_LR = 0.005  # of Adam, in steps of the integers
 RETRAIN_LR = 0.01  # a network that is nearly right must not be thrown far

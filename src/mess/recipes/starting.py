@@ -24,9 +24,14 @@ from mess.recipes.resuming import (
 )
 from mess.recipes.sources import data_of, open_network
 from mess.storing import Request, identify, to_stored, to_tensors
+from mess.storing.load import read_description
 from mess.storing.sources import is_stored
+from mess.storing.stored_options import options_in
 from mess.training import Reporter
 from mess.training.checkpoint import find
+
+# fields of `StoreOptions` that a recipe has under the flag's name
+FLAGS = {"bind": "bind_size", "quant_bits": "qb", "layers": "layer_rules"}
 
 
 @dataclass(frozen=True)
@@ -51,19 +56,44 @@ class Start:
 
 
 def checked(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> Job:
-    """Return the job with the options of the checkpoint it goes on from, where none were typed.
+    """Return the job with the options of the checkpoint, or of the file, it goes on from, where none were typed.
 
     Raises:
-        CheckpointError: the folder's run is on other images.
+        CheckpointError: the folder's run is on other images, or a file that is not there.
+        FormatError: a damaged file.
         OptionError: more epochs are done than are to be.
     """
     if resumed is None:
         refuse_others_folder(job)
-        return job
+        return as_stored(job, reporter)
     refuse_other_data(job, resumed)
     job = replace(job, options=resumed_options(job, resumed, reporter))
     report_changes(job, saved_recipe(resumed), reporter)
     return job
+
+
+def as_stored(job: Job, reporter: Reporter) -> Job:
+    """Return the job with the options that the file to retrain is stored with, where others were not typed, and say so.
+
+    Without them a file would grow, or keep less, for no reason that its owner has given.
+    """
+    store = job.scheme.store
+    if job.mode != "retrain" or store is None or job.ckpt is None:
+        return job
+    path = find(job.ckpt, job.folder)
+    if not is_stored(path) or read_description(path)["scheme"].get("version") != store.version:
+        return job  # that it is of another version is told later
+    new = {name: value for name, value in options_in(path).items() if FLAGS.get(name, name) not in job.recipe}
+    if not new:
+        return job
+    rules = new.get("layers", {})
+    told = [f"--{FLAGS.get(name, name).replace('_', '-')} {value}" for name, value in new.items() if name != "layers"]
+    reporter.message(f"as {path} is stored: {', '.join([*told, *(f'--keep {name}' for name in rules)])}")
+    recipe = {FLAGS.get(name, name): value for name, value in new.items()}
+    if rules:
+        recipe[FLAGS["layers"]] = list(rules.items())
+    choice = replace(job.scheme, store=replace(store, **new))
+    return replace(job, scheme=choice, recipe={**job.recipe, **recipe})
 
 
 def start_of(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> Start:

@@ -225,6 +225,7 @@ def _errors(network: Network, stored: codec.StoredModel, tensors: Mapping[str, c
 
 def to_stored(network: Network, request: Request) -> codec.StoredModel:
     """Return what a file says; everything that is lost is lost in here."""
+    network = replace(network, asked=asked_of(request.options.layers, network.weights, network.tied))
     with usual_torch(request.device):
         return assemble(network, code(network, request), request)
 

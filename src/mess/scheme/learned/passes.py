@@ -107,12 +107,11 @@ class ForwardPass(TorchFunctionMode):
 class _Kept:
     """A tensor that the network holds or has dropped: this holds it only while the pass waits."""
 
-    __slots__ = ("_kind", "_stand_in", "_tensor", "held")
+    __slots__ = ("_kind", "_tensor", "held")
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = weakref.ref(tensor)
         self._kind = tensor.shape, tensor.dtype
-        self._stand_in: Tensor | None = None
         self.held: Tensor | None = None
 
     def hold(self) -> Tensor | None:
@@ -121,11 +120,7 @@ class _Kept:
 
     def let_go(self) -> Tensor:
         tensor, self.held = self.held, None
-        if tensor is not None:
-            return tensor
-        if self._stand_in is None:  # made once: it is asked for in every pass that follows
-            self._stand_in = torch.empty(self._kind[0], dtype=self._kind[1], device="meta")
-        return self._stand_in
+        return tensor if tensor is not None else torch.empty(self._kind[0], dtype=self._kind[1], device="meta")
 
 
 def _mapped(result: Any, kind: type, change: Any) -> Any:
