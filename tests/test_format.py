@@ -226,7 +226,7 @@ def test_a_decompression_bomb_is_refused_unopened() -> None:
 
 def test_more_memory_than_allowed_is_refused_and_the_caller_may_allow_it() -> None:
     content = codec.encode_model(example("v2"))
-    with pytest.raises(FormatError, match="max_bytes= allows more"):
+    with pytest.raises(FormatError, match="allows more"):
         codec.read_model(content, max_bytes=100)
     assert codec.read_model(content, max_bytes=10**6).entries
 

@@ -111,7 +111,7 @@ for SHAPE in ([500_000, 1, 1], [1, 1, 500_000], [700, 700, 1], [70, 70, 100], [3
 def test_a_few_bytes_take_a_small_multiple_of_what_is_counted(name: str) -> None:
     content = file_of(*FILES[name])
     assert len(content) < 400
-    with pytest.raises(FormatError, match="max_bytes= allows more") as error:
+    with pytest.raises(FormatError, match="allows more") as error:
         codec.read_model(content, max_bytes=0)
     counted = int(error.value.found.replace(",", ""))
     start = time.process_time()

@@ -112,7 +112,7 @@ def test_damaged_files_give_the_same_errors(in_c: None) -> None:
 @needs_compiler
 def test_more_memory_than_allowed_is_refused(in_c: None) -> None:
     content = examples()["v2a"]
-    with pytest.raises(FormatError, match="max_bytes= allows more"):
+    with pytest.raises(FormatError, match="allows more"):
         codec.read_tensors(content, max_bytes=1000)
 
 

@@ -134,7 +134,7 @@ def test_a_million_million_symbols_in_ten_bytes_take_no_memory(stream: bytes) ->
     assert len(stream) == 10
     tracemalloc.start()
     try:
-        with pytest.raises(FormatError, match=r"bytes of tensors, found 4,000,000,000,000.*max_bytes= allows more"):
+        with pytest.raises(FormatError, match=r"bytes of tensors, found 4,000,000,000,000.*allows more"):
             codec.read_model(content)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

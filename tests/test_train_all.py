@@ -72,6 +72,8 @@ def test_a_run_that_fails_does_not_stop_the_others_and_what_is_finished_is_skipp
     shutil.copytree(run, in_folder / "checkpoint" / "shufflenetv2-0.5" / "cifar10", dirs_exist_ok=True)
     assert main([*command, "--dry-run"]) == 0  # another network's checkpoint is not this one's end
     assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["resume", "finished"]
+    assert main([*command, "--pretrained", "--dry-run"]) == 0  # what goes on has weights of its own
+    assert ["--pretrained" in line for line in capsys.readouterr().out.splitlines()] == [False, False]
     assert main(["train-all", "cifar100", *SMALL, "--epochs", "1"]) == 0
     skipped, last = capsys.readouterr().out.splitlines()
     assert "cifar100  finished before: best" in skipped

@@ -26,7 +26,7 @@ class ConsoleReporter(Reporter):
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
         self._live: Live | None = None
-        self._shown, self._best = 0.0, -1.0
+        self._shown = 0.0
         self._stages: Stages | None = None
 
     def stage(self, what: str, done: int, total: int) -> None:
@@ -61,8 +61,7 @@ class ConsoleReporter(Reporter):
     def epoch_end(self, report: EpochReport) -> None:
         """Leave one row an epoch."""
         self._stop()
-        is_best = report.test_top1 == report.best_top1 != self._best
-        star, self._best = " [bold green]best[/]" if is_best else "", report.best_top1
+        star = " [bold green]best[/]" if report.is_best else ""
         bits = f"  {report.bits:.2f} bits a weight" if report.bits else ""
         self.console.print(
             f"epoch [bold]{report.epoch:>3}[/]/{report.epochs}  train {report.train_loss:.3f} {report.train_top1:5.2f}%"

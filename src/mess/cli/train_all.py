@@ -118,10 +118,11 @@ def plan(args: argparse.Namespace, network: Architecture) -> Planned:
         words += ["--layers", str(network.layers)]
     if sizes["width_mult"] != 1.0:
         words += ["--width-mult", str(sizes["width_mult"])]
-    for name, typed in args.explicit.items():
-        if name not in ("data", "arch", "width_mult", "dry_run"):
-            words += typed
     state = newest(job.folder)
+    ours = {"data", "arch", "width_mult", "dry_run"} | ({"pretrained"} if state else set())  # it has its own weights
+    for name, typed in args.explicit.items():
+        if name not in ours:
+            words += typed
     return Planned(words + (["-R"] if state else []), job, state)
 
 

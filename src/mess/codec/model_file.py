@@ -193,7 +193,10 @@ def check_size(contents: Contents, max_bytes: int, where: str) -> None:
     """Refuse a file whose tensors take more memory than the caller allows (FORMAT.md 11.8)."""
     if contents.decoded_bytes > max_bytes:
         raise FormatError(
-            where, f"at most {max_bytes:,} bytes of tensors", f"{contents.decoded_bytes:,}", "max_bytes= allows more"
+            where,
+            f"at most {max_bytes:,} bytes of tensors",
+            f"{contents.decoded_bytes:,}",
+            "max_bytes (--max-bytes) allows more",
         )
 
 

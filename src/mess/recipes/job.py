@@ -75,7 +75,7 @@ class SchemeChoice:
                 f"--version {self.version}", "none of the ways that belong to references of the network", found
             )
         if (self.nuclear or self.pearson) and self.store is None:
-            raise OptionError("--nl/--pl", "a version whose references they act on (-v)", "none")
+            raise OptionError("--nl/--pl", "a version whose references they act on, and -N or -T beside it", "none")
         for flag, value in (("--nls", self.nuclear), ("--pls", self.pearson)):
             if value < 0:
                 raise OptionError(flag, "a scale of at least 0", value)

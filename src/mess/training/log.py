@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class EpochReport:
 
     Attributes:
         bits: a weight, as estimated where there is a price on them; else 0.
+        is_best: it is better than all before; no column of the log.
     """
 
     epoch: int
@@ -55,6 +56,7 @@ class EpochReport:
     epoch_seconds: float
     total_seconds: float
     bits: float = 0.0
+    is_best: bool = False
 
 
 class Reporter:
@@ -87,7 +89,7 @@ class CsvLog:
         epochs_done: epochs that are done already: 0 starts the file anew.
     """
 
-    columns = tuple(field.name for field in fields(EpochReport))
+    columns = tuple(field.name for field in fields(EpochReport) if field.name != "is_best")
 
     def __init__(self, path: Path, epochs_done: int = 0) -> None:
         self.path = path
@@ -99,9 +101,8 @@ class CsvLog:
         Raises:
             OSError: it cannot be written.
         """
-        row = {
-            name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in asdict(report).items()
-        }
+        values = ((name, getattr(report, name)) for name in self.columns)
+        row = {name: f"{value:.6g}" if isinstance(value, float) else str(value) for name, value in values}
         self._rows = [kept for kept in self._rows if kept["epoch"] != row["epoch"]] + [row]
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")

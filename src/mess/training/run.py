@@ -175,7 +175,8 @@ class Run:
 
     def _diverged(self, step: int, expected: str, found: str) -> None:
         kept = next((self.folder / name for name in (files.LAST, files.BEST) if (self.folder / name).exists()), None)
-        hint = "Try a lower --lr" + (f"; the last good state is kept in {kept}" if kept else "")
+        ours = kept is not None and self.progress.epoch > 0  # else it is of an earlier run
+        hint = "Try a lower --lr" + (f"; the last good state is kept in {kept}" if ours else "")
         self.devices.fail(DivergedError(f"epoch {self.progress.epoch + 1}, step {step}", expected, found, hint))
 
     @contextmanager
