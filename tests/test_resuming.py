@@ -11,7 +11,14 @@ from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
 from mess.models import resolve
 from mess.recipes import DataChoice, Job, recipe_to_resume
-from mess.recipes.resuming import checkpoint_to_resume, keeping, report_changes, resumed_options, saved_recipe
+from mess.recipes.resuming import (
+    checkpoint_to_resume,
+    keeping,
+    report_changes,
+    report_other_inputs,
+    resumed_options,
+    saved_recipe,
+)
 from mess.training import Hooks, Reporter, TrainOptions
 from mess.training import checkpoint as files
 from test_checkpoint import content
@@ -91,3 +98,13 @@ def test_the_recipe_is_remembered_and_what_changes_is_told(tmp_path: Path) -> No
         "--nls is now 0.5 (the checkpoint was made without it)",
     ]
     assert saved_recipe(None) == saved_recipe({"extra": {}}) == {}
+
+
+def test_images_that_are_taken_otherwise_than_before_are_told(tmp_path: Path) -> None:
+    job, heard = saved(tmp_path), Heard()
+    job = replace(job, data=replace(job.data, crop=48, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)))
+    report_other_inputs(job, {"crop": 32, "mean": [0.5, 0.5, 0.5]}, heard)
+    assert heard.said == [
+        "--std is now [0.2, 0.2, 0.2] (the checkpoint was made with the dataset's own)",
+        "--crop is now 48 (the checkpoint has 32)",
+    ]

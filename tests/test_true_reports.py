@@ -181,6 +181,10 @@ def test_the_price_of_bits_is_the_same_from_the_command_and_from_python() -> Non
         (["-v", "v2"], "--version says nothing without -N or -T"),
         (["--fixed-index", "--nls", "2"], "--nl-scale says nothing without --nl"),
         (["--rate-weight", "2"], "--rate-weight says nothing without -v v4"),
+        (
+            ["-N", "-v", "v2", "--project", "--fixed-index"],
+            "--fixed-index says nothing without -N or -T, and no --project",
+        ),
         (["-g", "0"], "--gpuids says nothing without -C"),
         (["-N", "-v", "v2", "-d", "4"], "--bind-size says nothing without -v v3 or -v v3a"),
         (["-N", "-v", "v2", "--qb", "4"], "--quant-bit says nothing without -Q or -v v2q"),

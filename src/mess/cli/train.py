@@ -99,7 +99,9 @@ def idle_flags(args: argparse.Namespace) -> dict[str, str]:
     """Return the flags that were given and say nothing beside the others, and what each needs."""
     through = args.new or args.retrain
     needs = {
-        "-N or -T": (through, ("version", "project", "fixed_index")),
+        "-N or -T": (through, ("version", "project")),
+        "-N or -T, and no --project": (through and not args.project, ("fixed_index",)),
+        "another version than v4": (not (through and args.version == "v4"), ("momentum", "wd")),
         "-v v4 and -N or -T": (through and args.version == "v4", ("rate_weight", "teacher")),
         "-v": (args.version is not None, ("scale_bits", "offset_bits", "rest_bits", "pointwise", "linear")),
         "-v v2 … -v v3a": (args.version != "v1", ("scale_bits", "offset_bits")),

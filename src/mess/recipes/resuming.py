@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
+from mess.image_inputs import FACTS
 from mess.names import DATASETS
 from mess.recipes.job import Job
 from mess.training import Hooks, Reporter, TrainOptions
@@ -120,6 +121,16 @@ def report_changes(job: Job, saved: Mapping[str, Any], reporter: Reporter) -> No
         if is_changed(job, saved, name):
             before = f"has {saved[name]}" if name in saved else "was made without it"
             reporter.message(f"--{name.replace('_', '-')} is now {value} (the checkpoint {before})")
+
+
+def report_other_inputs(job: Job, checkpoint: Mapping[str, Any], reporter: Reporter) -> None:
+    """Tell every flag that has a resume take images otherwise than before."""
+    for name in FACTS:
+        typed = getattr(job.data, name)
+        value = list(typed) if isinstance(typed, Sequence) else typed
+        if typed is not None and value != checkpoint.get(name):
+            before = f"has {checkpoint[name]}" if name in checkpoint else "was made with the dataset's own"
+            reporter.message(f"--{name} is now {value} (the checkpoint {before})")
 
 
 def is_changed(job: Job, saved: Mapping[str, Any], flag: str) -> bool:

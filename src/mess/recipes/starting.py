@@ -19,6 +19,7 @@ from mess.recipes.resuming import (
     refuse_other_data,
     refuse_others_folder,
     report_changes,
+    report_other_inputs,
     resumed_options,
     saved_recipe,
 )
@@ -69,6 +70,7 @@ def checked(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> 
     refuse_other_data(job, resumed)
     job = replace(job, options=resumed_options(job, resumed, reporter))
     report_changes(job, saved_recipe(resumed), reporter)
+    report_other_inputs(job, resumed, reporter)
     return job
 
 
