@@ -343,52 +343,6 @@ def test_one_given_input_beyond_all_range_is_told(tmp_path: Path) -> None:
             mess.compress(grown(1e2), tmp_path / "net.mess", divergence=1e-4, **given)
 
 
-def only_grey(net: nn.Module, x: Tensor) -> Tensor:
-    assert x.shape[1] == 1, "one channel"
-    return net(x.expand(-1, 3, -1, -1))
-
-
-def test_networks_that_take_no_usual_images_are_rounded_without_a_look_and_that_is_said(tmp_path: Path) -> None:
-    remembering = nn.Sequential(Through(only_grey), nn.Unflatten(1, (4, 1, 1)), nn.BatchNorm2d(4)).eval()
-    assert "no images of the usual sizes" in mess.compress(remembering, tmp_path / "net.mess").unseen
-    assert "no BatchNorm layer remembers" in mess.compress(plain(), tmp_path / "net.mess").unseen
-    assert "weights alone" in mess.compress(plain().state_dict(), tmp_path / "net.mess").unseen
-
-
-def of_shape(*shape: int) -> nn.Module:
-    """Return a network that takes inputs of this shape alone."""
-    torch.manual_seed(0)
-    if len(shape) == 3:
-        taken: list[nn.Module] = [nn.Conv2d(shape[0], 8, 3), nn.BatchNorm2d(8), nn.ReLU()]
-    else:
-        taken = [nn.Conv1d(shape[0], 8, 3), nn.BatchNorm1d(8), nn.ReLU()]
-    inner = nn.Sequential(*taken, nn.Flatten()).eval()
-    return nn.Sequential(inner, nn.Linear(inner(torch.zeros(1, *shape)).shape[1], 4)).eval()
-
-
-@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 24, 40), (2, 50)], ids=str)
-def test_a_network_without_images_is_looked_at_in_the_shape_that_is_named(
-    shape: tuple[int, ...], tmp_path: Path
-) -> None:
-    report = mess.compress(of_shape(*shape), tmp_path / "net.mess", input_shape=shape, verify=False)
-    if len(shape) != 3:
-        assert "no images of the usual sizes" in report.unseen
-        return
-    assert report.unseen == ""
-    assert report.look is not None
-    assert report.look.made_up
-    assert report.look.divergence < 0.01
-
-
-def test_a_shape_that_does_not_fit_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="input_shape: expected a shape of one input that the network takes"):
-        mess.compress(of_shape(1, 28, 28), tmp_path / "net.mess", input_shape=(1, 20, 20))
-    with pytest.raises(OptionError, match=r"input_shape: expected \(3, 12, 12\), of the inputs given"):
-        mess.compress(plain(), tmp_path / "net.mess", calibration=IMAGES, input_shape=(3, 32, 32))
-    with pytest.raises(OptionError, match="input_shape: expected a version that looks at inputs"):
-        mess.compress(plain(), tmp_path / "net.mess", "v2", input_shape=(3, 12, 12))
-
-
 class Restless(nn.Module):
     """Has dropout that is never off."""
 

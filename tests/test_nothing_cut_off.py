@@ -144,18 +144,3 @@ class Detector(nn.Module):
 def test_answers_of_other_sizes_each_time_are_told(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="a network whose answers have the same shapes each time"):
         mess.compress(Detector(), tmp_path / "net.mess", calibration=IMAGES)
-
-
-@pytest.mark.parametrize(("stride", "side"), [(1, 32), (16, 224)])
-def test_images_are_made_up_in_the_size_that_a_network_is_made_for(stride: int, side: int, tmp_path: Path) -> None:
-    seen: list[int] = []
-
-    class Seeing(nn.Sequential):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(x.shape[-1])
-            return super().forward(x)
-
-    layers = [nn.Conv2d(3, 4, 3, stride), nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1)]
-    net = Seeing(*layers, nn.Flatten(), nn.Linear(4, 3)).eval()
-    mess.compress(net, tmp_path / "net.mess", verify=False)
-    assert seen[-1] == side

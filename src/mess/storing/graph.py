@@ -59,12 +59,12 @@ def prepare(network: Network, request: Request) -> tuple[Network, Request]:
     elif len(module.plan.inputs) != 1 or not module.plan.inputs[0].is_float:
         kinds = " and ".join("floats" if given.is_float else "whole numbers" for given in module.plan.inputs)
         reason = f"its inputs are {len(module.plan.inputs)}, of {kinds or 'nothing'}; one of floats is looked at"
-    elif request.calibration is None and not remembers(module):
-        reason = FORGETFUL
     elif request.calibration is not None:
-        given, labels = gather_inputs(request.calibration)
-        inputs = _taken(module, given)
-        request = replace(request, calibration=given if labels is None else [(given, labels)])
+        inputs, labels = gather_inputs(request.calibration)
+        _check_declared(module, inputs)
+        request = replace(request, calibration=inputs if labels is None else [(inputs, labels)])
+    elif not remembers(module):
+        reason = FORGETFUL
     else:
         inputs = make_inputs(module, request.input_shape, request.device, progress=request.progress)
         reason = "" if inputs is not None else "a shape of inputs that is not known; --input-shape says it"
@@ -76,12 +76,8 @@ def prepare(network: Network, request: Request) -> tuple[Network, Request]:
     return replace(network, unseen=reason), request
 
 
-def _taken(network: GraphNetwork, inputs: torch.Tensor) -> torch.Tensor:
-    """Return inputs that are given.
-
-    Raises:
-        OptionError: the model does not take them.
-    """
+def _check_declared(network: GraphNetwork, inputs: torch.Tensor) -> None:
+    """Raise OptionError where inputs are not of the shape that the model says it takes."""
     declared, found = network.plan.inputs[0].shape, (None, *inputs.shape[1:])
     fits = not declared or (
         len(declared) == len(found) and all(size in (None, n) for size, n in zip(declared[1:], found[1:], strict=True))
@@ -89,7 +85,6 @@ def _taken(network: GraphNetwork, inputs: torch.Tensor) -> torch.Tensor:
     if not fits:
         wanted = ", ".join("any" if size is None else str(size) for size in declared[1:])
         raise OptionError("--calibration", f"inputs of shape ({wanted}), as the model says", tuple(inputs.shape[1:]))
-    return inputs
 
 
 def answers_of(

@@ -10,10 +10,10 @@ import copy
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess.scheme.learned import StageProgress, device_of, give_back, synthetic_inputs
 from mess.scheme.learned.calls import Call, Watch
+from mess.scheme.learned.inputs import remembering
 
 CHANNELS = (1, 3, 4)
 MAX_SIDE = 4096
@@ -34,7 +34,7 @@ class Shaped(nn.Module):
 
 def remembers(network: nn.Module) -> bool:
     """Return whether a network remembers what the images that it was trained on were like."""
-    return any(isinstance(part, _BatchNorm) and part.running_mean is not None for part in network.modules())
+    return bool(remembering(network))
 
 
 def make_up(

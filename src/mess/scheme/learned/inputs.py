@@ -106,6 +106,11 @@ def _named(batch: Any, pair: Any) -> str:
     return type(batch).__name__
 
 
+def remembering(model: nn.Module) -> list[nn.Module]:
+    """Return the layers that remember means and variances of what the network was trained on."""
+    return [part for part in model.modules() if isinstance(part, _BatchNorm) and part.running_mean is not None]
+
+
 def synthetic_inputs(
     model: nn.Module, image_size: int, count: int | None = None, *, progress: StageProgress = no_progress
 ) -> Tensor:
@@ -126,9 +131,8 @@ def synthetic_inputs(
         numerous = min(SYNTHETIC, SYNTHETIC_NUMBERS // (3 * image_size**2) or 1)
         count = min(numerous, max(MIN_SYNTHETIC, affordable))
     images = natural_noise(count, image_size)
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
     misfits: list[Tensor] = []
-    for norm in norms:
+    for norm in remembering(model):
         norm.register_forward_pre_hook(partial(_note_misfit, misfits))
     made: list[Tensor] = []
     with torch.enable_grad():

@@ -285,9 +285,8 @@ def _rounded_alone(layer: WeightLayer, sensitivity_O: Tensor, lmbda: float) -> L
     weight_OC, sensitivity_O = layer.weight.detach().cpu().double().flatten(1), sensitivity_O.cpu()
     step = math.sqrt(12 * lmbda / math.log(2) / float(sensitivity_O.log().mean().exp()))
     largest = float(weight_OC.abs().max()) or 1.0
-    step = coarse_enough(
-        min(step, largest / MIN_LEVELS), largest
-    )  # fine where nothing comes of it: in a part that idles
+    step = min(step, largest / MIN_LEVELS)  # where nothing comes of it, as in a part that does not run
+    step = coarse_enough(step, largest)
     unrounded_OC = weight_OC / step
     return _learned(layer, rounded(unrounded_OC), unrounded_OC, step, None, NO_EXPONENTS)
 
