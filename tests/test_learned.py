@@ -78,7 +78,7 @@ def test_what_multiplies_is_seen_whatever_its_class() -> None:
 def test_bases_are_orthogonal_and_split_by_kind() -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(8, 32, 3), nn.Conv2d(32, 160, 3, groups=32), nn.Conv2d(160, 160, 3, groups=160))
-    bases = shared_bases(weight_layers(net, torch.randn(1, 8, 9, 9)))
+    bases = shared_bases((x.weight, x.basis) for x in weight_layers(net, torch.randn(1, 8, 9, 9)))
     assert sorted(bases) == [(3, 3, False), (3, 3, True)]
     for basis_TT in bases.values():
         torch.testing.assert_close(basis_TT @ basis_TT.T, torch.eye(9, dtype=torch.float64), atol=5e-3, rtol=0)

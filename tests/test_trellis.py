@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mess.levels import CONTEXTS, Levels, contexts_of, fitted_levels
 from mess.scheme.learned.rounding import RoundingProblem, inverse_cholesky_, round_layer, rounded_in_trellises
-from mess.scheme.learned.viterbi import best_path
+from mess.scheme.learned.viterbi import best_path, best_paths
 from mess.trellis import indices_of, integers_of
 
 
@@ -45,6 +45,22 @@ def test_the_best_path_is_the_best_of_all(count: int) -> None:
     least = (weight_N[:, None] * np.square(numbers_N[:, None] - result_NP)).sum(0).min()
     assert (weight_N * np.square(numbers_N - found_N)).sum() == pytest.approx(least)
     assert (result_NP == found_N[:, None]).all(0).any()
+
+
+@given(st.integers(1, 30), st.integers(1, 5), st.floats(0, 1), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_paths_side_by_side_are_each_the_best(rows: int, columns: int, share: float, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    numbers_RX, trellised_RX = random.normal(size=(rows, columns)) * 4, random.random((rows, columns)) < share
+    found_RX = best_paths(numbers_RX, trellised_RX)
+    assert np.array_equal(found_RX[~trellised_RX], np.rint(numbers_RX[~trellised_RX]))
+    for column in np.flatnonzero(trellised_RX.any(0)):
+        there_R = trellised_RX[:, column]
+        numbers_N = numbers_RX[there_R, column]
+        least = np.square(numbers_N - best_path(numbers_N, np.ones(len(numbers_N)))).sum()
+        assert np.square(numbers_N - found_RX[there_R, column]).sum() == pytest.approx(least)
+    quarters_RX = (4 * found_RX).astype(np.int64)
+    assert np.array_equal(integers_of(indices_of(quarters_RX), trellised_RX), quarters_RX)
 
 
 def test_a_long_trellis_loses_a_fifth_less_than_rounding_to_its_step() -> None:

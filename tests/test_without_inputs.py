@@ -72,3 +72,18 @@ def test_images_are_made_up_in_the_size_that_a_network_is_made_for(stride: int, 
     net = Seeing(*layers, nn.Flatten(), nn.Linear(4, 3)).eval()
     mess.compress(net, tmp_path / "net.mess", verify=False)
     assert seen[-1] == side
+
+
+def test_kernels_that_look_alike_take_fewer_bytes_at_the_same_error(tmp_path: Path) -> None:
+    """Weights alone say that much: their pixels go together."""
+    random = torch.Generator().manual_seed(0)
+    apart = torch.randn(64, 32, 3, 3, generator=random)
+    alike = apart + 2 * torch.randn(64, 32, 1, 1, generator=random)
+    stored = {}
+    for name, weight in (("apart", apart), ("alike", alike)):
+        report = mess.compress({"conv.weight": weight}, tmp_path / "net.mess", verify=False)
+        found = mess.load_state_dict(tmp_path / "net.mess")["conv.weight"]
+        assert float((found - weight).square().sum() / weight.square().sum()) == pytest.approx(1e-5, rel=0.05)
+        stored[name] = report.bytes
+    # of nine numbers one varies 37 times as much as each of the others: 0.87 bits less a number, of 8.4
+    assert stored["alike"] < 0.92 * stored["apart"]

@@ -167,7 +167,7 @@ def _blind(network: Network) -> Coded:
     """Round weights by themselves; vectors in half precision where that holds them."""
     apart = network.tied.keys() | network.kept
     matrices = {name: tensor for name, tensor in network.weights.items() if name not in apart}
-    layers = round_blind(matrices, finer=network.finer)
+    layers, bases = round_blind(matrices, finer=network.finer)
     others = network.weights.keys() - layers.keys() - network.buffers
     bits = {name: 16 if name not in network.finer and _is_half_enough(network.weights[name]) else 32 for name in others}
     for prefix, norm in batch_norm_layers(network).items():
@@ -175,7 +175,7 @@ def _blind(network: Network) -> Coded:
             norm, {part: network.weights[joined(prefix, part)] for part in BATCH_NORM_PARTS[:4]}
         )
         bits |= {joined(prefix, part): 16 if enough else 32 for part in BATCH_NORM_PARTS[:2]}
-    return coded(Learned(layers, {}, nn.Module(), bits), network)
+    return coded(Learned(layers, bases, nn.Module(), bits), network)
 
 
 def _is_half_enough(tensor: Tensor) -> bool:

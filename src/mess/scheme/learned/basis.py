@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
-from mess.scheme.learned.layers import Basis, WeightLayer
+from mess.scheme.learned.layers import Basis
 
 BASIS_BITS = 12
 
 
-def shared_bases(layers: list[WeightLayer]) -> dict[Basis, Tensor]:
+def shared_bases(weights: Iterable[tuple[Tensor, Basis | None]]) -> dict[Basis, Tensor]:
     """Return for each kind of kernel its T eigen-kernels, (T, T) float64, the strongest first.
 
     These are the eigenvectors of the kernels' second moment, each layer's kernels scaled to a mean square of 1 so that
     every layer has a say. In their coordinates a kernel's numbers are uncorrelated, so rounding them one by one wastes
     little; one basis for a whole network does as well as one a layer, and takes no room. Rounded to the 12 bits that
     the file keeps.
+
+    Args:
+        weights: each with the kind of its kernels, or None.
     """
     moments: dict[Basis, Tensor] = {}
-    for layer in layers:
-        if layer.basis is None:
+    for weight, key in weights:
+        if key is None:
             continue
-        kernels_NT = layer.weight.detach().cpu().double().reshape(-1, layer.terms)
+        kernels_NT = weight.detach().cpu().double().reshape(-1, key[0] * key[1])
         kernels_NT = kernels_NT / kernels_NT.square().mean().sqrt().clamp_min(1e-30)
-        moments[layer.basis] = moments.get(layer.basis, torch.zeros(())) + kernels_NT.T @ kernels_NT
+        moments[key] = moments.get(key, torch.zeros(())) + kernels_NT.T @ kernels_NT
     return {key: _rounded(_signed(torch.linalg.eigh(m).eigenvectors.T.flip(0))) for key, m in moments.items()}
 
 

@@ -157,7 +157,7 @@ def learn(
         raise OptionError("version v4", "a network with layers that weigh their inputs", "none that runs on these")
     layers, twins = ([layer for layer in all_ if layer.name not in options.kept] for all_ in (layers, twins))
     sensitivity = sensitivity.finer(options.finer)
-    bases = shared_bases(layers)
+    bases = shared_bases((layer.weight, layer.basis) for layer in layers)
     lmbda = lambda_for(layers, options)
     found: dict[str, LearnedLayer] = {}
     batches = split_batches(inputs)

@@ -93,14 +93,27 @@ def rounded_in_trellises(problems: Sequence[RoundingProblem], step: float) -> tu
     integers, _ = round_all(problems, step)
     groups, rows, size = integers.shape
     magnitudes_RCK = integers.abs().reshape(groups * rows, -1, problems[0].terms).numpy()
-    levels = fitted_levels(magnitudes_RCK)._replace(trellised_from=TRELLISED_FROM)
-    share = float(trellised(levels, *magnitudes_RCK.shape[:2]).mean())
-    wider = (1 - (1 - TRELLIS_LOSS) * share) ** -0.5
-    levels = fitted_levels(magnitudes_RCK / wider)._replace(trellised_from=TRELLISED_FROM)
-    trellised_RCK = trellised(levels, *magnitudes_RCK.shape[:2])
+    wider, levels, trellised_RCK = trellises_for(magnitudes_RCK)
     trellised_nGR = np.ascontiguousarray(trellised_RCK.reshape(groups, rows, size).transpose(2, 0, 1))
     integers, wanted = round_all(problems, step * wider, trellised_nGR)
     return QUARTERS * integers, QUARTERS * wanted, step * wider / QUARTERS, levels
+
+
+def trellises_for(magnitudes_RCK: np.ndarray, gained: float = 1.0) -> tuple[float, Levels, np.ndarray]:
+    """Return by how much wider steps lose no more, once numbers that are likely to be large are steps of trellises.
+
+    Args:
+        magnitudes_RCK: of integers that were rounded one by one.
+        gained: share of what a long trellis gains.
+
+    Returns:
+        The factor of steps, the levels that say what is likely to be large, and which numbers are, (R, C, K) bool.
+    """
+    levels = fitted_levels(magnitudes_RCK)._replace(trellised_from=TRELLISED_FROM)
+    share = float(trellised(levels, *magnitudes_RCK.shape[:2]).mean())
+    wider = (1 - gained * (1 - TRELLIS_LOSS) * share) ** -0.5
+    levels = fitted_levels(magnitudes_RCK / wider)._replace(trellised_from=TRELLISED_FROM)
+    return wider, levels, trellised(levels, *magnitudes_RCK.shape[:2])
 
 
 def round_all(
