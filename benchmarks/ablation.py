@@ -5,9 +5,9 @@
     python benchmarks/ablation.py --datapath ../data --ingredients full "row steps" --again
     python benchmarks/ablation.py --datapath ../data --list              # what is not measured yet
 
-Each row is a file, rounded once at a given λ with or without one of ablation_ingredients.py, read back, and asked about
-pictures that nothing was learned from. A seed stands for other calibration pictures, too. A row is written to
-docs/results/ablation.json as soon as it is there; each has a process of its own.
+Each row is a file, rounded once at a given λ without one of ablation_ingredients.py, or with one of ablation_tried.py,
+read back, and asked about pictures that nothing was learned from. A seed stands for other calibration pictures, too. A
+row is written to docs/results/ablation.json as soon as it is there; each has a process of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import torch
 from torch.nn import functional as F
 
 import mess
-from ablation_ingredients import INGREDIENTS, learn, without
+from ablation_ingredients import INGREDIENTS, learn, swapped
+from ablation_tried import TRIED
 from answers import compared, reference
 from common import in_a_process, read_rows, setting, write_rows
 from mess import codec
@@ -55,6 +56,7 @@ class Plan:
         unseen: pictures that files are asked about, at most; of few pictures several views.
         rates: nats that λ is for, of the full method, from fine to coarse: a curve to read bytes from.
         ablated: the same of files without one part.
+        tried: what is not in the method is measured too; it is for class scores and BatchNorm.
     """
 
     kind: str
@@ -62,13 +64,14 @@ class Plan:
     unseen: int
     rates: tuple[float, ...]
     ablated: tuple[float, ...]
+    tried: bool = True
 
 
 PLANS = {
     "ResNet-20": Plan("residual", 1024, 10_000, (0.01, 0.014, 0.02, 0.028, 0.04, 0.056), (0.02,)),
     "MobileNetV2": Plan("depthwise", 128, 266, (0.01, 0.02, 0.04), (0.02,)),
     "WRN-16-4": Plan("wide", 256, 2000, (0.014, 0.02, 0.028), (0.02,)),
-    **{name: Plan("of MTCNN", 512, 1064, (0.01, 0.02, 0.04), (0.02,)) for name in ("P-Net", "R-Net", "O-Net")},
+    **{name: Plan("of MTCNN", 512, 1064, (0.01, 0.02, 0.04), (0.02,), False) for name in ("P-Net", "R-Net", "O-Net")},
 }
 
 
@@ -91,7 +94,7 @@ def main() -> None:
     parser.add_argument("--datapath", type=Path, default=Path("../data"))
     parser.add_argument("--network", nargs="+", choices=list(PLANS), default=list(PLANS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    names = [FULL, *(name for name, ingredient in INGREDIENTS.items() if not ingredient.coder)]
+    names = [FULL, *(name for name, ingredient in INGREDIENTS.items() if not ingredient.coder), *TRIED]
     parser.add_argument("--ingredients", nargs="+", choices=names, default=names)
     parser.add_argument("--rates", nargs="+", type=float, default=[], help="of files without a part")
     parser.add_argument("--again", action="store_true", help="rows of another commit as well")
@@ -122,6 +125,8 @@ def plan(network: str, seed: int, rates: Sequence[float] = ()) -> Iterator[Job]:
         for name, ingredient in INGREDIENTS.items():
             if not ingredient.coder:
                 yield Job(network, name, rate / ingredient.finer, seed)
+        for name in TRIED if own.tried else ():
+            yield Job(network, name, rate, seed)
 
 
 def measured(job: Job, datapath: Path, scratch: Path) -> Row:
@@ -175,7 +180,7 @@ def stored(job: Job, network: Network, file: Path) -> Row:
         if job.ingredient == FULL:
             mess.compress(network.module, file, **options)
         else:
-            with without(INGREDIENTS[job.ingredient]):
+            with swapped({**INGREDIENTS, **TRIED}[job.ingredient].swaps):
                 mess.compress(network.module, file, **options)
     seconds = time.process_time() - start
     found = {"bytes": file.stat().st_size, "seconds": round(seconds, 1), "peak_mb": round(peak_mb())}

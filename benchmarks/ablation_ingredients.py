@@ -1,6 +1,6 @@
 """What version 4 is made of, and the plain thing that takes the place of each part while `ablation.py` measures.
 
-Nothing in the package can be switched off: `without` puts other functions where rounding looks its own up, for as long
+Nothing in the package can be switched off: `swapped` puts other functions where rounding looks its own up, for as long
 as it lasts.
 """
 
@@ -32,7 +32,7 @@ class Ingredient:
         does: what it is.
         without: what is done in its place.
         source: where it is from.
-        swaps: what `without` replaces.
+        swaps: what takes the place of it.
         finer: λ is so much smaller without it, as files would else stray beyond all that are compared.
         coder: it changes the length of the file alone, and no weight.
     """
@@ -46,10 +46,10 @@ class Ingredient:
 
 
 @contextmanager
-def without(ingredient: Ingredient) -> Iterator[None]:
-    """Do without one part for a while."""
+def swapped(swaps: tuple[Swap, ...]) -> Iterator[None]:
+    """Put other functions in the place of some for a while."""
     with ExitStack() as stack:
-        for place, name, made in ingredient.swaps:
+        for place, name, made in swaps:
             stack.enter_context(patch.object(place, name, made(getattr(place, name))))
         yield
 

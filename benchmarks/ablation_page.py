@@ -10,6 +10,7 @@ import numpy as np
 
 from ablation import FULL, PLANS, SEEDS, plan
 from ablation_ingredients import INGREDIENTS
+from ablation_tried import TRIED
 from common import all_described
 
 WORTH = 0.003  # of the bytes: what a part saves at least on a network to earn its place there
@@ -63,7 +64,7 @@ class Shares:
 def page(rows: Rows) -> list[str]:
     """Return the page."""
     curves = {name: curve(full) for name in PLANS if len(full := of(rows, name, FULL)) > 1}
-    saved = {name: {part: shares(rows, name, part, curves[name]) for part in INGREDIENTS} for name in curves}
+    saved = {name: {part: shares(rows, name, part, curves[name]) for part in (*INGREDIENTS, *TRIED)} for name in curves}
     strays = {name: scatter(of(rows, name, FULL), curves[name]) for name in curves}
     return [
         "# What each part of v4 is worth",
@@ -104,6 +105,7 @@ def page(rows: Rows) -> list[str]:
         "",
         "*levels* is the same integers coded anew, a length alone: no reader knows such a file.",
         "",
+        *_tried(saved),
         "## All rows",
         "",
         *_all(rows),
@@ -143,7 +145,7 @@ def scatter(full: list[Row], known: Curve) -> float:
 def shares(rows: Rows, network: str, part: str, known: Curve) -> Shares:
     """Return what each file without a part has more than the full method's files."""
     full = of(rows, network, FULL)
-    if INGREDIENTS[part].coder:
+    if part in INGREDIENTS and INGREDIENTS[part].coder:
         found = [(row["seed"], row["coded without"][part] / row["bytes"] - 1) for row in full]
         return Shares(found, 0.0, beyond=False)
     ends = [end(lost(row) for row in full) for end in (min, max)]
@@ -170,6 +172,25 @@ def _cell(found: Shares) -> str:
         return "–"
     unsure = f" ± {100 * found.unsure:.1f}" if found.unsure else ""
     return f"{100 * found.mean:+.1f}{unsure} %{'°' if found.beyond else ''}"
+
+
+def _tried(saved: dict[str, dict[str, Shares]]) -> list[str]:
+    """Return what was tried beside the method, on the networks that it was tried on."""
+    names = [name for name in saved if PLANS[name].tried]
+    return [
+        "## Tried, and left out",
+        "",
+        "Done beside the whole method: how many more bytes a file *with* it has (fewer, where there is a minus) than",
+        "the method's at the same divergence.",
+        "",
+        f"| tried | {' | '.join(names)} | what it does | from |",
+        f"|---|{'---:|' * len(names)}---|---|",
+        *(
+            f"| {part} | {' | '.join(_cell(saved[name][part]) for name in names)} | {tried.does} | {tried.source} |"
+            for part, tried in TRIED.items()
+        ),
+        "",
+    ]
 
 
 def _networks(rows: Rows, curves: dict[str, Curve], strays: dict[str, float]) -> list[str]:
@@ -213,17 +234,21 @@ def _seeds(curves: dict[str, Curve], saved: dict[str, dict[str, Shares]]) -> lis
 
 def _all(rows: Rows) -> list[str]:
     lines = [
-        "| network | without | λ for nats | seed | bytes | divergence, error | agreement % | top-1 % |",
+        "| network | without, or with | λ for nats | seed | bytes | divergence, error | agreement % | top-1 % |",
         "|---|---|---:|---:|---:|---:|---:|---:|",
     ]
     for network in PLANS:
-        for part in (FULL, *INGREDIENTS):
+        for part in (FULL, *INGREDIENTS, *TRIED):
             lines += [
-                f"| {network} | {'–' if part == FULL else part} | {row['rate']:g} | {row['seed']} | {row['bytes']:,} |"
+                f"| {network} | {_named(part)} | {row['rate']:g} | {row['seed']} | {row['bytes']:,} |"
                 f" {lost(row):.4g} | {_percent(row, 'agreement')} | {_percent(row, 'top1')} |"
                 for row in of(rows, network, part)
             ]
     return lines
+
+
+def _named(part: str) -> str:
+    return "–" if part == FULL else f"with {part}" if part in TRIED else part
 
 
 def _percent(row: Row, name: str) -> str:

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablation
 import ablation_page
-from ablation_ingredients import INGREDIENTS, without
+from ablation_ingredients import INGREDIENTS, swapped
+from ablation_tried import TRIED
 from networks import Network
 
 ROUNDED = [name for name, ingredient in INGREDIENTS.items() if not ingredient.coder]
@@ -55,7 +56,7 @@ def found() -> dict[str, list[object]]:
 
     results = {"before": rounded()}
     for name in ROUNDED:
-        with without(INGREDIENTS[name]):
+        with swapped(INGREDIENTS[name].swaps):
             results[name] = rounded()
     return {**results, "after": rounded()}
 
@@ -67,6 +68,19 @@ def test_leaving_a_part_out_leaves_no_trace(found: dict[str, list[object]]) -> N
 @pytest.mark.parametrize("name", ROUNDED)
 def test_a_part_that_is_left_out_changes_what_a_network_comes_to(name: str, found: dict[str, list[object]]) -> None:
     assert found[name] != found["before"]
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_what_was_tried_is_done_to_a_file_and_leaves_no_trace(name: str, tmp_path: Path) -> None:
+    network = Network("small", small_network().eval(), smooth_inputs(), torch.empty(0), None)
+
+    def weights(ingredient: str) -> torch.Tensor:
+        ablation.stored(ablation.Job("small", ingredient, 0.05, 0), network, tmp_path / "net.mess")
+        return torch.cat([t.flatten().float() for t in mess.load_state_dict(tmp_path / "net.mess").values()])
+
+    plain_N, with_N, again_N = weights(ablation.FULL), weights(name), weights(ablation.FULL)
+    assert torch.equal(plain_N, again_N)
+    assert 0 < float((with_N - plain_N).norm() / plain_N.norm()) < 0.2
 
 
 def test_a_file_is_rounded_once_at_the_rate_that_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
