@@ -55,7 +55,8 @@ def check_weights(weights: Mapping[str, Tensor], parameters: Collection[str] = (
             sparse, quantised, of a dtype that no file holds; a weight that is not finite or beyond float32.
     """
     if not isinstance(weights, Mapping):
-        raise WeightsError("weights", "a module, or a mapping of names to tensors", type(weights).__name__)
+        hint = "Its state_dict is one" if hasattr(weights, "state_dict") else ""  # as programs of torch.export have
+        raise WeightsError("weights", "a module, or a mapping of names to tensors", type(weights).__name__, hint)
     if not weights:
         raise WeightsError("weights", "a state dict with tensors", "an empty one")
     kept = set()

@@ -132,8 +132,8 @@ def compress(
     Raises:
         OptionError: a scheme or option that does not exist or does not fit this network, a target that cannot be
             reached (with the smallest size), no inputs, a pattern that matches nothing (with the nearest names).
-        WeightsError: a tensor that cannot be stored, by name: complex, sparse, quantised, a weight with NaN or Inf (buffers
-            that have some, as masks, are kept bit for bit).
+        WeightsError: a tensor that cannot be stored, by name: complex, sparse, quantised, a weight with NaN or Inf
+            (buffers that have some, as masks, are kept bit for bit).
         DeviceError: no GPU, or not this one.
         DataError: inputs that cannot be read, or are none.
         OutputError: an output that is no plain file, or whose folder is not there.

@@ -23,6 +23,7 @@ from mess.codec.model import joined
 from mess.codec.numbers import NumberArray
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
+from mess.extra_state import STATES
 from mess.models.described import describe
 from mess.storing.look import Look
 from mess.storing.network import Network
@@ -100,7 +101,9 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
     seen = {} if coded.look is None else {LOOK: coded.look.facts()}
     whole = sorted(name for name in kept - network.beyond if name in entries and network.weights[name].dim() > 1)
     asked = {KEPT: whole} if whole else {}
-    return codec.StoredModel(described, {**coded.facts, **asked, **seen, **facts}, coded.books, entries, network.graph)
+    states = {STATES: dict(network.states)} if network.states else {}
+    scheme = {**coded.facts, **asked, **seen, **facts, **states}
+    return codec.StoredModel(described, scheme, coded.books, entries, network.graph)
 
 
 def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mess import models
 from mess.codec.model import joined
 from mess.errors import WeightsError
+from mess.extra_state import apart
 from mess.foreign.nested import MAX_DEPTH, common_prefix, without_compile_marks
 from mess.models import Architecture
 from mess.scheme import check_weights, find_ties
@@ -32,6 +34,7 @@ class Network:
         graph: what it computes, where it came as an ONNX model.
         unseen: why it cannot be looked at; "" where it can, or is not known to be impossible.
         beyond: buffers with NaN, infinity or numbers beyond float32, which stay as they are whatever is asked.
+        states: extra state of modules that is no tensor, by name.
         asked: what is asked of single tensors, by name; of all others the options say what is done.
     """
 
@@ -42,6 +45,7 @@ class Network:
     graph: bytes | None = None
     unseen: str = ""
     beyond: frozenset[str] = frozenset()
+    states: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Asked] = field(default_factory=dict)
 
     @property
@@ -70,14 +74,17 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
         WeightsError: a tensor that no file can hold, or weights that are not `architecture`'s, by name.
     """
     module: nn.Module | None = None
+    states: Mapping[str, Any] = {}
     if isinstance(network, torch.jit.ScriptModule):
         network = network.state_dict()  # a script does not say of what kind its layers are
     if isinstance(network, nn.Module):
         module = plain_module(network)
-        weights = dict(module.state_dict())
+        weights, states = apart(module.state_dict())
         beyond = check_weights(weights, {name for name, _ in module.named_parameters(remove_duplicate=False)})
         architecture = architecture or _own_architecture(module, weights)
     else:
+        if isinstance(network, Mapping):
+            network, states = apart(network)
         check_weights(network)  # under the names that its owner knows
         plain = without_compile_marks(network)
         weights, architecture = _recognised({name: plain[name] for name in in_natural_order(plain)}, architecture)
@@ -89,7 +96,7 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
     _check_variances(weights, module)
     graph = getattr(module, "graph", None)
     graph = graph if isinstance(graph, bytes) else None
-    return Network(weights, module, architecture, find_ties(weights), graph, beyond=beyond)
+    return Network(weights, module, architecture, find_ties(weights), graph, beyond=beyond, states=states)
 
 
 def _own_architecture(module: nn.Module, weights: Mapping[str, Tensor]) -> Architecture | None:
