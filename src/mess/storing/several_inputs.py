@@ -46,7 +46,7 @@ def with_one_input(module: nn.Module, request: Request) -> Request:
     """
     needed = len(needed_inputs(module))
     kinds: list[Kind] = []
-    found: dict[str, Iterable[Any]] = {}
+    found: dict[str, Any] = {}
     for name in ("calibration", "validation"):
         given = getattr(request, name)
         if given is None or isinstance(given, Tensor) or not isinstance(given, Iterable):
