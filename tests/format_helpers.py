@@ -43,6 +43,19 @@ def example(version: str, *, pointwise: int | None = 4, bits: int = 8) -> codec.
     return to_stored(identify(weights()), request)
 
 
+def example_any_floats() -> codec.StoredModel:
+    """Return a made-up network with NaN and infinity in buffers of all dtypes of floats."""
+    numbers = torch.tensor([0.0, -torch.inf, torch.inf, torch.nan, 0.1, -0.0])
+    buffers = {f"buffer.{dtype}": numbers.to(dtype) for dtype in (torch.float32, torch.half, torch.bfloat16)}
+    buffers |= {
+        "mask": torch.full((3, 2), -torch.inf),
+        "wide": numbers.double() / 3,
+        "beyond": torch.tensor([1e300]).double(),
+    }
+    buffers["tied_mask"] = buffers["mask"]
+    return to_stored(identify({**weights(), **buffers}), Request(StoreOptions("v2", **FEW_BITS)))
+
+
 def example_v4(*, exponents: bool = False, trellises: bool = False) -> codec.StoredModel:
     """Return a made-up network of sums of references: kernels of two layers of one size, a matrix, a bias.
 

@@ -10,7 +10,7 @@ for (const path of process.argv.slice(2)) {
     for (const name of net.names) {
       const { dtype, shape, data } = net.get(name);
       const hash = createHash("sha256").update(Buffer.from(data.buffer)).digest("hex");
-      const floats = dtype.endsWith("float16") ? [...toFloat32({ dtype, data })] : [];
+      const floats = dtype.endsWith("float16") ? [...toFloat32({ dtype, data })].map((x) => (isFinite(x) ? x : String(x))) : [];  // JSON has no NaN
       tensors[name] = { dtype, shape, hash, floats };
     }
     told.push({ tensors, layers: net.layers, bytes: net.bytes });

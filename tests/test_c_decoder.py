@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -192,6 +193,24 @@ def test_manifests_that_python_refuses_are_refused(program: Path, text: str) -> 
     with pytest.raises(FormatError):
         codec.read_model(content)
     assert decoded(program, [content]) == ["MANIFEST"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "books"),
+    [
+        ([["a", "P", [(1 << 28) + 1], 0], ["b", "T", "a"]], []),
+        ([["a", "P", [1], 0], ["b", "C0", [(1 << 28) + 1], 0]], [[0, 1, 1, 0, 0]]),
+        ([["a", "P", [1], 0], ["b", "M0", [(1 << 27) + 1], 0]], [[0, 1, 1, 0, 0]]),
+    ],
+    ids=["ties", "indices", "scales and offsets"],
+)
+def test_tensors_beyond_the_limit_are_refused_as_python_counts_them(program: Path, rows: list, books: list) -> None:
+    """Of all that is told a reader keeps copies, ties and indices too, and refuses what takes 2^31 bytes and more."""
+    empty = codec.encode_model(codec.StoredModel(None, {}), plain=True)
+    content = _with_manifest(empty, json.dumps({"scheme": {}, "books": books, "tensors": rows}).encode())
+    with pytest.raises(FormatError, match=r"at most 2,147,483,648 bytes of tensors"):
+        codec.read_model(content)
+    assert decoded(program, [content]) == ["TOO_LARGE"]
 
 
 def test_manifests_with_spaces_escapes_and_other_orders_are_read(program: Path) -> None:

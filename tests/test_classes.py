@@ -267,3 +267,32 @@ def test_folders_of_other_programs_are_no_classes_and_hold_no_images(in_folder: 
     assert images.info.class_names == ("ant", "bee")
     assert len(images) == len(list(Path("own/train").glob("*[te]/*.png")))
     assert images.notes == ()
+
+
+def test_a_folder_of_one_class_is_warned_of(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw(Path("one"), "ant", 24)
+    assert main(["train", "one", *SMALL, "--epochs", "1"]) == 0
+    told = "".join(capsys.readouterr()).replace("\n", " ")
+    assert told.count("one: all images are of one class, which a network answers with whatever it sees") == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "typed", "said"),
+    [
+        ("checkpoint", [], ""),  # trained on such a folder, and so in this way
+        ("state dict", [], "by the mean and the std of ImageNet, as nothing says others (--mean and --std do)"),
+        ("state dict", ["--mean", "0", "0", "0"], "by the std of ImageNet, as nothing says others (--std do)"),
+        ("state dict", ["--mean", "0", "0", "0", "--std", "1", "1", "1"], ""),
+    ],
+)
+def test_how_images_of_a_folder_are_normalised_is_said_where_nobody_has_said_it(
+    trained: Path, capsys: pytest.CaptureFixture[str], form: str, typed: list[str], said: str
+) -> None:
+    if form == "state dict":
+        torch.save(load_weights(trained)[0], "bare.pth")
+        trained = Path("bare.pth")
+    command = ["compress", str(trained), "--calibration", "full", "-o", "net.mess", "--input-shape", "1,31,31"]
+    assert main([*command, *typed]) == 2  # grey ones, which it does not take: all that is said has been said by then
+    told = capsys.readouterr().out
+    assert told.count("of ImageNet") == bool(said)
+    assert said in told

@@ -52,6 +52,47 @@ def large(dtype: torch.dtype) -> dict[str, Tensor]:
     }
 
 
+class WithTables(nn.Module):
+    """A network with buffers that hold what no weight may: a mask, anchors, a table beyond float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(*[nn.Conv2d(3 if i == 0 else 8, 8, 3) for i in range(3)])
+        self.register_buffer("mask", torch.full((9, 9), -torch.inf).triu(1))
+        self.register_buffer("anchors", torch.tensor([1, torch.nan, torch.inf]).half())
+        self.register_buffer("codes", torch.tensor([1, torch.nan, -torch.inf]).bfloat16())
+        self.register_buffer("wide", torch.tensor([1 / 3, 1e300], dtype=torch.float64))
+        self.register_buffer("grid", torch.tensor([1 / 3, 2 / 3], dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convs(x).mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scheme": "v2", "rest_bits": 8, "layers": {"grid": "keep"}},
+        {"calibration": torch.rand(32, 3, 16, 16), "divergence": 0.2},
+    ],
+    ids=["v4", "v2", "v4, looked at"],
+)
+@pytest.mark.parametrize("form", ["module", "state dict"])
+def test_buffers_that_are_not_finite_come_back_bit_for_bit(options: dict, form: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = WithTables()
+    if form == "state dict" and "calibration" in options:
+        pytest.skip("weights alone are not looked at")
+    mess.compress(network if form == "module" else network.state_dict(), tmp_path / "net.mess", **options)
+    again = mess.load_into(WithTables(), tmp_path / "net.mess")
+    for name, own in network.named_buffers():
+        if form == "state dict" and name == "grid":
+            continue  # nothing says there that nobody trained it
+        found = again.get_buffer(name)
+        assert (found.dtype, found.shape) == (own.dtype, own.shape)
+        assert torch.equal(found.view(torch.uint8), own.view(torch.uint8)), name
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("options", [{}, {"scale_bits": 4, "offset_bits": 4, "rest_bits": 4}], ids=["32", "4"])
 def test_nothing_becomes_infinite_in_its_own_dtype(dtype: torch.dtype, options: dict, tmp_path: Path) -> None:

@@ -86,7 +86,15 @@ def test_a_decoder_written_from_the_specification_reads_the_same(version: str) -
 
 @pytest.mark.parametrize(
     ("kinds", "minor"),
-    [([(1, 1)], 0), ([(1, 0), (8, 1)], 0), ([(8, 2)], 1), ([(9, 0)], 1), ([(8, 3)], 2), ([(8, 3), (9, 1)], 2)],
+    [
+        ([(1, 1)], 0),
+        ([(1, 0), (8, 1)], 0),
+        ([(8, 2)], 1),
+        ([(9, 0)], 1),
+        ([(8, 3)], 2),
+        ([(8, 3), (9, 1)], 2),
+        ([(6, 1)], 3),
+    ],
 )
 def test_a_file_says_the_lowest_version_that_has_all_it_holds(kinds: list[tuple[int, int]], minor: int) -> None:
     content = pack_sections([Section(kind, coder, b"") for kind, coder in kinds])  # 2.1

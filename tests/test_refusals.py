@@ -22,9 +22,10 @@ from mess.codec import ans
 from mess.codec.bits import Reader, pack, varint, zigzag
 from mess.codec.clusters import MAX_INTEGER
 from mess.codec.container import ENTRY, HEADER, Section, pack_sections
+from mess.codec.dtypes import NAMED
 from mess.codec.expansion import read_expansions
 from mess.codec.manifest import pack_manifest, unpack_manifest
-from mess.codec.model_file import MANIFEST, STREAMS, TENSORS
+from mess.codec.model_file import ANY_FLOATS, MANIFEST, REFERENCES, STREAMS, TENSORS
 from mess.codec.streams import CODED, CODED_SHARED, CONSTANT, MAX_LOW_BITS, PLANES, STEPPED
 from mess.codec.tables import BELL, EVEN, LISTED, MAX_ALPHABET, read_table
 from mess.errors import FormatError
@@ -120,6 +121,22 @@ def test_a_stream_without_sense_is_refused(name: str) -> None:
     stream, said = STREAMS_REFUSED[name]
     with pytest.raises(FormatError, match=said):
         codec.read_model(file_of(stream))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "source", "said"),
+    [
+        (NAMED["float16"].number, -1, "finite numbers, to be made float16, found NaN"),
+        (NAMED["float32"].number, 0, "finite numbers, found NaN"),
+    ],
+    ids=["of another dtype", "that references are cut from"],
+)
+def test_nan_is_refused_where_numbers_are_reckoned_with(dtype: int, source: int, said: str) -> None:
+    books = [[source, 1, 1, 0, 0]] if source >= 0 else []
+    coder, text = pack_manifest({"scheme": {}, "books": books, "tensors": [["w", "P", [8], dtype]]})
+    section = Section(REFERENCES, STREAMS, planes(np.nan)) if books else Section(TENSORS, ANY_FLOATS, planes(np.nan))
+    with pytest.raises(FormatError, match=said):
+        codec.read_model(pack_sections([Section(MANIFEST, coder, text), section]))
 
 
 def test_more_lanes_than_there_may_be_are_refused() -> None:

@@ -111,6 +111,7 @@ export function toFloat32({ dtype, data }) {
   if (dtype !== "float16") return Float32Array.from(data, Number);
   return Float32Array.from(data, (bits) => {
     const sign = bits & 0x8000 ? -1 : 1, exponent = (bits >> 10) & 31, fraction = bits & 0x3ff;
+    if (exponent === 31) return fraction ? NaN : sign * Infinity;
     return sign * (exponent ? 2 ** (exponent - 15) * (1 + fraction / 1024) : 2 ** -24 * fraction);
   });
 }

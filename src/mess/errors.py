@@ -59,7 +59,7 @@ class OutputError(MessError):
 
 
 class WeightsError(MessError):
-    """Weights that cannot be stored or loaded: wrong names, shapes, dtypes, NaN or Inf."""
+    """Weights that cannot be stored or loaded: wrong names, shapes, dtypes, weights with NaN or Inf."""
 
 
 class CheckpointError(MessError):

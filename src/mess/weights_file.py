@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mess.class_folders import as_told
 from mess.errors import CheckpointError
+from mess.extra_state import LAST as EXTRA_STATE
 from mess.foreign.files import PACKED, PROGRAMS, QUANTISED, kind_of
 from mess.foreign.nested import AVERAGED, PLAIN, choose_weights, unwrapped, weights_at
 from mess.foreign.pickles import DAMAGE, SAVE_AGAIN, Inert, class_name, read_foreign
@@ -178,6 +179,8 @@ def _checked(found: object, path: str | os.PathLike[str]) -> dict[str, Tensor]:
             raise CheckpointError(f"{path}: {name}", "a state dict", f"an object of {class_name(found[name])}", hint)
     state = {name: value for name, value in found.items() if value is not None}  # biases that layers do without
     for name, value in state.items():
+        if isinstance(name, str) and name.rpartition(".")[2] == EXTRA_STATE:
+            continue
         if not isinstance(name, str) or not isinstance(value, Tensor):
             hint = QUANTISED if PACKED in str(name) else "It is no state dict"
             raise CheckpointError(f"{path}: {name}", "a tensor", class_name(value), hint)

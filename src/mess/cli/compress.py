@@ -20,7 +20,7 @@ from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
 from mess.cli.stored import as_json, headline, show, summary
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
 from mess.files import check_output, named_files
-from mess.names import DEFAULT_VERSION, DIVERGENCE, VERSIONS
+from mess.names import DATASETS, DEFAULT_VERSION, DIVERGENCE, VERSIONS
 from mess.sizes import parse_size
 from mess.stages import Stages
 
@@ -42,6 +42,7 @@ EXAMPLES = """Examples:
   mess compress weights.pth --calibration imagenet -C
   mess compress hf://timm/resnet18.a1_in1k -o resnet18.mess
   mess compress checkpoint/ -o stored/ --json"""
+SMALL_IMAGES = ("digits", "cifar10", "cifar100")  # datasets of a normalisation of their own
 ENDINGS = (".pth", ".pt", ".pt2", ".th", ".safetensors", ".onnx")  # of files that are stored where a folder is named
 WARNING = "{} puts references in the place of kernels: until -T, little is left of a network not trained for it"
 
@@ -155,6 +156,8 @@ def _store(
         console.print(escape(note), soft_wrap=True)
     if (told := told_of(about)) is not None:
         console.print(escape(told), soft_wrap=True)
+    if (told := taken_normalisation(args, about | facts)) is not None:
+        console.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
     if not options.scheme().learned:
         console.print(f"[yellow]{escape(WARNING.format(options.version))}[/]", soft_wrap=True)
     described = about.get("architecture")
@@ -204,6 +207,18 @@ def calibration_images(
     return None if args.calibration is None else _images(args.calibration, args, about, network, train=True)
 
 
+def taken_normalisation(args: argparse.Namespace, about: Mapping[str, Any]) -> str | None:
+    """Say how images of a folder are normalised where nobody has said it; None: somebody has, or there is none."""
+    unsaid = [name for name in ("mean", "std") if about.get(name) is None]
+    if not unsaid or args.calibration is None or args.calibration in DATASETS or _are_arrays(args.calibration):
+        return None
+    if (about.get("architecture") or {}).get("dataset", DATASETS[0]) not in SMALL_IMAGES:
+        return None  # `mess train` takes a folder's images, and ImageNet's, in this way
+    told = " and ".join(f"the {name}" for name in unsaid)
+    flags = " and ".join(f"--{name}" for name in unsaid)
+    return f"{args.calibration}: images are normalised by {told} of ImageNet, as nothing says others ({flags} do)"
+
+
 def held_out_images(
     args: argparse.Namespace, about: Mapping[str, Any], network: object = None
 ) -> Batches | torch.Tensor:
@@ -214,10 +229,14 @@ def held_out_images(
     return _images(named, args, about, network, train=split == "train")
 
 
+def _are_arrays(named: str) -> bool:
+    return named.lower().endswith((".npy", ".npz"))
+
+
 def _images(
     named: str, args: argparse.Namespace, about: Mapping[str, Any], network: object, *, train: bool
 ) -> Batches | torch.Tensor:
-    if named.lower().endswith((".npy", ".npz")):
+    if _are_arrays(named):
         from mess.storing.calibration import read_arrays
 
         return read_arrays(named)

@@ -14,7 +14,7 @@ from mess.errors import FormatError
 MAGIC = b"\x89MESS\r\n\x1a"
 MAJOR = 1
 # (type, coder) of a section → the minor version that brought it; all others: 0
-MINOR = {(8, 2): 1, (8, 3): 2, (9, 0): 1, (9, 1): 1}
+MINOR = {(6, 1): 3, (8, 2): 1, (8, 3): 2, (9, 0): 1, (9, 1): 1}
 HEADER = struct.Struct("<8sBBHHQ32s")  # magic, major, minor, flags, sections, length, SHA-256
 ENTRY = struct.Struct("<BBHIQQ")  # type, coder, reserved, CRC-32, offset, length
 DIGEST = slice(HEADER.size - 32, HEADER.size)

@@ -43,10 +43,11 @@ SECTION_NAMES = {
     TENSORS: "tensors", BATCH_NORMS: "batch norms", EXPANSIONS: "expansions",
     GRAPH: "graph",
 }  # fmt: skip
-STREAMS = 0  # coder of a section that is streams
+STREAMS, ANY_FLOATS = range(2)  # coders of a section that is streams; tensors may have NaN and infinity in them
 KNOWN = {
     MANIFEST: (RAW, ZSTD),
     **dict.fromkeys(range(REFERENCES, EXPANSIONS), (STREAMS,)),
+    TENSORS: (STREAMS, ANY_FLOATS),
     EXPANSIONS: CODERS,
     GRAPH: (RAW, ZSTD),
 }
@@ -91,7 +92,8 @@ def encode_model(stored: StoredModel, layout: Layout | None = None, *, plain: bo
         elif isinstance(entry, BatchNorm):
             add(BATCH_NORMS, entry.scale)
             add(BATCH_NORMS, entry.shift)
-    sections = [Section(kind, STREAMS, b"".join(parts)) for kind, parts in streams.items()]
+    coders = {} if all(_is_finite(entry) for entry in stored.entries.values()) else {TENSORS: ANY_FLOATS}
+    sections = [Section(kind, coders.get(kind, STREAMS), b"".join(parts)) for kind, parts in streams.items()]
     expanded = [entry for name in order if isinstance(entry := stored.entries[name], Expanded)]
     if expanded:
         layers = [Integers(entry.integers_RCK, entry.step, entry.exponents, entry.levels) for entry in expanded]
@@ -116,6 +118,7 @@ class SectionReaders:
 
     def __init__(self, sections: dict[int, Section], where: str) -> None:
         self._where, self._previous = where, {kind: PreviousTable() for kind in sections}
+        self._any_floats = TENSORS in sections and sections[TENSORS].coder == ANY_FLOATS
         self._readers = {
             kind: Reader(section.content, f"{where}: {SECTION_NAMES[kind]}")
             for kind, section in sections.items()
@@ -130,7 +133,8 @@ class SectionReaders:
 
     def take(self, kind: int, count: int, skip: bool = False) -> Any:
         """Return the next stream of a section; see `read_stream`."""
-        return read_stream(self.of(kind), count, self._previous[kind], skip=skip)
+        finite = kind != TENSORS or not self._any_floats
+        return read_stream(self.of(kind), count, self._previous[kind], skip=skip, finite=finite)
 
     def finish(self) -> None:
         """Refuse bytes that nothing has asked for."""
@@ -213,6 +217,8 @@ def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry 
         numbers = take(REFERENCES if contents.is_source(item.name) else TENSORS, count, skip)
         if not skip and not NAMED[item.dtype].is_float and (numbers.step is not None or numbers.dtype != item.dtype):
             raise FormatError(item.name, f"numbers that are {item.dtype}", f"others, {numbers.dtype}")
+        if not skip and numbers.dtype != item.dtype and not numbers.is_finite():
+            raise FormatError(item.name, f"finite numbers, to be made {item.dtype}", "NaN or infinity")
         return None if skip else Plain(item.shape, item.dtype, numbers)
     if item.kind == "B":
         scale, shift = (take(BATCH_NORMS, item.shape[0], skip) for _ in range(2))
@@ -228,6 +234,10 @@ def _read_entry(item: Item, contents: Contents, take: Any, skip: bool) -> Entry 
         if not 0 <= wrong < references:
             raise FormatError(item.name, f"indices below {references}", wrong)
     return Matched(item.shape, item.dtype, item.book, index.values, scale, offset)
+
+
+def _is_finite(entry: Entry) -> bool:
+    return not isinstance(entry, Plain) or entry.numbers.is_finite()
 
 
 def _read_expansions(

@@ -34,6 +34,14 @@ class NumberArray:
         for start in range(0, len(self.values), BLOCK):
             yield replace(self, values=self.values[start : start + BLOCK])
 
+    def is_finite(self) -> bool:
+        """Return whether no number is NaN or infinity."""
+        if self.step is not None or not NAMED[self.dtype].is_float:
+            return True
+        return all(
+            bool(np.isfinite(part.floats() if self.dtype == "bfloat16" else part.values).all()) for part in self.parts()
+        )
+
     def floats(self) -> np.ndarray:
         """Return the numbers as float32 (FORMAT.md 9.1)."""
         if self.step is not None:

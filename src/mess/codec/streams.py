@@ -68,8 +68,13 @@ def peek_form(reader: Reader) -> str:
     return ROUNDED if head & 3 == STEPPED else DTYPES[min(head >> 2, len(DTYPES) - 1)].name
 
 
-def read_stream(reader: Reader, count: int, previous: PreviousTable, *, skip: bool = False) -> NumberArray | None:
+def read_stream(
+    reader: Reader, count: int, previous: PreviousTable, *, skip: bool = False, finite: bool = True
+) -> NumberArray | None:
     """Read a stream of `count` numbers; with `skip` only pass over it (its table is still noted).
+
+    Args:
+        finite: refuse NaN and infinity.
 
     Raises:
         FormatError: anything a writer would not write.
@@ -95,12 +100,12 @@ def read_stream(reader: Reader, count: int, previous: PreviousTable, *, skip: bo
     if (form == PLANES) != dtype.is_float:
         raise FormatError(reader.where, "floats in planes, integers not", head)
     if form == PLANES:
-        return _read_planes(reader, count, dtype, skip)
+        return _read_planes(reader, count, dtype, skip, finite)
     values = read_integers(reader, count, previous, (dtype.lowest, dtype.highest), dtype.array, skip=skip)
     return None if values is None else NumberArray(values, dtype.name, None)
 
 
-def _read_planes(reader: Reader, count: int, dtype: Dtype, skip: bool) -> NumberArray | None:
+def _read_planes(reader: Reader, count: int, dtype: Dtype, skip: bool, finite: bool) -> NumberArray | None:
     own = PreviousTable()
     bytes_NB = np.empty((0 if skip else count, dtype.bytes), dtype=np.uint8)
     for place in range(dtype.bytes):
@@ -110,9 +115,7 @@ def _read_planes(reader: Reader, count: int, dtype: Dtype, skip: bool) -> Number
     if skip:
         return None
     numbers = NumberArray(bytes_NB.reshape(-1).view(dtype.array.newbyteorder("<")), dtype.name, None)
-    if not all(
-        np.isfinite(part.floats() if dtype.name == "bfloat16" else part.values).all() for part in numbers.parts()
-    ):
+    if finite and not numbers.is_finite():
         raise FormatError(reader.where, "finite numbers", "NaN or infinity")
     return numbers
 

@@ -206,7 +206,7 @@ typedef struct mess_i_table {
 } mess_i_table;
 
 typedef struct mess_i_cluster { uint32_t at; int32_t low; } mess_i_cluster;   /* a table of clause 10.2, its lowest integer */
-typedef struct { const uint8_t *bytes; uint32_t at, end, table, fast, *largest; int bad; } mess_i_reader;
+typedef struct { const uint8_t *bytes; uint32_t at, end, table, fast, *largest; int bad, any; } mess_i_reader;   /* any: also NaN, infinity */
 typedef struct { uint64_t x; const uint8_t *words; uint32_t left; } mess_i_coder;
 typedef struct { uint8_t *at, *end; size_t need; } mess_i_arena;
 
@@ -350,7 +350,7 @@ static uint32_t mess_i_crc(const uint8_t *p, uint32_t size) {
 
 /* Clauses 2 and 3: header and section table. */
 static int mess_i_sections(mess_file *f, const uint8_t *b, size_t size) {
-  static const uint8_t coders[10] = {0, 2, 1, 1, 1, 1, 1, 1, 4, 2};   /* how many a section knows */
+  static const uint8_t coders[10] = {0, 2, 1, 1, 1, 1, 2, 1, 4, 2};   /* how many a section knows */
   int check = !(f->flags & MESS_TRUSTED);
   uint32_t n, i, last = 0;
   uint64_t expected;
@@ -791,7 +791,7 @@ static int mess_i_stream(mess_i_reader *r, uint32_t count, int as_float, uint8_t
   r->table = kept;
   for (i = 0; out && i < count && !error; i++) {
     uint64_t bits = mess_i_get(wide + (size_t)i * sink.stride, width);
-    if (!mess_i_finite(bits, dtype)) error = MESS_STREAM;
+    if (!r->any && !mess_i_finite(bits, dtype)) error = MESS_STREAM;
     if (as_float) mess_i_store(out + (size_t)i * stride, (uint32_t)mess_i_converted(bits, dtype, MESS_FLOAT32));
   }
   return error;
@@ -1008,6 +1008,7 @@ static int mess_i_fits(mess_file *f, uint32_t item, uint64_t *total) {
     x->book = mess_i_lookup(f, mess_i_json(f, at, mess_i_string(f, at), 0), &part);
     x->part = (uint8_t)part;
     if (x->book == MESS_I_END || f->items[x->book].kind == 'T' || (f->items[x->book].kind == 'B' && !part)) return MESS_MANIFEST;
+    *total += (uint64_t)f->items[x->book].count * mess_i_width(f->items[x->book].dtype);
   } else if (x->kind == 'B') {
     for (part = 1; !(f->flags & MESS_ANY_ORDER) && part < 5u + x->special; part++) {
       uint32_t same = mess_i_search(f, mess_i_named(f, item, part));
@@ -1015,13 +1016,16 @@ static int mess_i_fits(mess_file *f, uint32_t item, uint64_t *total) {
     }
   } else if (x->kind != 'P') {
     if (x->book >= f->books_count || x->dtype > MESS_FLOAT64 || !b->count) return MESS_MANIFEST;
-    if (x->kind != 'E') return MESS_OK;
+    if (x->kind != 'E') {
+      *total += (x->kind == 'M' ? 12 : 4) * (uint64_t)mess_i_units(x, b);
+      return MESS_OK;
+    }
     mess_i_shape(f, mess_i_third(f, x), shape, &dims, &count);
     for (count = 1 % b->unit, part = 1; part < dims; part++) count = count * (shape[part] % b->unit) % b->unit;
     if (!dims || count) return MESS_MANIFEST;
     count = (uint64_t)x->rows * mess_i_columns(x, b) * b->count;
     if (shape[0] > MESS_MAX_BYTES || count > MESS_MAX_BYTES) return MESS_TOO_LARGE;
-    *total += 4 * count;
+    *total += 4 * (count + b->count);
     f->sums_count++;
   }
   return MESS_OK;
@@ -1069,7 +1073,7 @@ static uint64_t *mess_i_work(const mess_file *f, uint32_t sums, mess_i_arena *ar
 /* Reads from `at`; streams decode with a table that stands at `table` before any of their own. */
 static mess_i_reader mess_i_read(const mess_file *f, uint32_t at, uint32_t end, uint32_t table) {
   mess_i_reader r;
-  r.bytes = f->bytes, r.at = at, r.end = end, r.table = table, r.largest = 0, r.bad = 0, r.fast = MESS_I_IS_FAST(f->flags) != 0;
+  r.bytes = f->bytes, r.at = at, r.end = end, r.table = table, r.largest = 0, r.bad = r.any = 0, r.fast = MESS_I_IS_FAST(f->flags) != 0;
   return r;
 }
 
@@ -1710,6 +1714,7 @@ MESS_API int mess_decode(const mess_file *f, const mess_tensor *t, void *out, si
   if (x->kind == 'B') return mess_i_norm(f, t, &p, (uint8_t *)out);
   if (mess_i_is_raw(f, x)) {
     mess_i_reader r = mess_i_read(f, x->stream[0].at, f->size, x->stream[0].table);
+    r.any = !x->special && f->coder[MESS_I_TENSORS];               /* clause 8.4 */
     return mess_i_stream(&r, x->count, 0, (uint8_t *)out, mess_i_width(x->dtype), p.work, 0);
   }
   if (x->kind != 'P') {

@@ -79,6 +79,8 @@ def open_batches(
 ) -> Batches:
     """Open one split of the images `choice` names, as this process's parts of global batches."""
     images = open_images(choice, train=train, tell=tell)
+    if train and images.info.num_classes == 1:
+        tell(f"{choice.name}: all images are of one class, which a network answers with whatever it sees")
     if not train and devices.device.type != "cpu" and isinstance(images, ImageSet):
         batch_size = max(batch_size, LARGE_TEST)
     return Batches(

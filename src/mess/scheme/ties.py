@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ STORABLE = (
 )  # fmt: skip
 MAX_NAME = 1024  # as the format has it
 CONVERT = "Convert it first: tensor.float()"
-NOT_STORED = "A mask that is computed need not be stored: register_buffer(name, tensor, persistent=False)"
+LEARNED = ("weight", "bias", "running_", "original")  # how the last parts of names begin of what training makes
 
 
 def find_ties(weights: Mapping[str, Tensor]) -> dict[str, str]:
@@ -41,17 +41,25 @@ def find_ties(weights: Mapping[str, Tensor]) -> dict[str, str]:
     return ties
 
 
-def check_weights(weights: Mapping[str, Tensor]) -> None:
-    """Refuse what no file of ours can hold, by name.
+def check_weights(weights: Mapping[str, Tensor], parameters: Collection[str] = ()) -> frozenset[str]:
+    """Refuse what no file of ours can hold, by name; return the names of tensors that are kept whatever is asked.
+
+    These are buffers, as masks and anchors, with NaN, infinity or numbers beyond float32 in them. A weight, or what
+    BatchNorm remembers, that has such is one of a network that is broken.
+
+    Args:
+        parameters: names of what training makes; of others the names tell as well as they can.
 
     Raises:
         WeightsError: no tensor at all; a name that is no printable text; a tensor without data, or that is complex,
-            sparse, quantised, of a dtype that no file holds, not finite or beyond float32.
+            sparse, quantised, of a dtype that no file holds; a weight that is not finite or beyond float32.
     """
     if not isinstance(weights, Mapping):
-        raise WeightsError("weights", "a module, or a mapping of names to tensors", type(weights).__name__)
+        hint = "Its state_dict is one" if hasattr(weights, "state_dict") else ""  # as programs of torch.export have
+        raise WeightsError("weights", "a module, or a mapping of names to tensors", type(weights).__name__, hint)
     if not weights:
         raise WeightsError("weights", "a state dict with tensors", "an empty one")
+    kept = set()
     for name, tensor in weights.items():
         if not isinstance(name, str) or not name.isprintable() or len(name) > MAX_NAME:
             found = repr(name)[:60] if isinstance(name, str) else f"{name!r:.60}, {type(name).__name__}"
@@ -62,11 +70,15 @@ def check_weights(weights: Mapping[str, Tensor]) -> None:
             raise WeightsError(name, "a dense tensor of real numbers", what)
         if tensor.dtype not in STORABLE:
             raise WeightsError(name, f"one of {', '.join(map(_named, STORABLE))}", _named(tensor.dtype), CONVERT)
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            found = "NaN" if bool(torch.isnan(tensor).any()) else "infinity"
-            raise WeightsError(name, "finite numbers", found, NOT_STORED if found == "infinity" else "")
-        if tensor.dtype == torch.float64 and not bool(torch.isfinite(tensor.float()).all()):
-            raise WeightsError(name, "numbers that float32 can hold", f"{float(tensor.detach().abs().max()):.3g}")
+        if not tensor.is_floating_point() or bool(torch.isfinite(tensor.float()).all()):
+            continue
+        if name not in parameters and not name.rpartition(".")[2].startswith(LEARNED):
+            kept.add(name)
+            continue
+        if not bool(torch.isfinite(tensor).all()):
+            raise WeightsError(name, "finite numbers", "NaN" if bool(torch.isnan(tensor).any()) else "infinity")
+        raise WeightsError(name, "numbers that float32 can hold", f"{float(tensor.detach().abs().max()):.3g}")
+    return frozenset(kept)
 
 
 def _odd_kind(tensor: Tensor) -> str | None:

@@ -89,10 +89,11 @@ def compress(
         scheme: version, ``"v1"`` … ``"v4"``.
         calibration: v4 only: 1,024 inputs are learned from. Either as the network takes them (normalised, first axis
             N, images NCHW): a tensor, an array, a ``.npy`` file, a dataset of tensors, or batches of inputs or of
-            (inputs, labels) as a DataLoader gives. Or plain images: a dataset of PyTorch, torchvision or Hugging Face,
-            a folder, a list of Pillow images or paths, or an NHWC array of uint8; cut and normalised as `about`
-            says (``{"mean": (R, G, B), "std": (R, G, B), "crop": side}``), else as the network's own file or dataset
-            does. None: images are made up from the BatchNorm layers.
+            (inputs, labels) as a DataLoader gives; of a network of several inputs ((a, b), labels), or (a, b) where it
+            does without neither (where it does, b is labels). Or plain images: a dataset of PyTorch, torchvision or
+            Hugging Face, a folder, a list of Pillow images or paths, or an NHWC array of uint8; cut and normalised as
+            `about` says (``{"mean": (R, G, B), "std": (R, G, B), "crop": side}``), else as the network's own file or
+            dataset does. None: images are made up from the BatchNorm layers.
         validation: v4 only: other inputs, with labels or without, to measure on what is lost; in the same forms.
         target_size: v4 only: bytes, or a size such as ``"20KB"``; the file takes 99 to 100% of it, or less where
             less is needed.
@@ -132,7 +133,8 @@ def compress(
     Raises:
         OptionError: a scheme or option that does not exist or does not fit this network, a target that cannot be
             reached (with the smallest size), no inputs, a pattern that matches nothing (with the nearest names).
-        WeightsError: a tensor that cannot be stored, by name: NaN, Inf, complex, sparse, quantised.
+        WeightsError: a tensor that cannot be stored, by name: complex, sparse, quantised, a weight with NaN or Inf
+            (buffers that have some, as masks, are kept bit for bit).
         DeviceError: no GPU, or not this one.
         DataError: inputs that cannot be read, or are none.
         OutputError: an output that is no plain file, or whose folder is not there.

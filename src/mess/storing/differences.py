@@ -14,6 +14,7 @@ from mess import codec
 from mess.batch_norm import scale_and_shift
 from mess.codec.model import joined
 from mess.errors import WeightsError, first_few
+from mess.extra_state import apart
 from mess.graphs.model_files import is_onnx_file
 from mess.models.described import layout_of
 from mess.scheme.order import in_natural_order
@@ -103,7 +104,7 @@ def _read(path: str | os.PathLike[str]) -> _File:
         weights: Mapping[str, Tensor] = dict(module.state_dict())
         eps = {name: m.eps for name, m in module.named_modules() if isinstance(m, nn.BatchNorm2d)}
     else:
-        weights = load_weights(path)[0]
+        weights = apart(load_weights(path)[0])[0]
     return _File(weights, {name: tensor.nbytes for name, tensor in weights.items()}, eps)
 
 

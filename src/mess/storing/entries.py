@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -19,8 +20,10 @@ from mess.batch_norm import DEAD, scale_and_shift
 from mess.codec.contents import KEPT, LOOK
 from mess.codec.dtypes import NAMED
 from mess.codec.model import joined
+from mess.codec.numbers import NumberArray
 from mess.codec.quantize import STEPPED_BITS
 from mess.errors import WeightsError
+from mess.extra_state import STATES
 from mess.models.described import describe
 from mess.storing.look import Look
 from mess.storing.network import Network
@@ -72,7 +75,8 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
         return coded.bits.get(name, 32 if name in buffers else UNKNOWN_BITS)
 
     weights = {
-        name: tensor if name in kept else coded.settled.get(name, tensor) for name, tensor in network.weights.items()
+        name: tensor if name in kept or name in buffers else coded.settled.get(name, tensor)
+        for name, tensor in network.weights.items()
     }
     # of tensors that are one, the coded one is stored, whichever is named first
     stored_as = {network.tied.get(name, name): name for name in coded.entries}
@@ -87,14 +91,19 @@ def complete(network: Network, coded: Coded, rest_bits: int | None, about: Mappi
             continue
         first = network.tied.get(name, name)
         to = stored_as.get(first, first)
-        entries[name] = (
-            codec.Tied(to) if to != name else plain_entry(name, as_dtype(weights[name], own.dtype), bits(name))
-        )
+        if to != name:
+            entries[name] = codec.Tied(to)
+        elif name in network.beyond:
+            entries[name] = exact_entry(own)
+        else:
+            entries[name] = plain_entry(name, as_dtype(weights[name], own.dtype), bits(name))
     described, facts = describe(network.architecture, about)
     seen = {} if coded.look is None else {LOOK: coded.look.facts()}
-    whole = sorted(name for name in kept if name in entries and network.weights[name].dim() > 1)
+    whole = sorted(name for name in kept - network.beyond if name in entries and network.weights[name].dim() > 1)
     asked = {KEPT: whole} if whole else {}
-    return codec.StoredModel(described, {**coded.facts, **asked, **seen, **facts}, coded.books, entries, network.graph)
+    states = {STATES: dict(network.states)} if network.states else {}
+    scheme = {**coded.facts, **asked, **seen, **facts, **states}
+    return codec.StoredModel(described, scheme, coded.books, entries, network.graph)
 
 
 def batch_norm_layers(network: Network) -> dict[str, _BatchNorm]:
@@ -139,9 +148,20 @@ def plain_entry(name: str, tensor: Tensor, bits: int) -> codec.Plain:
         raise WeightsError(name, f"one of {', '.join(DTYPES)}", dtype)
     if name.endswith("running_var") and (bits in STEPPED_BITS or _strays_in_half(tensor)):
         bits = 32  # variances span decades: multiples of one step would make the small ones 0, as half precision does
+    return codec.Plain(tuple(tensor.shape), dtype, codec.quantize_numbers(_flat(tensor), dtype, bits, name))
+
+
+def exact_entry(tensor: Tensor) -> codec.Plain:
+    """Return a tensor stored bit for bit, whatever numbers, infinite ones or NaN are in it."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return codec.Plain(tuple(tensor.shape), dtype, NumberArray(_flat(tensor), dtype))
+
+
+def _flat(tensor: Tensor) -> np.ndarray:
+    """Return the numbers of a tensor as NumPy has them: of bfloat16 and bool the bits."""
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    flat = flat.view(torch.uint16) if dtype == "bfloat16" else flat.view(torch.uint8) if dtype == "bool" else flat
-    return codec.Plain(tuple(tensor.shape), dtype, codec.quantize_numbers(flat.numpy(), dtype, bits, name))
+    bits = {torch.bfloat16: torch.uint16, torch.bool: torch.uint8}.get(tensor.dtype)
+    return (flat if bits is None else flat.view(bits)).numpy()
 
 
 def _strays_in_half(tensor: Tensor) -> bool:

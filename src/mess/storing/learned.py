@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -45,6 +44,7 @@ from mess.storing.network import Network
 from mess.storing.options import Request
 from mess.storing.rate import Search, to_divergence, to_drop, to_size
 from mess.storing.runnable import check_runs, copy_to_run, runs
+from mess.storing.several_inputs import needed_inputs, with_one_input
 from mess.trellis import QUARTERS
 
 USUAL_SIZES = (224, 32)  # of images: of ImageNet's networks, and of those for CIFAR
@@ -96,6 +96,7 @@ def _looked_at(
 ) -> Coded | None:
     """Round a network that is run on the inputs given, or on images made up for it; None: it takes none of these."""
     module, options = copy_to_run(module).to(request.device), request.options
+    request = with_one_input(module, request)
     inputs, held_out = _inputs(network, module, request)
     if inputs is None or held_out is None:
         return None
@@ -149,13 +150,11 @@ def _class_numbers(labels: Tensor | None, request: Request) -> Tensor | None:
 
 def _why_not(module: nn.Module) -> str:
     """Say why a network takes no images that could be made up."""
-    try:
-        taken = list(signature(module.forward).parameters.values())
-    except (TypeError, ValueError):  # one that does not say
-        taken = []
-    needed = [p.name for p in taken if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = needed_inputs(module)
     if len(needed) > 1:
-        return f"it takes several inputs ({', '.join(needed)}), and networks of one are looked at"
+        return (
+            f"it takes several inputs ({', '.join(needed)}), which nothing makes up: batches of them would be looked at"
+        )
     if not remembers(module):
         return FORGETFUL
     return (

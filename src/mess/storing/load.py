@@ -14,6 +14,7 @@ from mess import codec, hub, models
 from mess.catalogues import BUILT_BY, build_named
 from mess.class_folders import as_told
 from mess.errors import FormatError, OptionError, WeightsError, first_few
+from mess.extra_state import state_of, states_in
 from mess.files import Source, path_or_bytes
 from mess.graphs.network import GraphNetwork
 from mess.models.described import architecture_of, input_told, layout_of
@@ -60,7 +61,7 @@ def load(
         model = built_from(facts.scheme, path)
     else:
         model = models.build(architecture_of(facts.network), initialised=False)
-    fill(model, weights, path, assign=True)
+    fill(model, weights, path, states_in(facts.scheme), assign=True)
     return model.eval().to(device=device, dtype=dtype)
 
 
@@ -123,7 +124,7 @@ def load_state_dict(
     dtype: torch.dtype | None = None,
     max_bytes: int = 2**31,
 ) -> dict[str, Tensor]:
-    """Read the weights of a `.mess` file as ordinary tensors, by name.
+    """Read the weights of a `.mess` file as ordinary tensors, by name; extra state of modules is `load_into`'s to set.
 
     Args:
         path: as in `load`.
@@ -159,8 +160,9 @@ def load_into(model: Module, path: Source, *, max_bytes: int = 2**31) -> Module:
         FormatError: as `load_state_dict`.
         WeightsError: names that are missing or not expected, or a shape that differs; says which.
     """
-    path = path_or_bytes(path)
-    fill(plain_module(model), load_state_dict(path, max_bytes=max_bytes), path)
+    path = hub.local(path_or_bytes(path))
+    facts, found = codec.read_tensors(path, layout=layout_of, max_bytes=max_bytes)
+    fill(plain_module(model), _as_tensors(found), path, states_in(facts.scheme))
     return model
 
 
@@ -217,16 +219,24 @@ def as_tensor(array: np.ndarray, dtype: str) -> Tensor:
     return tensor.view(DTYPES[dtype]) if dtype in ("bfloat16", "bool") else tensor  # NumPy has these as integers
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor], path: Source, *, assign: bool = False) -> None:
-    """Put weights into a model that must have exactly these names and shapes; see `load_into`."""
+def fill(
+    model: nn.Module,
+    weights: Mapping[str, Tensor],
+    path: Source,
+    states: Mapping[str, Any] = {},
+    *,
+    assign: bool = False,
+) -> None:
+    """Put weights, and extra state of modules, into a model that must have exactly these names; see `load_into`."""
     where = _said(path)
     own = model.state_dict()
-    missing, unexpected = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    given = {**weights, **states}
+    missing, unexpected = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     if missing or unexpected:
         told = {"without": missing, "with names that the model has not:": unexpected}
         found = "weights " + "; ".join(f"{kind} {first_few(names)}" for kind, names in told.items() if names)
         raise WeightsError(where, "the model's names", found)
     for name, tensor in own.items():
-        if tensor.shape != weights[name].shape:
+        if name in weights and isinstance(tensor, Tensor) and tensor.shape != weights[name].shape:
             raise WeightsError(f"{where}: {name}", f"shape {tuple(tensor.shape)}", tuple(weights[name].shape))
-    model.load_state_dict(dict(weights), assign=assign)
+    model.load_state_dict(state_of(model, given), assign=assign)

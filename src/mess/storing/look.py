@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mess.extra_state import state_of
 from mess.scheme.learned import check_alike, device_of, known_outputs, mixtures, split_batches, tensors
 
 MAX_INPUTS = 256  # looked at, and as many mixtures of two
@@ -82,7 +83,7 @@ class FloatNetwork:
     def look(self, weights: Mapping[str, Tensor]) -> Look:
         """Run the network with its own weights and with those that are stored; inputs and mixtures count alike."""
         stored = copy.deepcopy(self._module)
-        stored.load_state_dict(dict(weights))
+        stored.load_state_dict(state_of(stored, weights))
         both = (self._beside(stored, x) for x in (self._inputs, self._mixed))
         strayed, alike, error = (sum(pair) / 2 for pair in zip(*both, strict=True))
         agreement = 100 * alike if any(output.scores for output in self._outputs) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mess import models
 from mess.codec.model import joined
 from mess.errors import WeightsError
+from mess.extra_state import apart
 from mess.foreign.nested import MAX_DEPTH, common_prefix, without_compile_marks
 from mess.models import Architecture
 from mess.scheme import check_weights, find_ties
@@ -31,6 +33,8 @@ class Network:
         tied: name → earlier name of the same tensor.
         graph: what it computes, where it came as an ONNX model.
         unseen: why it cannot be looked at; "" where it can, or is not known to be impossible.
+        beyond: buffers with NaN, infinity or numbers beyond float32, which stay as they are whatever is asked.
+        states: extra state of modules that is no tensor, by name.
         asked: what is asked of single tensors, by name; of all others the options say what is done.
     """
 
@@ -40,12 +44,14 @@ class Network:
     tied: dict[str, str]
     graph: bytes | None = None
     unseen: str = ""
+    beyond: frozenset[str] = frozenset()
+    states: Mapping[str, Any] = field(default_factory=dict)
     asked: Mapping[str, Asked] = field(default_factory=dict)
 
     @property
     def kept(self) -> frozenset[str]:
         """The tensors that are to stay as they are."""
-        return frozenset(name for name, asked in self.asked.items() if asked.keep)
+        return self.beyond | {name for name, asked in self.asked.items() if asked.keep}
 
     @property
     def buffers(self) -> frozenset[str]:
@@ -68,24 +74,29 @@ def identify(network: nn.Module | Mapping[str, Tensor], architecture: Architectu
         WeightsError: a tensor that no file can hold, or weights that are not `architecture`'s, by name.
     """
     module: nn.Module | None = None
+    states: Mapping[str, Any] = {}
     if isinstance(network, torch.jit.ScriptModule):
         network = network.state_dict()  # a script does not say of what kind its layers are
     if isinstance(network, nn.Module):
         module = plain_module(network)
-        weights = dict(module.state_dict())
-        check_weights(weights)
+        weights, states = apart(module.state_dict())
+        beyond = check_weights(weights, {name for name, _ in module.named_parameters(remove_duplicate=False)})
         architecture = architecture or _own_architecture(module, weights)
     else:
-        check_weights(network)
+        if isinstance(network, Mapping):
+            network, states = apart(network)
+        check_weights(network)  # under the names that its owner knows
         plain = without_compile_marks(network)
         weights, architecture = _recognised({name: plain[name] for name in in_natural_order(plain)}, architecture)
+        beyond = check_weights(weights)
     if module is None and architecture is not None:
         weights = _in_order(weights, architecture)
         module = models.build(architecture, initialised=False)
         module.load_state_dict(weights)
     _check_variances(weights, module)
     graph = getattr(module, "graph", None)
-    return Network(weights, module, architecture, find_ties(weights), graph if isinstance(graph, bytes) else None)
+    graph = graph if isinstance(graph, bytes) else None
+    return Network(weights, module, architecture, find_ties(weights), graph, beyond=beyond, states=states)
 
 
 def _own_architecture(module: nn.Module, weights: Mapping[str, Tensor]) -> Architecture | None:

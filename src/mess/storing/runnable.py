@@ -68,7 +68,7 @@ def _answered(module: nn.Module, inputs: Tensor) -> Any:
     try:
         return _answer(probe, inputs)
     except Exception as error:  # the network may raise anything
-        expected = "inputs that the network runs on, one tensor a batch (and labels)"
+        expected = "inputs that the network runs on, one tensor a batch or a tuple of several (and labels)"
         raise OptionError("calibration", expected, f"{_batches(inputs)}, on which it says {_said(error)}") from error
 
 

@@ -14,6 +14,7 @@ from mess.catalogues import build, installed
 from mess.class_folders import compact
 from mess.codec.container import MAGIC
 from mess.errors import MessError, OptionError
+from mess.extra_state import apart
 from mess.graphs.model_files import is_onnx_file
 from mess.hub.networks import class_names, input_of, network_of
 from mess.models import Architecture
@@ -118,10 +119,11 @@ def filled(arch: str, weights: Mapping[str, Tensor], path: str | os.PathLike[str
         OptionError: no such network.
         WeightsError: weights of another one, by name.
     """
-    model, facts = build(arch, weights)
+    tensors, states = apart(weights)
+    model, facts = build(arch, tensors)
     own = model.state_dict()
-    counters = {n: own[n] for n in own if n.endswith("num_batches_tracked") and n not in weights}
-    fill(model, {**counters, **weights}, path)
+    counters = {n: own[n] for n in own if n.endswith("num_batches_tracked") and n not in tensors}
+    fill(model, {**counters, **tensors}, path, states)
     return model.eval(), facts
 
 

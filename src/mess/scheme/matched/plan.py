@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mess.errors import OptionError
+from mess.extra_state import apart
 from mess.scheme.matched.geometry import Geometry
 from mess.scheme.matched.shapes import find_depthwise, in_forward_order, is_transposed
 from mess.scheme.order import in_natural_order
@@ -70,7 +71,7 @@ def plan(
         OptionError: fewer kernel layers than the version needs, or a unit larger than the reference layer.
         WeightsError: a tensor that cannot be stored, by name.
     """
-    weights = dict(network.state_dict()) if isinstance(network, nn.Module) else dict(network)
+    weights = apart(network.state_dict() if isinstance(network, nn.Module) else network)[0]
     check_weights(weights)
     if not isinstance(network, nn.Module):
         weights = {name: weights[name] for name in in_natural_order(weights)}

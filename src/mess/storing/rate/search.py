@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mess import codec
 from mess.codec import StoredModel
 from mess.errors import RangeError
+from mess.extra_state import state_of
 from mess.scheme.learned import LearnOptions, StageProgress, no_progress
 from mess.storing.entries import Coded
 from mess.storing.held_out import HeldOut, accuracy_lost, predict
@@ -100,7 +101,7 @@ class Search:
     def lost(self, coded: Coded, count: int | None = None) -> float:
         """Return points of accuracy that a file loses on the inputs held apart, or the first `count` of them."""
         again = copy.deepcopy(self.module)
-        again.load_state_dict(to_tensors(self.write(coded)))
+        again.load_state_dict(state_of(again, to_tensors(self.write(coded))))
         return accuracy_lost(self._float_scores[:count], again, self.held_out.first(count))
 
     @cached_property
