@@ -128,12 +128,15 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
         )
     start = start_of(job, resumed, reporter)
     choice = images_of(job, start)
+    teacher = _teacher(job, start, choice)  # one that cannot be is refused before anything that takes long
     train, test = _splits(choice, job, devices, reporter)
     if start.folded:
         refresh_statistics(start.model.to(devices.device), train, STATISTICS_BATCHES)
     names = [] if choice.name in DATASETS else list(train.dataset.info.class_names)
+    if teacher is not None:
+        teacher.refuse_other_classes(names)
     facts = _input_facts(choice)
-    learned, teacher = _followed(job, start, choice, devices, reporter)
+    learned = _learned(job, start, choice, devices, reporter)
     written: list[Path] = []
     hooks = scheme_hooks(
         start.model, job, rounds=start.rounds, input_facts=facts | ({"classes": compact(names)} if names else {}),
@@ -169,14 +172,16 @@ def _splits(choice: DataChoice, job: Job, devices: Devices, reporter: Reporter) 
     return train, test
 
 
-def _followed(
-    job: Job, start: Start, choice: DataChoice, devices: Devices, reporter: Reporter
-) -> tuple[Learned | None, Teacher | None]:
-    """Return the integers that version 4 starts from, and whose predictions it learns; no other version has these."""
-    if (rate := job.scheme.rate) is None:
-        return None, None
-    learned = rate_start(start, rate, choice, job.options.seed, devices, reporter.stage)
-    return learned, rate_teacher(start.model, job, rate, choice, start.resumed)
+def _teacher(job: Job, start: Start, choice: DataChoice) -> Teacher | None:
+    """Return whose predictions version 4 learns; no other version has one."""
+    rate = job.scheme.rate
+    return None if rate is None else rate_teacher(start.model, job, rate, choice, start.resumed)
+
+
+def _learned(job: Job, start: Start, choice: DataChoice, devices: Devices, reporter: Reporter) -> Learned | None:
+    """Return the integers that version 4 starts from; no other version has these."""
+    rate = job.scheme.rate
+    return None if rate is None else rate_start(start, rate, choice, job.options.seed, devices, reporter.stage)
 
 
 def _teller(reporter: Reporter | None, devices: Devices) -> Tell:
