@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mess.cli import main
 from mess.devices import Devices
 from mess.errors import CheckpointError, OptionError
 from mess.models import resolve
@@ -108,3 +109,43 @@ def test_images_that_are_taken_otherwise_than_before_are_told(tmp_path: Path) ->
         "--std is now [0.2, 0.2, 0.2] (the checkpoint was made with the dataset's own)",
         "--crop is now 48 (the checkpoint has 32)",
     ]
+
+
+SMALL = ("train", "digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.25", "-j", "0", "-s", "1")
+
+
+@pytest.mark.usefixtures("a_handful_of_digits", "in_folder")
+def test_a_resume_says_what_changes_as_people_type_it_and_refuses_another_scheme(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main([*SMALL, "-N", "-v", "v2", "--epochs", "1"]) == 0
+    assert main([*SMALL, "-R", "--epochs", "3", "--warmup", "1", "--sync-bn", "--pl", "--scale-bits", "8"]) == 0
+    told = capsys.readouterr().out
+    assert "--warmup is now 1.0 (the checkpoint has 0.0)" in told
+    assert "--sync-bn is given now (the checkpoint was made without it)" in told
+    assert "--pl is given now (the checkpoint was made without it)" in told
+    assert "--scale-bits is now 8 (the checkpoint was made without it)" in told
+    for flags, said in (
+        (["-v", "v3"], "--version: expected v2, as in the run that is resumed, found v3"),
+        (["-v", "v4"], "--version: expected v2, as in the run that is resumed, found v4"),
+        (["--pointwise", "4"], "--pointwise: expected none, as in the run that is resumed, found 4"),
+    ):
+        assert main([*SMALL, "-R", "--epochs", "4", *flags]) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
+    assert main([*SMALL, "--name", "plain", "--epochs", "1"]) == 0
+    assert main([*SMALL, "--name", "plain", "--epochs", "2", "-R", "-N", "-v", "v2"]) == 2
+    assert "--new: expected a run with the scheme to resume, found a plain one" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", [["-v", "v2"], ["-Q", "--qb", "4"]], ids=["v2", "Q"])
+@pytest.mark.usefixtures("a_handful_of_digits", "in_folder")
+def test_rounds_of_retraining_count_on_from_a_checkpoint(way: list[str]) -> None:
+    assert main([*SMALL, "--epochs", "1"]) == 0
+    for rounds, ckpt in enumerate(("ckpt_best.pth", "ckpt_last.pth", "ckpt_last.pth"), start=1):
+        assert main([*SMALL, "-T", *way, "--epochs", "1", "--ckpt", ckpt]) == 0
+        newest = files.load(Path("checkpoint/resnet/digits/ckpt_last.pth"))
+        assert saved_recipe(newest)["rounds"] == rounds
+    if "v2" in way:
+        assert Path("checkpoint/resnet/digits/ckpt_epoch_1_v2_r3.mess").exists()
+        assert main([*SMALL, "-T", "-v", "v2a", "--epochs", "1", "--ckpt", "ckpt_last.pth"]) == 0
+        assert Path("checkpoint/resnet/digits/ckpt_epoch_1_v2a_r1.mess").exists()  # of another version

@@ -14,10 +14,13 @@ from mess.names import DATASETS
 from mess.recipes.job import Job
 from mess.training import Hooks, Reporter, TrainOptions
 from mess.training.checkpoint import load_newest, open_checkpoint
+from mess.training.options import flag_of, told_change
 
 RECIPE = "recipe"  # the entry of a checkpoint's "extra": flags of the recipe, and rounds
 ROUNDS = "rounds"
 DATA = "data"  # the entry that says where own images were
+OF_ONE_RUN = ("version", "bind_size", "pointwise", "linear")  # flags that a resume cannot change
+OTHER_RUN = "Another scheme is another run: --ckpt without --resume starts it from these weights"
 
 
 def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> dict[str, Any] | None:
@@ -119,8 +122,21 @@ def report_changes(job: Job, saved: Mapping[str, Any], reporter: Reporter) -> No
     """Tell every flag of the recipe that a resume changes."""
     for name, value in job.recipe.items():
         if is_changed(job, saved, name):
-            before = f"has {saved[name]}" if name in saved else "was made without it"
-            reporter.message(f"--{name.replace('_', '-')} is now {value} (the checkpoint {before})")
+            reporter.message(told_change(flag_of(name), value, saved.get(name)))
+
+
+def refuse_other_scheme(typed: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Refuse flags of the recipe that make another run: its references and indices do not fit the checkpoint's.
+
+    Raises:
+        OptionError: names both.
+    """
+    if "new" in typed and not saved.keys() & {"new", "retrain"}:
+        raise OptionError("--new", "a run with the scheme to resume", "a plain one", OTHER_RUN)
+    for name in OF_ONE_RUN:
+        if name in typed and typed[name] != saved.get(name):
+            expected = f"{saved.get(name, 'none')}, as in the run that is resumed"
+            raise OptionError(flag_of(name), expected, typed[name], OTHER_RUN)
 
 
 def report_other_inputs(job: Job, checkpoint: Mapping[str, Any], reporter: Reporter) -> None:

@@ -270,9 +270,9 @@ class Run:
         seen, here = checkpoint.get("epoch_samples", self._epoch_samples()), self._epoch_samples()
         if seen != here:
             raise CheckpointError("--resume", f"the {seen:,} training samples of this run", f"{here:,}", OTHER_DATA)
-        if self.hooks.load_extra_state is not None:
-            self.hooks.load_extra_state(checkpoint["extra"])
         try:
+            if self.hooks.load_extra_state is not None:
+                self.hooks.load_extra_state(checkpoint["extra"])
             if self.average is not None:
                 average = checkpoint["ema"] or {"steps": 0, "state_dict": checkpoint["state_dict"]}
                 self.hooks.load(self.model, average["state_dict"])
