@@ -52,7 +52,7 @@ def saved(folder: Path, name: str = files.LAST, **more: object) -> Job:
 
 def resumed_epoch(job: Job, devices: Devices) -> int | None:
     found = checkpoint_to_resume(job, devices, Reporter())
-    return None if found is None else found["epoch"]
+    return None if found is None else found[1]["epoch"]
 
 
 def test_a_restart_goes_on_with_this_job_and_no_other(tmp_path: Path) -> None:

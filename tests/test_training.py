@@ -164,7 +164,9 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
 
 def test_the_best_accuracy_survives_a_resume(tmp_path: Path) -> None:
     train(tmp_path, hooks=interrupt(signal.SIGTERM, at=12))
-    checkpoint = {**last(tmp_path), "best_top1": 101.0, "best_epoch": 1}
+    first = {"best_top1": 101.0, "best_epoch": 1}
+    checkpoint = {**last(tmp_path), **first}
+    files.save(tmp_path / files.BEST, {**checkpoint, "epoch": 1, "step": 0})
     best = (tmp_path / files.BEST).read_bytes()
     result = train(tmp_path, resume_from=checkpoint)
     assert (result.best_top1, result.best_epoch) == (101.0, 1)

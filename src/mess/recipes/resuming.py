@@ -23,8 +23,8 @@ OF_ONE_RUN = ("version", "bind_size", "pointwise", "linear")  # flags that a res
 OTHER_RUN = "Another scheme is another run: --ckpt without --resume starts it from these weights"
 
 
-def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> dict[str, Any] | None:
-    """Return what the run goes on from, the same in every process; None for a run that starts.
+def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> tuple[Path, dict[str, Any]] | None:
+    """Return what the run goes on from, and its file, the same in every process; None for a run that starts.
 
     That is what `-R` means, or, where torchrun has started the command anew, the newest state of this very job.
 
@@ -36,10 +36,10 @@ def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> dict
         reporter.message(text, "warning")
 
     if devices.may_restart and devices.any(_was_restarted(job, devices)):
-        return load_newest(job.folder, warn)[1]
+        return load_newest(job.folder, warn)
     if job.mode != "resume":
         return None
-    return open_checkpoint(job.ckpt, job.folder, warn)[1]
+    return open_checkpoint(job.ckpt, job.folder, warn)
 
 
 def _was_restarted(job: Job, devices: Devices) -> bool:

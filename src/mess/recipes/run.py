@@ -16,6 +16,7 @@ from mess.foreign.nested import told_of
 from mess.models import Architecture
 from mess.names import DATASETS
 from mess.recipes.hooks import scheme_hooks
+from mess.recipes.moving import bring_along
 from mess.recipes.job import DataChoice, DeviceChoice, Job
 from mess.recipes.resuming import DATA, ROUNDS, checkpoint_to_resume, data_path, keeping
 from mess.recipes.sources import Tell, calibration_batches, data_of, log, open_batches, open_images, open_network
@@ -119,7 +120,8 @@ def _test(
 
 def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     reporter = reporter if devices.is_main else Reporter()
-    resumed = checkpoint_to_resume(job, devices, reporter)
+    found = checkpoint_to_resume(job, devices, reporter)
+    at, resumed = found if found is not None else (None, None)
     job = checked(job, resumed, reporter)
     devices.choose_kernels(deterministic=job.options.deterministic)
     if job.data.name in DATASETS and Path(job.data.name).is_dir():
@@ -147,6 +149,8 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     if resumed is None and (job.folder / BEST).exists():  # now that nothing else can be refused
         text = f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both"
         reporter.message(text, "warning")
+    if at is not None and resumed is not None:
+        devices.once(lambda: bring_along(job, at, resumed, start.rounds, reporter))
     result = fit(
         start.model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,

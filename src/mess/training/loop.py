@@ -12,6 +12,7 @@ on the same set-up, within rounding on another.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -95,6 +96,8 @@ def fit(
     _announce(run, resume_from)
     if devices.is_main:
         files.remove_leftovers(checkpoint_dir)
+    if resume_from is not None:
+        keep_best(run)
     if devices.may_restart:
         run.save([files.LAST])  # what a restart finds is then of this run, however soon it comes
     last, signum = None, None
@@ -112,6 +115,25 @@ def fit(
     done = run.progress
     average = done.seconds / max(1, done.epoch)
     return FitResult(done.best_top1, done.best_epoch, last, done.epoch, done.seconds, average, signum)
+
+
+def keep_best(run: Run) -> None:
+    """See to it that a resumed run's folder has its best epoch; one that is nowhere gives way to the best from here on.
+
+    It is not there where a run goes on in another folder, or goes back behind an epoch that was better.
+    """
+    progress, path = run.progress, run.folder / files.BEST
+    epoch, top1 = progress.best_epoch, progress.best_top1
+    if epoch == 0 or run.devices.once(lambda: files.holds_best(path, epoch, top1)):
+        return
+    if (progress.epoch, progress.step, progress.trained) == (epoch, 0, False):
+        run.save([files.BEST])
+    elif progress.epoch < run.options.epochs:
+        run.reporter.message(
+            f"{path} is not the best epoch so far, {epoch} with {top1:.2f}%: the best from here on takes its place",
+            "warning",
+        )
+        progress.best_epoch, progress.best_top1, progress.best_cost = 0, 0.0, math.inf
 
 
 def train_epoch(run: Run, watch: SignalWatch) -> None:
