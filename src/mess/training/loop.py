@@ -188,8 +188,7 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
     trained = run.tally.read()
     names = [f"ckpt_epoch_{progress.epoch + 1}.pth"] if run.is_save_epoch() else []
     bits = run.hooks.bits(run.model) if run.hooks.bits is not None else 0.0
-    is_best = run.is_best(scores, bits)
-    if is_best:
+    if run.is_best(scores, bits):
         names.append(files.BEST)
     run.tick()
     report = EpochReport(
@@ -205,7 +204,7 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
         epoch_seconds=progress.epoch_seconds,
         total_seconds=progress.seconds,
         bits=bits,
-        is_best=is_best,
+        best_epoch=progress.best_epoch,
     )
     progress.epoch, progress.step, progress.trained, progress.epoch_seconds = progress.epoch + 1, 0, False, 0.0
     run.tally.reset()
