@@ -374,3 +374,14 @@ def test_a_process_without_a_part_of_the_last_batch_scores_nothing_there() -> No
     model = tiny()
     assert evaluate(model, batches, Devices()).samples == 4
     assert model.training
+
+
+def test_epochs_are_tested_as_people_test_what_is_kept(tmp_path: Path) -> None:
+    """In float32, whatever training computes in."""
+    result = train(tmp_path, replace(OPTIONS, precision="bf16"))
+    kept = tiny()
+    kept.load_state_dict(last(tmp_path)["state_dict"])
+    exact = evaluate(kept, FakeBatches(17, train=False), Devices())
+    assert result.last is not None
+    assert (result.last.loss, result.last.top1) == (pytest.approx(exact.loss, rel=1e-6), exact.top1)
+    assert exact.loss != pytest.approx(evaluate(kept, FakeBatches(17, train=False), Devices("bf16")).loss, rel=1e-5)

@@ -16,8 +16,8 @@ from mess.foreign.nested import told_of
 from mess.models import Architecture
 from mess.names import DATASETS
 from mess.recipes.hooks import scheme_hooks
-from mess.recipes.moving import bring_along
 from mess.recipes.job import DataChoice, DeviceChoice, Job
+from mess.recipes.moving import bring_along
 from mess.recipes.resuming import DATA, ROUNDS, checkpoint_to_resume, data_path, keeping
 from mess.recipes.sources import Tell, calibration_batches, data_of, log, open_batches, open_images, open_network
 from mess.recipes.starting import Start, checked, images_of, start_of

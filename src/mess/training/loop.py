@@ -179,11 +179,19 @@ def train_step(run: Run, images_NCHW: Tensor, labels_N: Tensor, global_samples: 
 
 
 def test_epoch(run: Run, watch: SignalWatch) -> Scores:
-    """Test the network after an epoch, in the form it is kept in; then log and save, and count the epoch as done."""
+    """Test the network after an epoch, in the form it is kept in; then log and save, and count the epoch as done.
+
+    Weights and files are float32, and people test them so: scores in half precision would be of something else.
+    """
     progress, options = run.progress, run.options
     with run.averaged(), run.hooks.validated(run.model):
         scores = evaluate(
-            run.model, run.test, run.devices, reporter=run.reporter, poll=lambda: poll(run, watch, save=False)
+            run.model,
+            run.test,
+            run.devices,
+            reporter=run.reporter,
+            poll=lambda: poll(run, watch, save=False),
+            in_float32=True,
         )
     trained = run.tally.read()
     names = [f"ckpt_epoch_{progress.epoch + 1}.pth"] if run.is_save_epoch() else []
