@@ -14,9 +14,9 @@ from mess.models import resolve
 from mess.recipes import DataChoice, Job, recipe_to_resume
 from mess.recipes.resuming import (
     checkpoint_to_resume,
+    input_changes,
     keeping,
-    report_changes,
-    report_other_inputs,
+    recipe_changes,
     resumed_options,
     saved_recipe,
 )
@@ -92,9 +92,7 @@ def test_the_recipe_is_remembered_and_what_changes_is_told(tmp_path: Path) -> No
     assert files.load(job.folder / files.LAST)["extra"]["index"] == 7
     kept = recipe_to_resume(None, job.folder)
     assert kept == {"version": "v3", "bind_size": 2, "mean": [0.1, 0.2, 0.3], "teacher": "t.pth"}
-    heard = Heard()
-    report_changes(replace(job, recipe={**recipe, "bind_size": 4, "nls": 0.5}), kept, heard)
-    assert heard.said == [
+    assert recipe_changes(replace(job, recipe={**recipe, "bind_size": 4, "nls": 0.5}), kept) == [
         "--bind-size is now 4 (the checkpoint has 2)",
         "--nls is now 0.5 (the checkpoint was made without it)",
     ]
@@ -102,10 +100,9 @@ def test_the_recipe_is_remembered_and_what_changes_is_told(tmp_path: Path) -> No
 
 
 def test_images_that_are_taken_otherwise_than_before_are_told(tmp_path: Path) -> None:
-    job, heard = saved(tmp_path), Heard()
+    job = saved(tmp_path)
     job = replace(job, data=replace(job.data, crop=48, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2)))
-    report_other_inputs(job, {"crop": 32, "mean": [0.5, 0.5, 0.5]}, heard)
-    assert heard.said == [
+    assert input_changes(job, {"crop": 32, "mean": [0.5, 0.5, 0.5]}) == [
         "--std is now [0.2, 0.2, 0.2] (the checkpoint was made with the dataset's own)",
         "--crop is now 48 (the checkpoint has 32)",
     ]

@@ -118,11 +118,31 @@ def keeping(recipe: Mapping[str, Any], hooks: Hooks) -> Hooks:
     return replace(hooks, extra_state=lambda: {**hooks.extra_state(), RECIPE: plain})
 
 
-def report_changes(job: Job, saved: Mapping[str, Any], reporter: Reporter) -> None:
-    """Tell every flag of the recipe that a resume changes."""
-    for name, value in job.recipe.items():
-        if is_changed(job, saved, name):
-            reporter.message(told_change(flag_of(name), value, saved.get(name)))
+def changes_of(job: Job, checkpoint: Mapping[str, Any]) -> list[str]:
+    """Return a line for each flag that was typed and is another than in a checkpoint: of options, recipe and images."""
+    saved = checkpoint["options"]
+    options = {name: getattr(job.options, name) for name in TrainOptions().to_dict() if name in job.explicit}
+    changed = [name for name, value in options.items() if name in saved and saved[name] != value]
+    told = [told_change(flag_of(name), options[name], saved[name]) for name in changed]
+    return [*told, *recipe_changes(job, saved_recipe(checkpoint)), *input_changes(job, checkpoint)]
+
+
+def recipe_changes(job: Job, saved: Mapping[str, Any]) -> list[str]:
+    """Return a line for every flag of the recipe that is another than was saved."""
+    changed = [name for name in job.recipe if is_changed(job, saved, name)]
+    return [told_change(flag_of(name), job.recipe[name], saved.get(name)) for name in changed]
+
+
+def input_changes(job: Job, checkpoint: Mapping[str, Any]) -> list[str]:
+    """Return a line for every flag that has images taken otherwise than before."""
+    told = []
+    for name in FACTS:
+        typed = getattr(job.data, name)
+        value = list(typed) if isinstance(typed, Sequence) else typed
+        if typed is not None and value != checkpoint.get(name):
+            before = f"has {checkpoint[name]}" if name in checkpoint else "was made with the dataset's own"
+            told.append(f"--{name} is now {value} (the checkpoint {before})")
+    return told
 
 
 def refuse_other_scheme(typed: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
@@ -137,16 +157,6 @@ def refuse_other_scheme(typed: Mapping[str, Any], saved: Mapping[str, Any]) -> N
         if name in typed and typed[name] != saved.get(name):
             expected = f"{saved.get(name, 'none')}, as in the run that is resumed"
             raise OptionError(flag_of(name), expected, typed[name], OTHER_RUN)
-
-
-def report_other_inputs(job: Job, checkpoint: Mapping[str, Any], reporter: Reporter) -> None:
-    """Tell every flag that has a resume take images otherwise than before."""
-    for name in FACTS:
-        typed = getattr(job.data, name)
-        value = list(typed) if isinstance(typed, Sequence) else typed
-        if typed is not None and value != checkpoint.get(name):
-            before = f"has {checkpoint[name]}" if name in checkpoint else "was made with the dataset's own"
-            reporter.message(f"--{name} is now {value} (the checkpoint {before})")
 
 
 def is_changed(job: Job, saved: Mapping[str, Any], flag: str) -> bool:

@@ -17,10 +17,10 @@ from mess.models.described import layout_of
 from mess.recipes.job import LAYER_RULES, STORE_FIELDS, DataChoice, Job
 from mess.recipes.resuming import (
     ROUNDS,
+    input_changes,
+    recipe_changes,
     refuse_other_data,
     refuse_others_folder,
-    report_changes,
-    report_other_inputs,
     resumed_options,
     saved_recipe,
 )
@@ -69,8 +69,8 @@ def checked(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> 
         return as_stored(job, reporter)
     refuse_other_data(job, resumed)
     job = replace(job, options=resumed_options(job, resumed, reporter))
-    report_changes(job, saved_recipe(resumed), reporter)
-    report_other_inputs(job, resumed, reporter)
+    for change in (*recipe_changes(job, saved_recipe(resumed)), *input_changes(job, resumed)):
+        reporter.message(change)
     return job
 
 
