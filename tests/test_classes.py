@@ -267,3 +267,11 @@ def test_folders_of_other_programs_are_no_classes_and_hold_no_images(in_folder: 
     assert images.info.class_names == ("ant", "bee")
     assert len(images) == len(list(Path("own/train").glob("*[te]/*.png")))
     assert images.notes == ()
+
+
+def test_one_class_is_nothing_to_learn(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every answer would be right: the folder is one level too deep, or too high."""
+    draw(Path("own/train"), "ant", 6)
+    draw(Path("own/val"), "ant", 2)
+    assert main(["train", "own", *SMALL, "--epochs", "1"]) == 2
+    assert "own: expected images of at least two classes, a folder each, found 1" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from torch import Tensor, inference_mode, nn
 from mess.class_folders import compact
 from mess.data import Batches
 from mess.devices import Devices, open_devices
-from mess.errors import OptionError, WeightsError
+from mess.errors import DataError, OptionError, WeightsError
 from mess.foreign.nested import told_of
 from mess.models import Architecture
 from mess.names import DATASETS
@@ -173,6 +173,8 @@ def _splits(choice: DataChoice, job: Job, devices: Devices, reporter: Reporter) 
         )
         for part in (True, False)
     )
+    if (count := train.dataset.info.num_classes) < 2:  # of which nothing can be learned: every answer is right
+        raise DataError(choice.name, "images of at least two classes, a folder each", count)
     return train, test
 
 
