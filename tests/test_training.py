@@ -16,7 +16,7 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
 from mess.devices import Devices, FabricDevices
-from mess.errors import CheckpointError, OptionError
+from mess.errors import CheckpointError, OptionError, OutputError
 from mess.training import DivergedError, FitResult, Hooks, Reporter, TrainOptions, evaluate, fit
 from mess.training import checkpoint as files
 from training_fakes import CLASSES, FakeBatches, digest, tiny
@@ -228,6 +228,40 @@ def test_a_full_disk_is_warned_of_and_training_goes_on(tmp_path: Path, monkeypat
     assert "could not save" in heard.messages[0][1]
     assert "No space left on device" in heard.messages[0][1]
     assert (tmp_path / "ckpt_epoch_3.pth").exists()
+
+
+@pytest.mark.parametrize("lost", [files.BEST, files.LAST])
+def test_a_run_whose_end_is_on_no_disk_does_not_end_well(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, save = Heard(), files.save
+
+    def full(path: Path, content: Any) -> None:
+        if lost in path.name:
+            raise OSError(28, "No space left on device")
+        save(path, content)
+
+    monkeypatch.setattr(files, "save", full)
+    with pytest.raises(OutputError, match=f"{lost}: expected the end of the run to be saved, found No space left"):
+        train(tmp_path, reporter=heard)
+    assert [report.epoch for report in heard.epochs] == [1, 2, 3]
+    assert ("warning", f"could not save {tmp_path / lost}: No space left on device") in heard.messages
+
+
+def test_a_best_epoch_that_could_not_be_saved_is_not_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there is room, the next epoch that is better than what is on the disk takes its place."""
+    save, fails = files.save, iter([True])
+
+    def full_once(path: Path, content: Any) -> None:
+        if path.name == files.BEST and next(fails, False):
+            raise OSError(28, "No space left on device")
+        save(path, content)
+
+    monkeypatch.setattr(files, "save", full_once)
+    result = train(tmp_path)
+    assert result.best_epoch == files.load(tmp_path / files.BEST)["epoch"] > 1
 
 
 def test_hooks_are_called_where_they_say(tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def fit(
 
     Raises:
         DivergedError: the loss is not finite; names the step, the last good checkpoint is kept.
+        OutputError: all is trained, and the last state or the best epoch could not be saved.
         CheckpointError: `resume_from` belongs to another network.
     """
     heard = reporter if reporter is not None and devices.is_main else Reporter()
@@ -112,6 +113,8 @@ def fit(
                 heard.message(
                     f"{stop}; the state is kept in {checkpoint_dir / files.LAST}: --resume goes on", "warning"
                 )
+        else:
+            run.refuse_loss()
     done = run.progress
     average = done.seconds / max(1, done.epoch)
     return FitResult(done.best_top1, done.best_epoch, last, done.epoch, done.seconds, average, signum)
@@ -196,6 +199,7 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
     trained = run.tally.read()
     names = [f"ckpt_epoch_{progress.epoch + 1}.pth"] if run.is_save_epoch() else []
     bits = run.hooks.bits(run.model) if run.hooks.bits is not None else 0.0
+    before = progress.best_epoch, progress.best_top1, progress.best_cost
     if run.is_best(scores, bits):
         names.append(files.BEST)
     run.tick()
@@ -218,6 +222,8 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
     run.tally.reset()
     _log(run, report)  # before saving: a row too many is dropped on resume, a missing one would be lost
     run.save([*names, files.LAST])
+    if files.BEST in run.unsaved and files.BEST in names:  # the best that there is a file of is still the one before
+        progress.best_epoch, progress.best_top1, progress.best_cost = before
     run.reporter.epoch_end(report)
     return scores
 
