@@ -129,6 +129,12 @@ def test_a_resume_says_what_changes_as_people_type_it_and_refuses_another_scheme
     ):
         assert main([*SMALL, "-R", "--epochs", "4", *flags]) == 2
         assert said in " ".join(capsys.readouterr().err.split())
+    assert main([*SMALL, "-R", "--ckpt", "ckpt_best_v2.mess"]) == 2
+    assert "expected a checkpoint of the run to resume, found a .mess file" in capsys.readouterr().err
+    assert main([*SMALL, "--layers", "14", "-R"]) == 2
+    refused = capsys.readouterr()
+    assert "nothing is left to train" not in refused.out
+    assert "--resume: expected resnet (layers 14), found resnet (layers 8)" in refused.err
     assert main([*SMALL, "--name", "plain", "--epochs", "1"]) == 0
     assert main([*SMALL, "--name", "plain", "--epochs", "2", "-R", "-N", "-v", "v2"]) == 2
     assert "--new: expected a run with the scheme to resume, found a plain one" in capsys.readouterr().err

@@ -189,6 +189,7 @@ def test_the_price_of_bits_is_the_same_from_the_command_and_from_python() -> Non
         (["-g", "0"], "--gpuids says nothing without -C"),
         (["-N", "-v", "v2", "-d", "4"], "--bind-size says nothing without -v v3 or -v v3a"),
         (["-N", "-v", "v2", "--qb", "4"], "--quant-bit says nothing without -Q or -v v2q"),
+        (["--key", "state_dict"], "--key says nothing without --ckpt, or beside -R"),
         (["--eager"], "--eager says nothing without -C"),
         (["--deterministic"], "--deterministic says nothing without -C"),
         (["--crop", "24"], "--crop says nothing without images in files"),

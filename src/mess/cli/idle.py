@@ -30,6 +30,7 @@ def idle_flags(args: argparse.Namespace) -> dict[str, str]:
         "-Q or -v v2q": (args.quant or args.version == "v2q", ("qb",)),
         "--nl": (args.nl, ("nls",)),
         "--pl": (args.pl, ("pls",)),
+        "--ckpt, or beside -R": (args.ckpt is not None and not args.resume, ("key",)),
         "-C": (args.cuda, ("gpuids", "eager", "deterministic")),
         IMAGES_IN_FILES: (takes_sizes(args.data), ("resize", "crop", "jitter")),
     }

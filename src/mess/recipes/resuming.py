@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from mess.errors import CheckpointError, OptionError
 from mess.image_inputs import FACTS
 from mess.names import DATASETS
 from mess.recipes.job import Job
+from mess.storing.sources import is_stored
 from mess.training import Hooks, Reporter, TrainOptions
-from mess.training.checkpoint import load_newest, open_checkpoint
+from mess.training.checkpoint import find, load_newest, open_checkpoint
 from mess.training.options import flag_of, told_change
 
 RECIPE = "recipe"  # the entry of a checkpoint's "extra": flags of the recipe, and rounds
@@ -39,7 +40,15 @@ def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> tupl
         return load_newest(job.folder, warn)
     if job.mode != "resume":
         return None
-    return open_checkpoint(job.ckpt, job.folder, warn)
+    return _open(job.ckpt, job.folder, warn)
+
+
+def _open(ckpt: str | None, folder: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """Return what `-R --ckpt CKPT` means; a `.mess` file has no state of a run, and is named as what it is."""
+    if ckpt is not None and is_stored(path := find(ckpt, folder)):
+        hint = "--retrain trains it, or --ckpt without --resume"
+        raise CheckpointError(path, "a checkpoint of the run to resume", "a .mess file", hint)
+    return open_checkpoint(ckpt, folder, warn)
 
 
 def _was_restarted(job: Job, devices: Devices) -> bool:
@@ -109,7 +118,7 @@ def saved_recipe(checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def recipe_to_resume(ckpt: str | None, folder: Path) -> dict[str, Any]:
     """Return `saved_recipe` of what `-R --ckpt CKPT` means in a run's folder."""
-    return saved_recipe(open_checkpoint(ckpt, folder, lambda _text: None)[1])
+    return saved_recipe(_open(ckpt, folder, lambda _text: None)[1])
 
 
 def keeping(recipe: Mapping[str, Any], hooks: Hooks) -> Hooks:

@@ -29,7 +29,7 @@ from mess.storing import Request, identify, to_stored, to_tensors
 from mess.storing.sources import is_stored
 from mess.storing.stored_options import options_in
 from mess.training import Reporter
-from mess.training.checkpoint import find, load
+from mess.training.checkpoint import check_same_network, find, load
 from mess.training.options import as_typed
 
 FLAGS = {field: flag for flag, field in STORE_FIELDS.items()} | {"layers": LAYER_RULES}
@@ -60,7 +60,7 @@ def checked(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> 
     """Return the job with the options of the checkpoint, or of the file, it goes on from, where none were typed.
 
     Raises:
-        CheckpointError: the folder's run is on other images, or a file that is not there.
+        CheckpointError: the folder's run is on other images or of another network, or a file that is not there.
         FormatError: a damaged file.
         OptionError: more epochs are done than are to be.
     """
@@ -68,6 +68,7 @@ def checked(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> 
         refuse_others_folder(job)
         return as_stored(job, reporter)
     refuse_other_data(job, resumed)
+    check_same_network(resumed, job.architecture.to_dict(), "--resume")  # as `fit` does, after all that comes between
     job = replace(job, options=resumed_options(job, resumed, reporter))
     for change in (*recipe_changes(job, saved_recipe(resumed)), *input_changes(job, resumed)):
         reporter.message(change)
