@@ -263,7 +263,9 @@ def test_a_teacher_may_be_another_network_and_is_kept_by_a_resume(
     taught = ["-N", "-v", "v4", "--ckpt", str(trained / "ckpt_best.pth"), "-s", "1", "--epochs", "2", "--lr", "0.005"]
     whole, parts = (["--checkpoints", str(tmp_path / name)] for name in ("whole", "parts"))
     assert main(["train", *network, *whole, *taught, "--teacher", str(teachers["cifar100"])]) == 2
-    assert "a teacher of 10 classes, found 100" in capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "a teacher of 10 classes, found 100" in said.err
+    assert "weighing" not in said.out  # nothing that takes minutes has begun
     taught += ["--teacher", str(teachers["digits"])]
     assert main(["train", *network, *whole, *taught]) == 0
     with stopped_once_there_is(tmp_path / "parts" / "resnet" / "digits" / "ckpt_last.pth"):

@@ -21,6 +21,7 @@ import mess
 from format_helpers import example, example_v4, weights
 from mess import codec
 from mess.cli import main
+from mess.cli.report import read_run
 from mess.codec.rows import by_reason, rows_of
 from mess.models.described import layout_of
 from mess.report import distinct, read_facts, read_results
@@ -140,6 +141,14 @@ def write_log(folder: Path, epochs: int, of: int) -> None:
     for epoch in range(1, epochs + 1):
         scores = (2.0 / epoch, 50.0 + epoch, 2.1 / epoch, 49.0 + epoch, 90.0, 49.0 + epoch)
         log.append(EpochReport(epoch, of, 0.1 / epoch, *scores, 60.0, 60.0 * epoch))
+
+
+def test_the_best_epoch_is_the_one_that_the_run_chose(tmp_path: Path) -> None:
+    """With a price on bits it need not be the most accurate one."""
+    log = CsvLog(tmp_path / "log.csv")
+    for epoch, top1, best, of in ((1, 95.0, 1, 95.0), (2, 90.0, 2, 90.0), (3, 95.0, 2, 90.0)):
+        log.append(EpochReport(epoch, 3, 0.1, 1.0, 90.0, 1.0, top1, 99.0, of, 60.0, 60.0 * epoch, 2.0, best))
+    assert read_run(tmp_path, "run").best == (90.0, 2)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

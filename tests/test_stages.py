@@ -66,7 +66,7 @@ def test_a_terminal_gets_a_bar_which_is_gone_at_the_end() -> None:
 def test_only_a_better_epoch_is_called_the_best() -> None:
     log = ConsoleReporter(console(terminal=False))
     for is_best in (True, False):  # at the same accuracy
-        log.epoch_end(EpochReport(1, 4, 0.1, 1.0, 50.0, 1.0, 50.0, 90.0, 50.0, 1.0, 1.0, is_best=is_best))
+        log.epoch_end(EpochReport(1, 4, 0.1, 1.0, 50.0, 1.0, 50.0, 90.0, 50.0, 1.0, 1.0, best_epoch=int(is_best)))
     assert ["best" in line for line in said(log.console).splitlines()] == [True, False]
 
 

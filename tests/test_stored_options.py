@@ -9,7 +9,14 @@ import pytest
 
 import mess
 from mess.cli import main
-from mess.storing.stored_options import options_in
+from mess.codec import read_model
+from mess.models.described import layout_of
+from mess.storing import stored_options
+
+
+def options_in(path: Path) -> dict[str, Any]:
+    return stored_options.options_in(read_model(path, layout=layout_of))
+
 
 SHOWN = [
     ("v1", {"rest_bits": 16}),
@@ -48,3 +55,11 @@ def test_retraining_keeps_how_a_file_is_stored(in_folder: Path, capsys: pytest.C
     assert options_in(made) == wanted
     assert main(["train", *SMALL[:-4], "--epochs", "2", "-j", "0", "-R"]) == 0
     assert options_in(Path("checkpoint/resnet/digits/ckpt_epoch_2_v3_d4_r1.mess")) == wanted
+
+
+@pytest.mark.usefixtures("a_handful_of_digits")
+def test_a_switch_is_told_as_it_is_typed(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = mess.create_model("resnet", dataset="digits", layers=8, width_mult=0.25)
+    mess.compress(net, "net.mess", "v2", quant=True, quant_bits=5)
+    assert main(["train", *SMALL, "-T", "-v", "v2", "--ckpt", "net.mess"]) == 0
+    assert "as net.mess is stored: --qb 5, --quant\n" in capsys.readouterr().out

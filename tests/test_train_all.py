@@ -79,6 +79,16 @@ def test_a_run_that_fails_does_not_stop_the_others_and_what_is_finished_is_skipp
     assert "cifar100  finished before: best" in skipped
     assert last == "all 1 runs are finished"
 
+    # what is finished is not what is asked for now, and that is said
+    otherwise = ["train-all", "cifar100", *SMALL, "--epochs", "1", "--lr", "0.3", "-p", "7", "--mean", "0", "0", "0"]
+    assert main([*otherwise, "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("other:    mess train cifar100")
+    assert main(otherwise) == 1
+    told, last = capsys.readouterr().out.splitlines()
+    assert "not trained, finished before, and not as asked: --lr is now 0.3 (the checkpoint has 0.1); --mean is" in told
+    assert "print-freq" not in told
+    assert last == "1 of 1 runs failed: shufflenetv2-0.5 cifar100"
+
 
 @pytest.mark.slow
 def test_a_signal_stops_all_and_the_next_call_goes_on(in_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

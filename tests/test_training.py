@@ -16,7 +16,7 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 
 from mess.devices import Devices, FabricDevices
-from mess.errors import CheckpointError, OptionError
+from mess.errors import CheckpointError, OptionError, OutputError
 from mess.training import DivergedError, FitResult, Hooks, Reporter, TrainOptions, evaluate, fit
 from mess.training import checkpoint as files
 from training_fakes import CLASSES, FakeBatches, digest, tiny
@@ -164,7 +164,9 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
 
 def test_the_best_accuracy_survives_a_resume(tmp_path: Path) -> None:
     train(tmp_path, hooks=interrupt(signal.SIGTERM, at=12))
-    checkpoint = {**last(tmp_path), "best_top1": 101.0, "best_epoch": 1}
+    first = {"best_top1": 101.0, "best_epoch": 1}
+    checkpoint = {**last(tmp_path), **first}
+    files.save(tmp_path / files.BEST, {**checkpoint, "epoch": 1, "step": 0})
     best = (tmp_path / files.BEST).read_bytes()
     result = train(tmp_path, resume_from=checkpoint)
     assert (result.best_top1, result.best_epoch) == (101.0, 1)
@@ -226,6 +228,40 @@ def test_a_full_disk_is_warned_of_and_training_goes_on(tmp_path: Path, monkeypat
     assert "could not save" in heard.messages[0][1]
     assert "No space left on device" in heard.messages[0][1]
     assert (tmp_path / "ckpt_epoch_3.pth").exists()
+
+
+@pytest.mark.parametrize("lost", [files.BEST, files.LAST])
+def test_a_run_whose_end_is_on_no_disk_does_not_end_well(
+    lost: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard, save = Heard(), files.save
+
+    def full(path: Path, content: Any) -> None:
+        if lost in path.name:
+            raise OSError(28, "No space left on device")
+        save(path, content)
+
+    monkeypatch.setattr(files, "save", full)
+    with pytest.raises(OutputError, match=f"{lost}: expected the end of the run to be saved, found No space left"):
+        train(tmp_path, reporter=heard)
+    assert [report.epoch for report in heard.epochs] == [1, 2, 3]
+    assert ("warning", f"could not save {tmp_path / lost}: No space left on device") in heard.messages
+
+
+def test_a_best_epoch_that_could_not_be_saved_is_not_said_to_be_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once there is room, the next epoch that is better than what is on the disk takes its place."""
+    save, fails = files.save, iter([True])
+
+    def full_once(path: Path, content: Any) -> None:
+        if path.name == files.BEST and next(fails, False):
+            raise OSError(28, "No space left on device")
+        save(path, content)
+
+    monkeypatch.setattr(files, "save", full_once)
+    result = train(tmp_path)
+    assert result.best_epoch == files.load(tmp_path / files.BEST)["epoch"] > 1
 
 
 def test_hooks_are_called_where_they_say(tmp_path: Path) -> None:
@@ -372,3 +408,14 @@ def test_a_process_without_a_part_of_the_last_batch_scores_nothing_there() -> No
     model = tiny()
     assert evaluate(model, batches, Devices()).samples == 4
     assert model.training
+
+
+def test_epochs_are_tested_as_people_test_what_is_kept(tmp_path: Path) -> None:
+    """In float32, whatever training computes in."""
+    result = train(tmp_path, replace(OPTIONS, precision="bf16"))
+    kept = tiny()
+    kept.load_state_dict(last(tmp_path)["state_dict"])
+    exact = evaluate(kept, FakeBatches(17, train=False), Devices())
+    assert result.last is not None
+    assert (result.last.loss, result.last.top1) == (pytest.approx(exact.loss, rel=1e-6), exact.top1)
+    assert exact.loss != pytest.approx(evaluate(kept, FakeBatches(17, train=False), Devices("bf16")).loss, rel=1e-5)

@@ -227,13 +227,14 @@ def test_the_csv_goes_on_where_a_resume_does(tmp_path: Path) -> None:
     assert len(path.read_text().splitlines()) == 2
 
 
-def test_a_log_from_before_bits_were_told_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lacks", [1, 2], ids=["the best epoch", "and bits"])
+def test_a_log_from_before_some_columns_were_there_goes_on(lacks: int, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     CsvLog(path).append(report(1))
-    rows = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+    rows = [line.rsplit(",", lacks)[0] for line in path.read_text().splitlines()]
     path.write_text("\n".join(rows) + "\n")
-    CsvLog(path, 1).append(replace(report(2), bits=0.75))
-    assert [row.bits for row in read_log(path)] == [0.0, 0.75]
+    CsvLog(path, 1).append(replace(report(2), bits=0.75, best_epoch=2))
+    assert [(row.bits, row.best_epoch) for row in read_log(path)] == [(0.0, 0), (0.75, 2)]
 
 
 def test_a_file_that_is_no_log_is_written_anew(tmp_path: Path) -> None:

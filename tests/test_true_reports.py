@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 import mess
 from learned_networks import pictures
 from mess.cli import main, make_parser
+from mess.cli.idle import idle_flags
 from mess.errors import OptionError
 from mess.foreign.nested import choose_weights
 from mess.recipes.job import RateChoice
@@ -188,6 +189,12 @@ def test_the_price_of_bits_is_the_same_from_the_command_and_from_python() -> Non
         (["-g", "0"], "--gpuids says nothing without -C"),
         (["-N", "-v", "v2", "-d", "4"], "--bind-size says nothing without -v v3 or -v v3a"),
         (["-N", "-v", "v2", "--qb", "4"], "--quant-bit says nothing without -Q or -v v2q"),
+        (["--key", "state_dict"], "--key says nothing without --ckpt, or beside -R"),
+        (["--eager"], "--eager says nothing without -C"),
+        (["--deterministic"], "--deterministic says nothing without -C"),
+        (["--crop", "24"], "--crop says nothing without images in files"),
+        (["--resize", "40"], "--resize says nothing without images in files"),
+        (["--jitter", "0.4"], "--jitter says nothing without images in files"),
     ],
     ids=lambda x: x[0] if isinstance(x, list) else "",
 )
@@ -199,3 +206,32 @@ def test_flags_that_say_nothing_are_told(
         main(["train", "digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.25", "--epochs", "1", *typed]) == 0
     )
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["-N", "-v", "v4"], True),
+        (["-N", "-v", "v4", "--teacher", "other.pth"], True),
+        (["-N", "-v", "v4", "--teacher", "labels"], False),
+        (["-T", "-v", "v4"], False),
+        (["-T", "-v", "v4", "--teacher", "other.pth"], True),
+        (["-N", "-v", "v2"], False),
+        ([], False),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_labels_are_smoothed_only_where_labels_are_learned(typed: list[str], told: bool) -> None:
+    args = make_parser("train").parse(["digits", "-a", "resnet", "--label-smoothing", "0.1", *typed])
+    assert ("label_smoothing" in idle_flags(args)) == told
+
+
+@pytest.mark.usefixtures("a_handful_of_digits")
+def test_a_test_says_that_sizes_say_nothing_of_sets_in_memory(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = mess.create_model("resnet", dataset="digits", layers=8, width_mult=0.25)
+    torch.save(net.state_dict(), "net.pth")
+    small = ["digits", "-a", "resnet", "--layers", "8", "--width-mult", "0.25", "--ckpt", "net.pth", "--crop", "24"]
+    assert main(["test", *small]) == 0
+    assert "--crop says nothing without images in files" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from mess.data.decode import FAULTS, CorruptImageError, EncodedImage, pixels_of
 from mess.data.folder import ENDINGS
-from mess.data.info import KNOWN, check_normalisation
+from mess.data.info import KNOWN, check_normalisation, takes_sizes
 from mess.data.views import centre_view
 from mess.errors import DataError, OptionError
 from mess.models.described import SIZES, check_sizes
@@ -90,7 +90,7 @@ def input_view(
     crop = wanted["crop"]
     if side is not None and said.get("crop", side) != side:
         wanted.pop("resize", None)  # it is said for another crop
-    whole = side is not None or (known is not None and known.padding > 0)
+    whole = side is not None or (dataset is not None and not takes_sizes(dataset))
     resize = wanted.get("resize", crop if whole else round(crop * MARGIN))
     return InputView(resize, crop, tuple(wanted["mean"]), tuple(wanted["std"]))
 

@@ -12,16 +12,9 @@ from mess.data.info import check_normalisation
 from mess.devices import open_devices
 from mess.errors import OptionError
 from mess.recipes import DataChoice, DeviceChoice
+from mess.recipes.job import LAYER_RULES, STORE_FIELDS
 from mess.storing import StoreOptions
 from mess.storing.layers import LayerRule
-
-# flag -> field of `StoreOptions`
-STORE_FIELDS = {
-    "bind_size": "bind", "qb": "quant_bits", "quant": "quant", "pointwise": "pointwise", "linear": "linear",
-    "scale_bits": "scale_bits", "offset_bits": "offset_bits", "rest_bits": "rest_bits",
-    "self_contained": "self_contained", "target_size": "target_size", "divergence": "divergence",
-    "max_drop": "max_drop",
-}  # fmt: skip
 
 
 def data_choice(args: argparse.Namespace) -> DataChoice:
@@ -65,7 +58,7 @@ def store_options(args: argparse.Namespace, idle: Container[str] = ()) -> StoreO
     typed = [flag for flag in STORE_FIELDS if flag in args.explicit and flag not in idle]
     given = {STORE_FIELDS[flag]: getattr(args, flag) for flag in typed}
     layers: dict[str, LayerRule] = {}
-    for pattern, rule in getattr(args, "layer_rules", None) or ():  # not every verb has them
+    for pattern, rule in getattr(args, LAYER_RULES, None) or ():  # not every verb has them
         layers.pop(pattern, None)  # what is said again stands where it was said last
         layers[pattern] = rule
     return StoreOptions(version=args.version, layers=layers, **given)

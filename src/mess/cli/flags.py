@@ -117,8 +117,8 @@ MORE = (
     Flag("--label-smoothing", "label smoothing (default: 0)", "E", float, 0.0),
     Flag("--ema", "decay of an average of the weights, which is then what is tested and kept (default: 0, off)",
          "D", float, 0.0),
-    Flag("--precision", "arithmetic of the forward and backward pass (default: 32)", default="32",
-         choices=PRECISIONS),
+    Flag("--precision", "arithmetic of the forward and backward pass; epochs are tested in float32 (default: 32)",
+         default="32", choices=PRECISIONS),
     Flag("--save-every", "also save ckpt_last.pth within an epoch: every 500 steps, or every 10m minutes "
          "(default: never)", "N"),
     Flag("--log", "tensorboard: also write curves for TensorBoard beside log.csv (default: csv)", default="csv",

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from rich.markup import escape
 
 from mess.cli.flags import add_more_flags, add_specified_flags
+from mess.cli.idle import idle_in_tests, tell
 from mess.cli.output import make_console
 from mess.durations import clock
 from mess.errors import OptionError
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         raise OptionError("--ckpt", "what to test: a checkpoint or a .mess file", "none")
     told = getattr(args, "json", False)  # -E of `mess train` has no such flag
     console = make_console(args, stderr=told)
+    tell(console, args, idle_in_tests(args))
     with closing(ConsoleReporter(console)) as reporter:
         network = architecture(args)
         tested = score_network(

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from mess.cli import test
 from mess.cli.flags import add_more_flags, add_specified_flags
+from mess.cli.idle import idle_flags, tell
 from mess.cli.output import make_console
 from mess.durations import clock
 from mess.errors import OptionError
@@ -59,9 +60,7 @@ def run(args: argparse.Namespace) -> int:
         take_up_recipe(args)
     job = to_job(args)
     console = make_console(args)
-    for flag, needed in idle_flags(args).items():
-        if typed := args.explicit[flag]:  # what a checkpoint said is not typed
-            console.print(f"{typed[0]} says nothing without {needed}", style="yellow", markup=False)
+    tell(console, args, idle_flags(args))
     with closing(ConsoleReporter(console)) as reporter:
         result = run_job(job, reporter)
     fit = result.fit
@@ -80,39 +79,20 @@ def take_up_recipe(args: argparse.Namespace) -> None:
     """Give `args` the flags of the recipe that the checkpoint to resume was trained with, where none were typed.
 
     Raises:
-        OptionError: -R beside -T.
+        OptionError: -R beside -T, or a flag that makes another run.
         CheckpointError: nothing to resume.
     """
     from mess.cli.choices import architecture
-    from mess.recipes import recipe_to_resume, run_folder
+    from mess.recipes import recipe_to_resume, refuse_other_scheme, run_folder
 
     if args.retrain:
         raise OptionError("--resume", "either -R or -T", "both")
     saved = recipe_to_resume(args.ckpt, run_folder(args.checkpoints, architecture(args), args.name))
+    refuse_other_scheme({flag: getattr(args, flag) for flag in RECIPE if flag in args.explicit}, saved)
     for flag in RECIPE:
         if flag in saved and flag not in args.explicit:
             setattr(args, flag, saved[flag])
             args.explicit[flag] = []  # as good as typed
-
-
-def idle_flags(args: argparse.Namespace) -> dict[str, str]:
-    """Return the flags that were given and say nothing beside the others, and what each needs."""
-    through = args.new or args.retrain
-    needs = {
-        "-N or -T": (through, ("version", "project")),
-        "-N or -T, and no --project": (through and not args.project, ("fixed_index",)),
-        "another version than v4": (not (through and args.version == "v4"), ("momentum", "wd")),
-        "-v v4 and -N or -T": (through and args.version == "v4", ("rate_weight", "teacher")),
-        "-v": (args.version is not None, ("scale_bits", "offset_bits", "rest_bits", "pointwise", "linear")),
-        "-v v2 … -v v3a": (args.version != "v1", ("scale_bits", "offset_bits")),
-        "-v v3 or -v v3a": (args.version in ("v3", "v3a"), ("bind_size",)),
-        "-Q or -v v2q": (args.quant or args.version == "v2q", ("qb",)),
-        "--nl": (args.nl, ("nls",)),
-        "--pl": (args.pl, ("pls",)),
-        "-C": (args.cuda, ("gpuids",)),
-    }
-    idle = {flag: needed for needed, (there, flags) in needs.items() for flag in flags if not there}
-    return {flag: needed for flag, needed in idle.items() if flag in args.explicit}
 
 
 def to_job(args: argparse.Namespace) -> Job:

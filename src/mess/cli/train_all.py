@@ -37,15 +37,25 @@ EXAMPLES = """Examples:
 OF_ONE_RUN = ("ckpt", "resume", "evaluate", "retrain", "layers", "groups", "name", "teacher")
 EXIT_FAILED = 1
 LOG = "train.log"
+# options that change nothing of what a run comes to
+NO_MATTER = {"epochs", "print_freq", "save_every", "log", "eager", "deterministic"}
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run: its command's words behind `mess`, what it will be, and the state of its newest checkpoint."""
+    """One run.
+
+    Attributes:
+        words: of its command, behind `mess`.
+        job: what it will be.
+        state: of its newest checkpoint.
+        changes: which of the flags that were typed are otherwise in that state, a line each.
+    """
 
     words: list[str]
     job: Job
     state: dict[str, Any] | None
+    changes: list[str]
 
     @property
     def title(self) -> str:
@@ -58,6 +68,13 @@ class Planned:
         state = self.state
         same = state is not None and state["architecture"] == self.job.architecture.to_dict()
         return state is not None and same and state["epoch"] >= self.job.options.epochs
+
+    @property
+    def todo(self) -> str:
+        """What will be done with it."""
+        if self.finished:
+            return "other" if self.changes else "finished"
+        return "resume" if self.state else "train"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,14 +96,20 @@ def run(args: argparse.Namespace) -> int:
     planned = [plan(args, network) for data in args.data for network in networks(data) if network.arch in args.arch]
     if args.dry_run:
         for one in planned:
-            todo = "finished:" if one.finished else "resume:  " if one.state else "train:   "
-            console.print(f"{todo} mess {shlex.join(one.words)}", markup=False)
+            console.print(f"{one.todo + ':':<9} mess {shlex.join(one.words)}", markup=False)
         return 0
     failed = []
     for one in planned:
+        if one.todo == "other":
+            told = f"finished before, and not as asked: {escape('; '.join(one.changes))}"
+            console.print(f"{one.title} [bold red]not trained[/], {told}. --checkpoints FOLDER trains it anew")
+            failed.append(" ".join(one.title.split()))
+            continue
         if one.finished:
             console.print(f"{one.title} finished before: {scores(one.state)}")
             continue
+        for change in one.changes:
+            console.print(f"{one.title} goes on: {escape(change)}")
         code, stopped = execute(one, console)
         if stopped:
             console.print(f"{one.title} stopped; the same command goes on from here")
@@ -105,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
 def plan(args: argparse.Namespace, network: Architecture) -> Planned:
     """Return the run of one network; what the flags ask for is checked before anything starts."""
     from mess.cli.train import to_job
+    from mess.recipes import changes_of
 
     sizes = {"layers": network.layers, "width_mult": args.width_mult}
     if "width_mult" not in args.explicit:
@@ -119,22 +143,25 @@ def plan(args: argparse.Namespace, network: Architecture) -> Planned:
     if sizes["width_mult"] != 1.0:
         words += ["--width-mult", str(sizes["width_mult"])]
     state = newest(job.folder)
+    asked = replace(job, explicit=job.explicit - NO_MATTER)
+    changes = changes_of(asked, state) if state is not None else []
     ours = {"data", "arch", "width_mult", "dry_run"} | ({"pretrained"} if state else set())  # it has its own weights
     for name, typed in args.explicit.items():
         if name not in ours:
             words += typed
-    return Planned(words + (["-R"] if state else []), job, state)
+    return Planned(words + (["-R"] if state else []), job, state, changes)
 
 
 def newest(folder: Path) -> dict[str, Any] | None:
-    """Return the newest whole checkpoint of a folder without its weights, or None."""
+    """Return the newest whole checkpoint of a folder without its tensors, or None."""
     from mess.training.checkpoint import load_newest
 
     try:
         _, checkpoint = load_newest(folder, lambda _: None)
     except CheckpointError:
         return None
-    return {name: checkpoint[name] for name in ("architecture", "epoch", "best_top1", "best_epoch", "seconds")}
+    heavy = ("state_dict", "optimizer", "ema")
+    return {name: value for name, value in checkpoint.items() if name not in heavy}
 
 
 def execute(one: Planned, console: Console) -> tuple[int, int]:

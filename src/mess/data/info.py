@@ -75,6 +75,11 @@ def dataset_names() -> tuple[str, ...]:
     return tuple(KNOWN)
 
 
+def takes_sizes(name: str) -> bool:
+    """Return whether images of a dataset, or a folder, are cut to size; those that are held in memory are not."""
+    return name not in KNOWN or KNOWN[name].padding == 0
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """A dataset that fits in memory.

@@ -10,7 +10,9 @@ from mess.recipes.job import Job as Job
 from mess.recipes.job import RateChoice as RateChoice
 from mess.recipes.job import SchemeChoice as SchemeChoice
 from mess.recipes.job import run_folder as run_folder
+from mess.recipes.resuming import changes_of as changes_of
 from mess.recipes.resuming import recipe_to_resume as recipe_to_resume
+from mess.recipes.resuming import refuse_other_scheme as refuse_other_scheme
 from mess.recipes.run import run_job as run_job
 from mess.recipes.run import score_network as score_network
 from mess.recipes.run import score_stored as score_stored

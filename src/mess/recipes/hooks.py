@@ -86,12 +86,15 @@ class Stored:
 
     def write(self, path: Path, model: nn.Module) -> None:
         """Write the `.mess` file beside a checkpoint that is kept."""
-        rounds = self.about.get("rounds")
-        suffix = f"_{self.options.tag}_r{rounds}" if rounds else f"_{self.options.tag}"
-        target = path.with_name(f"{path.stem}{suffix}.mess")
+        target = stored_beside(path, self.options, self.about.get("rounds", 0))
         codec.write_model(target, self._tested or self.form(model), layout=self.options.layout)
         if target not in self.written:
             self.written.append(target)
+
+
+def stored_beside(checkpoint: Path, options: StoreOptions, rounds: int) -> Path:
+    """Return the `.mess` file of a checkpoint's network; `rounds` are those of retraining."""
+    return checkpoint.with_name(f"{checkpoint.stem}_{options.tag}{f'_r{rounds}' if rounds else ''}.mess")
 
 
 def scheme_hooks(

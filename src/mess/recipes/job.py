@@ -14,6 +14,14 @@ from mess.storing import StoreOptions
 from mess.training import TrainOptions
 
 LABELS = "labels"
+# flags of a recipe -> fields of `StoreOptions`
+STORE_FIELDS = {
+    "bind_size": "bind", "qb": "quant_bits", "quant": "quant", "pointwise": "pointwise", "linear": "linear",
+    "scale_bits": "scale_bits", "offset_bits": "offset_bits", "rest_bits": "rest_bits",
+    "self_contained": "self_contained", "target_size": "target_size", "divergence": "divergence",
+    "max_drop": "max_drop",
+}  # fmt: skip
+LAYER_RULES = "layer_rules"  # of a recipe: pairs of names and rules, which are `StoreOptions.layers`
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,20 @@ from mess.errors import CheckpointError, OptionError
 from mess.image_inputs import FACTS
 from mess.names import DATASETS
 from mess.recipes.job import Job
+from mess.storing.sources import is_stored
 from mess.training import Hooks, Reporter, TrainOptions
-from mess.training.checkpoint import load_newest, open_checkpoint
+from mess.training.checkpoint import find, load_newest, open_checkpoint
+from mess.training.options import flag_of, told_change
 
 RECIPE = "recipe"  # the entry of a checkpoint's "extra": flags of the recipe, and rounds
 ROUNDS = "rounds"
 DATA = "data"  # the entry that says where own images were
+OF_ONE_RUN = ("version", "bind_size", "pointwise", "linear")  # flags that a resume cannot change
+OTHER_RUN = "Another scheme is another run: --ckpt without --resume starts it from these weights"
 
 
-def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> dict[str, Any] | None:
-    """Return what the run goes on from, the same in every process; None for a run that starts.
+def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> tuple[Path, dict[str, Any]] | None:
+    """Return what the run goes on from, and its file, the same in every process; None for a run that starts.
 
     That is what `-R` means, or, where torchrun has started the command anew, the newest state of this very job.
 
@@ -33,10 +37,18 @@ def checkpoint_to_resume(job: Job, devices: Devices, reporter: Reporter) -> dict
         reporter.message(text, "warning")
 
     if devices.may_restart and devices.any(_was_restarted(job, devices)):
-        return load_newest(job.folder, warn)[1]
+        return load_newest(job.folder, warn)
     if job.mode != "resume":
         return None
-    return open_checkpoint(job.ckpt, job.folder, warn)[1]
+    return _open(job.ckpt, job.folder, warn)
+
+
+def _open(ckpt: str | None, folder: Path, warn: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """Return what `-R --ckpt CKPT` means; a `.mess` file has no state of a run, and is named as what it is."""
+    if ckpt is not None and is_stored(path := find(ckpt, folder)):
+        hint = "--retrain trains it, or --ckpt without --resume"
+        raise CheckpointError(path, "a checkpoint of the run to resume", "a .mess file", hint)
+    return open_checkpoint(ckpt, folder, warn)
 
 
 def _was_restarted(job: Job, devices: Devices) -> bool:
@@ -106,7 +118,7 @@ def saved_recipe(checkpoint: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def recipe_to_resume(ckpt: str | None, folder: Path) -> dict[str, Any]:
     """Return `saved_recipe` of what `-R --ckpt CKPT` means in a run's folder."""
-    return saved_recipe(open_checkpoint(ckpt, folder, lambda _text: None)[1])
+    return saved_recipe(_open(ckpt, folder, lambda _text: None)[1])
 
 
 def keeping(recipe: Mapping[str, Any], hooks: Hooks) -> Hooks:
@@ -115,22 +127,45 @@ def keeping(recipe: Mapping[str, Any], hooks: Hooks) -> Hooks:
     return replace(hooks, extra_state=lambda: {**hooks.extra_state(), RECIPE: plain})
 
 
-def report_changes(job: Job, saved: Mapping[str, Any], reporter: Reporter) -> None:
-    """Tell every flag of the recipe that a resume changes."""
-    for name, value in job.recipe.items():
-        if is_changed(job, saved, name):
-            before = f"has {saved[name]}" if name in saved else "was made without it"
-            reporter.message(f"--{name.replace('_', '-')} is now {value} (the checkpoint {before})")
+def changes_of(job: Job, checkpoint: Mapping[str, Any]) -> list[str]:
+    """Return a line for each flag that was typed and is another than in a checkpoint: of options, recipe and images."""
+    saved = checkpoint["options"]
+    options = {name: getattr(job.options, name) for name in TrainOptions().to_dict() if name in job.explicit}
+    changed = [name for name, value in options.items() if name in saved and saved[name] != value]
+    told = [told_change(flag_of(name), options[name], saved[name]) for name in changed]
+    return [*told, *recipe_changes(job, saved_recipe(checkpoint)), *input_changes(job, checkpoint)]
 
 
-def report_other_inputs(job: Job, checkpoint: Mapping[str, Any], reporter: Reporter) -> None:
-    """Tell every flag that has a resume take images otherwise than before."""
+def recipe_changes(job: Job, saved: Mapping[str, Any]) -> list[str]:
+    """Return a line for every flag of the recipe that is another than was saved."""
+    changed = [name for name in job.recipe if is_changed(job, saved, name)]
+    return [told_change(flag_of(name), job.recipe[name], saved.get(name)) for name in changed]
+
+
+def input_changes(job: Job, checkpoint: Mapping[str, Any]) -> list[str]:
+    """Return a line for every flag that has images taken otherwise than before."""
+    told = []
     for name in FACTS:
         typed = getattr(job.data, name)
         value = list(typed) if isinstance(typed, Sequence) else typed
         if typed is not None and value != checkpoint.get(name):
             before = f"has {checkpoint[name]}" if name in checkpoint else "was made with the dataset's own"
-            reporter.message(f"--{name} is now {value} (the checkpoint {before})")
+            told.append(f"--{name} is now {value} (the checkpoint {before})")
+    return told
+
+
+def refuse_other_scheme(typed: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """Refuse flags of the recipe that make another run: its references and indices do not fit the checkpoint's.
+
+    Raises:
+        OptionError: names both.
+    """
+    if "new" in typed and not saved.keys() & {"new", "retrain"}:
+        raise OptionError("--new", "a run with the scheme to resume", "a plain one", OTHER_RUN)
+    for name in OF_ONE_RUN:
+        if name in typed and typed[name] != saved.get(name):
+            expected = f"{saved.get(name, 'none')}, as in the run that is resumed"
+            raise OptionError(flag_of(name), expected, typed[name], OTHER_RUN)
 
 
 def is_changed(job: Job, saved: Mapping[str, Any], flag: str) -> bool:

@@ -11,12 +11,13 @@ from torch import Tensor, inference_mode, nn
 from mess.class_folders import compact
 from mess.data import Batches
 from mess.devices import Devices, open_devices
-from mess.errors import OptionError, WeightsError
+from mess.errors import DataError, OptionError, WeightsError
 from mess.foreign.nested import told_of
 from mess.models import Architecture
 from mess.names import DATASETS
 from mess.recipes.hooks import scheme_hooks
 from mess.recipes.job import DataChoice, DeviceChoice, Job
+from mess.recipes.moving import bring_along
 from mess.recipes.resuming import DATA, ROUNDS, checkpoint_to_resume, data_path, keeping
 from mess.recipes.sources import Tell, calibration_batches, data_of, log, open_batches, open_images, open_network
 from mess.recipes.starting import Start, checked, images_of, start_of
@@ -119,7 +120,8 @@ def _test(
 
 def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     reporter = reporter if devices.is_main else Reporter()
-    resumed = checkpoint_to_resume(job, devices, reporter)
+    found = checkpoint_to_resume(job, devices, reporter)
+    at, resumed = found if found is not None else (None, None)
     job = checked(job, resumed, reporter)
     devices.choose_kernels(deterministic=job.options.deterministic)
     if job.data.name in DATASETS and Path(job.data.name).is_dir():
@@ -128,12 +130,15 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
         )
     start = start_of(job, resumed, reporter)
     choice = images_of(job, start)
+    teacher = _teacher(job, start, choice)  # one that cannot be is refused before anything that takes long
     train, test = _splits(choice, job, devices, reporter)
     if start.folded:
         refresh_statistics(start.model.to(devices.device), train, STATISTICS_BATCHES)
     names = [] if choice.name in DATASETS else list(train.dataset.info.class_names)
+    if teacher is not None:
+        teacher.refuse_other_classes(names)
     facts = _input_facts(choice)
-    learned, teacher = _followed(job, start, choice, devices, reporter)
+    learned = _learned(job, start, choice, devices, reporter)
     written: list[Path] = []
     hooks = scheme_hooks(
         start.model, job, rounds=start.rounds, input_facts=facts | ({"classes": compact(names)} if names else {}),
@@ -144,6 +149,8 @@ def _run(job: Job, devices: Devices, reporter: Reporter) -> RunResult:
     if resumed is None and (job.folder / BEST).exists():  # now that nothing else can be refused
         text = f"{job.folder / BEST} is of an earlier run and will be replaced: --name keeps both"
         reporter.message(text, "warning")
+    if at is not None and resumed is not None:
+        devices.once(lambda: bring_along(job, at, resumed, start.rounds, reporter))
     result = fit(
         start.model, train, test, job.options, devices,
         hooks=hooks, checkpoint_dir=job.folder, reporter=reporter, resume_from=resumed,
@@ -166,17 +173,21 @@ def _splits(choice: DataChoice, job: Job, devices: Devices, reporter: Reporter) 
         )
         for part in (True, False)
     )
+    if (count := train.dataset.info.num_classes) < 2:  # of which nothing can be learned: every answer is right
+        raise DataError(choice.name, "images of at least two classes, a folder each", count)
     return train, test
 
 
-def _followed(
-    job: Job, start: Start, choice: DataChoice, devices: Devices, reporter: Reporter
-) -> tuple[Learned | None, Teacher | None]:
-    """Return the integers that version 4 starts from, and whose predictions it learns; no other version has these."""
-    if (rate := job.scheme.rate) is None:
-        return None, None
-    learned = rate_start(start, rate, choice, job.options.seed, devices, reporter.stage)
-    return learned, rate_teacher(start.model, job, rate, choice, start.resumed)
+def _teacher(job: Job, start: Start, choice: DataChoice) -> Teacher | None:
+    """Return whose predictions version 4 learns; no other version has one."""
+    rate = job.scheme.rate
+    return None if rate is None else rate_teacher(start.model, job, rate, choice, start.resumed)
+
+
+def _learned(job: Job, start: Start, choice: DataChoice, devices: Devices, reporter: Reporter) -> Learned | None:
+    """Return the integers that version 4 starts from; no other version has these."""
+    rate = job.scheme.rate
+    return None if rate is None else rate_start(start, rate, choice, job.options.seed, devices, reporter.stage)
 
 
 def _teller(reporter: Reporter | None, devices: Devices) -> Tell:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mess import models
 from mess.data import Batches, ImageFolder, ImageSet, open_dataset
-from mess.data.info import KNOWN
+from mess.data.info import takes_sizes
 from mess.data.loader import NEEDED
 from mess.devices import Devices
 from mess.errors import CheckpointError
@@ -20,6 +20,7 @@ from mess.foreign.nested import common_prefix
 from mess.image_inputs import FACTS, first_said, input_view
 from mess.models import Architecture
 from mess.models.described import SIZES
+from mess.names import DATASETS
 from mess.recipes.job import DataChoice
 from mess.storing.sources import read_weights
 
@@ -43,8 +44,7 @@ def data_of(choice: DataChoice, about: Mapping[str, Any], side: int | None = Non
     """
     said = first_said({part: getattr(choice, part) for part in FACTS}, about)
     resize = crop = None
-    known = KNOWN.get(choice.name)
-    if (known is None or not known.padding) and (side is not None or not said.keys().isdisjoint(SIZES)):
+    if takes_sizes(choice.name) and (side is not None or not said.keys().isdisjoint(SIZES)):
         view = input_view(said, choice.name, side=side)
         resize, crop = view.resize, view.crop
     return replace(choice, mean=said.get("mean"), std=said.get("std"), resize=resize, crop=crop)
@@ -79,8 +79,6 @@ def open_batches(
 ) -> Batches:
     """Open one split of the images `choice` names, as this process's parts of global batches."""
     images = open_images(choice, train=train, tell=tell)
-    if train and images.info.num_classes == 1:
-        tell(f"{choice.name}: all images are of one class, which a network answers with whatever it sees")
     if not train and devices.device.type != "cpu" and isinstance(images, ImageSet):
         batch_size = max(batch_size, LARGE_TEST)
     return Batches(
@@ -148,7 +146,7 @@ def open_teacher(path: Path, taught: Architecture) -> tuple[nn.Module, Architect
     What the file says beside it is returned as well.
 
     Raises:
-        CheckpointError: other classes, or weights of a network that is neither told nor `taught`.
+        CheckpointError: other classes or another dataset, or weights of a network that is neither told nor `taught`.
     """
     weights, about = read_weights(path)
     if "architecture" in about:
@@ -157,6 +155,9 @@ def open_teacher(path: Path, taught: Architecture) -> tuple[nn.Module, Architect
         architecture = models.recognise({name: tuple(t.shape) for name, t in weights.items()}) or taught
     if architecture.num_classes != taught.num_classes:
         raise CheckpointError(path, f"a teacher of {taught.num_classes} classes", architecture.num_classes)
+    trained_on = about.get("architecture", {}).get("dataset")
+    if trained_on != taught.dataset and {trained_on, taught.dataset} <= set(DATASETS):
+        raise CheckpointError(path, f"a teacher for {taught.dataset}", f"one for {trained_on}")
     return _filled(path, weights, architecture), architecture, about
 
 

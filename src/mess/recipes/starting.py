@@ -10,29 +10,29 @@ from typing import Any
 import torch
 from torch import nn
 
-from mess import models
-from mess.errors import OptionError
+from mess import codec, models
+from mess.errors import CheckpointError, OptionError
 from mess.foreign.nested import told_of
-from mess.recipes.job import DataChoice, Job
+from mess.models.described import layout_of
+from mess.recipes.job import LAYER_RULES, STORE_FIELDS, DataChoice, Job
 from mess.recipes.resuming import (
     ROUNDS,
+    input_changes,
+    recipe_changes,
     refuse_other_data,
     refuse_others_folder,
-    report_changes,
-    report_other_inputs,
     resumed_options,
     saved_recipe,
 )
 from mess.recipes.sources import data_of, open_network
 from mess.storing import Request, identify, to_stored, to_tensors
-from mess.storing.load import read_description
 from mess.storing.sources import is_stored
 from mess.storing.stored_options import options_in
 from mess.training import Reporter
-from mess.training.checkpoint import find
+from mess.training.checkpoint import check_same_network, find, load
+from mess.training.options import as_typed
 
-# fields of `StoreOptions` that a recipe has under the flag's name
-FLAGS = {"bind": "bind_size", "quant_bits": "qb", "layers": "layer_rules"}
+FLAGS = {field: flag for flag, field in STORE_FIELDS.items()} | {"layers": LAYER_RULES}
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def checked(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> 
     """Return the job with the options of the checkpoint, or of the file, it goes on from, where none were typed.
 
     Raises:
-        CheckpointError: the folder's run is on other images, or a file that is not there.
+        CheckpointError: the folder's run is on other images or of another network, or a file that is not there.
         FormatError: a damaged file.
         OptionError: more epochs are done than are to be.
     """
@@ -68,9 +68,10 @@ def checked(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> 
         refuse_others_folder(job)
         return as_stored(job, reporter)
     refuse_other_data(job, resumed)
+    check_same_network(resumed, job.architecture.to_dict(), "--resume")  # as `fit` does, after all that comes between
     job = replace(job, options=resumed_options(job, resumed, reporter))
-    report_changes(job, saved_recipe(resumed), reporter)
-    report_other_inputs(job, resumed, reporter)
+    for change in (*recipe_changes(job, saved_recipe(resumed)), *input_changes(job, resumed)):
+        reporter.message(change)
     return job
 
 
@@ -83,17 +84,20 @@ def as_stored(job: Job, reporter: Reporter) -> Job:
     if job.mode != "retrain" or store is None or job.ckpt is None:
         return job
     path = find(job.ckpt, job.folder)
-    if not is_stored(path) or read_description(path)["scheme"].get("version") != store.version:
+    if not is_stored(path):
+        return job
+    stored = codec.read_model(path, layout=layout_of)
+    if stored.scheme.get("version") != store.version:
         return job  # that it is of another version is told later
-    new = {name: value for name, value in options_in(path).items() if FLAGS.get(name, name) not in job.recipe}
+    new = {name: value for name, value in options_in(stored).items() if FLAGS[name] not in job.recipe}
     if not new:
         return job
     rules = new.get("layers", {})
-    told = [f"--{FLAGS.get(name, name).replace('_', '-')} {value}" for name, value in new.items() if name != "layers"]
-    reporter.message(f"as {path} is stored: {', '.join([*told, *(f'--keep {name}' for name in rules)])}")
-    recipe = {FLAGS.get(name, name): value for name, value in new.items()}
+    typed = [as_typed(FLAGS[name], value) for name, value in new.items() if name != "layers"]
+    reporter.message(f"as {path} is stored: {', '.join([*typed, *(f'--keep {name}' for name in rules)])}")
+    recipe = {FLAGS[name]: value for name, value in new.items()}
     if rules:
-        recipe[FLAGS["layers"]] = list(rules.items())
+        recipe[LAYER_RULES] = list(rules.items())
     choice = replace(job.scheme, store=replace(store, **new))
     return replace(job, scheme=choice, recipe={**job.recipe, **recipe})
 
@@ -129,7 +133,7 @@ def _from_file(job: Job, path: Path, reporter: Reporter) -> Start:
     folded = is_stored(path)
     if job.mode != "retrain":
         return Start(model, about, path, folded=folded)
-    rounds = _rounds_of(path, about, job) + 1
+    rounds = (_rounds_of(path, about, job) if folded else _rounds_behind(path, job)) + 1
     if not folded and not job.scheme.rounding_bits:
         reporter.message(f"{path} is no .mess file: stored as {job.scheme.version} first, then retrained")
         if job.scheme.store is not None and job.scheme.rate is None:
@@ -139,15 +143,22 @@ def _from_file(job: Job, path: Path, reporter: Reporter) -> Start:
     return Start(model, about, path, rounds=rounds, folded=folded)
 
 
+def _rounds_behind(path: Path, job: Job) -> int:
+    """Return how many rounds of retraining as this one a checkpoint has behind it: none if it is of another program."""
+    try:
+        recipe = saved_recipe(load(path))
+    except CheckpointError:
+        return 0
+    return int(recipe.get(ROUNDS, 0)) if recipe.get("version") == job.scheme.version else 0
+
+
 def _rounds_of(path: Path, about: Mapping[str, Any], job: Job) -> int:
-    """Return how many rounds of retraining a file has behind it; a plain checkpoint has none.
+    """Return how many rounds of retraining a `.mess` file has behind it.
 
     Raises:
         OptionError: what is asked for and what the file is do not go together; both are named.
     """
     wanted = job.scheme.version
-    if not is_stored(path):
-        return int(about.get("rounds", 0))
     if job.scheme.rounding_bits and wanted is None:
         raise OptionError("--quant", "a plain checkpoint, whose kernels are then rounded", path)
     found = about.get("scheme", {}).get("version")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mess import codec, models
+from mess.class_folders import digest, same_spelling
 from mess.devices import Devices
+from mess.errors import OptionError, first_few
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.recipes.job import LABELS, DataChoice, Job, RateChoice
@@ -35,11 +37,29 @@ class Teacher:
     Attributes:
         inputs: (2, 3) factor and shift of R, G, B that make its inputs of those of the network that learns; None where
             both see the same.
+        classes: names of its classes in order, or their hash, as far as its file says them.
     """
 
     model: nn.Module
     architecture: Architecture
     inputs: Tensor | None = None
+    classes: Sequence[str] | str | None = None
+
+    def refuse_other_classes(self, names: Sequence[str]) -> None:
+        """Refuse to learn what a network says of other classes than `names`, those of the images; () if not known.
+
+        Raises:
+            OptionError: names both.
+        """
+        own = self.classes
+        if own is None or not names:
+            return
+        if isinstance(own, str):
+            same, found = own == digest(names), "others, of which its file keeps a hash"
+        else:
+            same, found = [*same_spelling(own, names).values()] == [*names], first_few(own)
+        if not same:
+            raise OptionError("--teacher", f"a network of the classes {first_few(names)}", found)
 
     def state(self) -> dict[str, Any]:
         """Return what a resume needs."""
@@ -116,7 +136,7 @@ def rate_teacher(
     Args:
         data: whose mean and std are those of the network that learns; those of `job` are what was typed.
     """
-    architecture, inputs = job.architecture, None
+    architecture, inputs, classes = job.architecture, None, None
     if resumed is not None and not is_changed(job, saved_recipe(resumed), "teacher"):
         if "teacher" not in resumed["extra"] or rate.teacher == LABELS:
             return None
@@ -130,9 +150,9 @@ def rate_teacher(
         teacher = copy.deepcopy(model)
     else:
         teacher, architecture, about = open_teacher(find(rate.teacher, job.folder), architecture)
-        inputs = _other_inputs(data, job.data, about)
+        inputs, classes = _other_inputs(data, job.data, about), about.get("classes")
     teacher = teacher.eval().requires_grad_(False)
-    return Teacher(teacher.to(memory_format=torch.channels_last), architecture, inputs)  # type: ignore[call-overload]
+    return Teacher(teacher.to(memory_format=torch.channels_last), architecture, inputs, classes)  # type: ignore[call-overload]
 
 
 def _other_inputs(data: DataChoice, typed: DataChoice, about: Mapping[str, Any]) -> Tensor | None:

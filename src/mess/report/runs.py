@@ -35,7 +35,9 @@ class RunFacts:
     def best(self) -> tuple[float, int]:
         """The accuracy of the best epoch so far in percent, and that epoch; training says which is best."""
         found, best = list(self.columns["test_top1"]), self.columns["best_top1"][-1]
-        best = best if best in found else max(found)  # a log may have lost its first rows
+        if epoch := int(self.columns["best_epoch"][-1]):
+            return best, epoch
+        best = best if best in found else max(found)  # a log of an earlier version, that may have lost its first rows
         return best, int(self.columns["epoch"][found.index(best)])
 
     @property

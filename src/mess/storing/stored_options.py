@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -11,19 +10,13 @@ from mess import codec
 from mess.codec.contents import KEPT
 from mess.codec.info import bits_of
 from mess.codec.numbers import NumberArray
-from mess.models.described import layout_of
 from mess.scheme import SCHEMES, get_scheme
 
 HALVES = ("float16", "bfloat16")
 
 
-def options_in(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what a file shows of `StoreOptions`, by name; what it cannot show, or what is usual, is left out.
-
-    Raises:
-        FormatError: a damaged file.
-    """
-    stored = codec.read_model(path, layout=layout_of)
+def options_in(stored: codec.StoredModel) -> dict[str, Any]:
+    """Return what a file shows of `StoreOptions`, by name; what it cannot show, or what is usual, is left out."""
     scheme = get_scheme(str(stored.scheme.get("version")))
     found: dict[str, Any] = {}
     if "bind" in stored.scheme:

@@ -207,6 +207,16 @@ def open_checkpoint(name: str | None, folder: Path, warn: Callable[[str], None])
     return path, load(path)
 
 
+def holds_best(path: Path, best_epoch: int, best_top1: float) -> bool:
+    """Return whether a file is the whole checkpoint of a run's best epoch, of that accuracy."""
+    try:
+        found = load(path)
+    except CheckpointError:
+        return False
+    best = {"epoch": best_epoch, "step": 0, "trained": False, "best_epoch": best_epoch, "best_top1": best_top1}
+    return all(found[name] == value for name, value in best.items())
+
+
 def check_same_network(checkpoint: Mapping[str, Any], architecture: Mapping[str, Any] | None, where: object) -> None:
     """Refuse to resume another network, dataset or class count.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -105,6 +106,7 @@ def evaluate(
     *,
     reporter: Reporter | None = None,
     poll: Callable[[], None] | None = None,
+    in_float32: bool = False,
 ) -> Scores:
     """Test `model` on all of `batches`.
 
@@ -114,6 +116,7 @@ def evaluate(
         devices: the processes among which the samples are spread.
         reporter: told how far the test has come.
         poll: called after each batch in every process; may raise to stop.
+        in_float32: whatever precision the devices were opened with.
     """
     start = time.perf_counter()
     tally = Tally(devices)
@@ -123,7 +126,7 @@ def evaluate(
         for step in range(len(batches)):
             images_NCHW, labels_N = next(parts, (None, None))
             if images_NCHW is not None and labels_N is not None and len(labels_N):
-                with devices.autocast():
+                with nullcontext() if in_float32 else devices.autocast():
                     logits_NC = model(images_NCHW).float()
                 tally.add(logits_NC, labels_N, summed_cross_entropy(logits_NC, labels_N))
             if poll is not None:

@@ -11,6 +11,8 @@ from typing import Any
 from mess.errors import CheckpointError
 from mess.files import atomic_write
 
+ADDED = ("bits", "best_epoch")  # columns that came one after the other, each the last
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -41,7 +43,7 @@ class EpochReport:
 
     Attributes:
         bits: a weight, as estimated where there is a price on them; else 0.
-        is_best: it is better than all before; no column of the log.
+        best_epoch: which one is the best so far, as the run judges; 0 in logs of earlier versions, which do not say it.
     """
 
     epoch: int
@@ -56,7 +58,12 @@ class EpochReport:
     epoch_seconds: float
     total_seconds: float
     bits: float = 0.0
-    is_best: bool = False
+    best_epoch: int = 0
+
+    @property
+    def is_best(self) -> bool:
+        """It is better than all before."""
+        return self.best_epoch == self.epoch
 
 
 class Reporter:
@@ -89,7 +96,7 @@ class CsvLog:
         epochs_done: epochs that are done already: 0 starts the file anew.
     """
 
-    columns = tuple(field.name for field in fields(EpochReport) if field.name != "is_best")
+    columns = tuple(field.name for field in fields(EpochReport))
 
     def __init__(self, path: Path, epochs_done: int = 0) -> None:
         self.path = path
@@ -129,7 +136,7 @@ def read_log(path: Path) -> list[EpochReport]:
 
 def _read_row(row: dict[str, str]) -> EpochReport:
     numbers: dict[str, Any] = {name: float(text) for name, text in row.items()}
-    return EpochReport(**{**numbers, "epoch": int(row["epoch"]), "epochs": int(row["epochs"])})
+    return EpochReport(**{**numbers, **{name: int(row[name]) for name in ("epoch", "epochs", "best_epoch")}})
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -137,6 +144,6 @@ def _rows(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8", errors="replace")))
-    if tuple(reader.fieldnames or ()) not in (CsvLog.columns, CsvLog.columns[:-1]):  # bits came last
+    if tuple(reader.fieldnames or ()) not in [CsvLog.columns[: len(CsvLog.columns) - n] for n in range(len(ADDED) + 1)]:
         return []
-    return [{"bits": "0", **row} for row in reader if (row["epoch"] or "").isdigit()]
+    return [{**dict.fromkeys(ADDED, "0"), **row} for row in reader if (row["epoch"] or "").isdigit()]

@@ -12,6 +12,7 @@ on the same set-up, within rounding on another.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -88,6 +89,7 @@ def fit(
 
     Raises:
         DivergedError: the loss is not finite; names the step, the last good checkpoint is kept.
+        OutputError: all is trained, and the last state or the best epoch could not be saved.
         CheckpointError: `resume_from` belongs to another network.
     """
     heard = reporter if reporter is not None and devices.is_main else Reporter()
@@ -95,6 +97,8 @@ def fit(
     _announce(run, resume_from)
     if devices.is_main:
         files.remove_leftovers(checkpoint_dir)
+    if resume_from is not None:
+        keep_best(run)
     if devices.may_restart:
         run.save([files.LAST])  # what a restart finds is then of this run, however soon it comes
     last, signum = None, None
@@ -109,9 +113,30 @@ def fit(
                 heard.message(
                     f"{stop}; the state is kept in {checkpoint_dir / files.LAST}: --resume goes on", "warning"
                 )
+        else:
+            run.refuse_loss()
     done = run.progress
     average = done.seconds / max(1, done.epoch)
     return FitResult(done.best_top1, done.best_epoch, last, done.epoch, done.seconds, average, signum)
+
+
+def keep_best(run: Run) -> None:
+    """See to it that a resumed run's folder has its best epoch; one that is nowhere gives way to the best from here on.
+
+    It is not there where a run goes on in another folder, or goes back behind an epoch that was better.
+    """
+    progress, path = run.progress, run.folder / files.BEST
+    epoch, top1 = progress.best_epoch, progress.best_top1
+    if epoch == 0 or run.devices.once(lambda: files.holds_best(path, epoch, top1)):
+        return
+    if (progress.epoch, progress.step, progress.trained) == (epoch, 0, False):
+        run.save([files.BEST])
+    elif progress.epoch < run.options.epochs:
+        run.reporter.message(
+            f"{path} is not the best epoch so far, {epoch} with {top1:.2f}%: the best from here on takes its place",
+            "warning",
+        )
+        progress.best_epoch, progress.best_top1, progress.best_cost = 0, 0.0, math.inf
 
 
 def train_epoch(run: Run, watch: SignalWatch) -> None:
@@ -157,17 +182,25 @@ def train_step(run: Run, images_NCHW: Tensor, labels_N: Tensor, global_samples: 
 
 
 def test_epoch(run: Run, watch: SignalWatch) -> Scores:
-    """Test the network after an epoch, in the form it is kept in; then log and save, and count the epoch as done."""
+    """Test the network after an epoch, in the form it is kept in; then log and save, and count the epoch as done.
+
+    Weights and files are float32, and people test them so: scores in half precision would be of something else.
+    """
     progress, options = run.progress, run.options
     with run.averaged(), run.hooks.validated(run.model):
         scores = evaluate(
-            run.model, run.test, run.devices, reporter=run.reporter, poll=lambda: poll(run, watch, save=False)
+            run.model,
+            run.test,
+            run.devices,
+            reporter=run.reporter,
+            poll=lambda: poll(run, watch, save=False),
+            in_float32=True,
         )
     trained = run.tally.read()
     names = [f"ckpt_epoch_{progress.epoch + 1}.pth"] if run.is_save_epoch() else []
     bits = run.hooks.bits(run.model) if run.hooks.bits is not None else 0.0
-    is_best = run.is_best(scores, bits)
-    if is_best:
+    before = progress.best_epoch, progress.best_top1, progress.best_cost
+    if run.is_best(scores, bits):
         names.append(files.BEST)
     run.tick()
     report = EpochReport(
@@ -183,12 +216,14 @@ def test_epoch(run: Run, watch: SignalWatch) -> Scores:
         epoch_seconds=progress.epoch_seconds,
         total_seconds=progress.seconds,
         bits=bits,
-        is_best=is_best,
+        best_epoch=progress.best_epoch,
     )
     progress.epoch, progress.step, progress.trained, progress.epoch_seconds = progress.epoch + 1, 0, False, 0.0
     run.tally.reset()
     _log(run, report)  # before saving: a row too many is dropped on resume, a missing one would be lost
     run.save([*names, files.LAST])
+    if files.BEST in run.unsaved and files.BEST in names:  # the best that there is a file of is still the one before
+        progress.best_epoch, progress.best_top1, progress.best_cost = before
     run.reporter.epoch_end(report)
     return scores
 

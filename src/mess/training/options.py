@@ -14,6 +14,24 @@ from mess.training.tensorboard import check_installed
 FLAGS = {"warmup_epochs": "--warmup"}  # of options whose flag is not their name
 
 
+def flag_of(name: str) -> str:
+    """Return the flag of an option, as it is typed."""
+    return FLAGS.get(name, f"--{name.replace('_', '-')}")
+
+
+def as_typed(name: str, value: object) -> str:
+    """Return an option and its value as they are typed."""
+    return flag_of(name) if value is True else f"{flag_of(name)} {value}"
+
+
+def told_change(flag: str, now: object, before: object) -> str:
+    """Return the line that says what a resume changes; `before` is None where the checkpoint was made without it."""
+    if isinstance(now, bool):
+        words = ("given", "without") if now else ("left out", "with")
+        return f"{flag} is {words[0]} now (the checkpoint was made {words[1]} it)"
+    return f"{flag} is now {now} (the checkpoint {'was made without it' if before is None else f'has {before}'})"
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Options of a run. The flag of each is its name with dashes, or stands in `FLAGS`.
@@ -86,7 +104,7 @@ class TrainOptions:
 
     def _check(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
-            raise OptionError(FLAGS.get(name) or f"--{name.replace('_', '-')}", expected, getattr(self, name))
+            raise OptionError(flag_of(name), expected, getattr(self, name))
 
     def saving_interval(self) -> tuple[int | None, float | None]:
         """Return `save_every` as (steps, None), (None, seconds), or (None, None) where it is off."""
@@ -119,7 +137,7 @@ class TrainOptions:
         """Return one line for each option that a resume changes, naming both values."""
         mine = self.to_dict()
         return [
-            f"--{name.replace('_', '-')} is now {mine[name]} (the checkpoint has {saved[name]})"
+            told_change(flag_of(name), mine[name], saved[name])
             for name in mine
             if name in saved and saved[name] != mine[name]
         ]

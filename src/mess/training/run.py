@@ -29,6 +29,7 @@ from mess.training.step import Step
 from mess.training.tensorboard import TensorBoardLog
 from mess.version import __version__
 
+RESULTS = (files.BEST, files.LAST)
 OTHER_DATA = "To train on other images from here on, start from the file: --ckpt without --resume"
 
 
@@ -109,6 +110,7 @@ class Run:
         self.csv = CsvLog(folder / "log.csv", self.progress.epoch)
         self.board = self._board(begins_anew=resume_from is None)
         self.save_steps, self.save_seconds = options.saving_interval()
+        self.unsaved: dict[str, str] = {}  # files that could not be written the last time, and why
         self.steps_since_save, self._mark, self._saved_at = 0, time.perf_counter(), time.perf_counter()
 
     @property
@@ -260,9 +262,23 @@ class Run:
                     with self.averaged():
                         self.hooks.saved(self.folder / name, self.model)
         except (OSError, OutputError, CheckpointError) as error:
-            self.reporter.message(f"could not save {self.folder / name}: {error}", "warning")
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            self.reporter.message(f"could not save {self.folder / name}: {reason}", "warning")
+            self.unsaved[name] = reason
             return False
+        self.unsaved.pop(name, None)
         return True
+
+    def refuse_loss(self) -> None:
+        """End a run whose last state, or best epoch, is on no disk with an error, in every process.
+
+        Raises:
+            OutputError: names the file.
+        """
+        lost = self.devices.once(lambda: {name: self.unsaved[name] for name in RESULTS if name in self.unsaved})
+        for name, reason in lost.items():
+            expected, hint = "the end of the run to be saved", "--resume goes on from what was saved before"
+            self.devices.fail(OutputError(self.folder / name, expected, reason, hint))
 
     def _restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Take up what `state` gave, on whatever devices it was taken."""
@@ -270,9 +286,9 @@ class Run:
         seen, here = checkpoint.get("epoch_samples", self._epoch_samples()), self._epoch_samples()
         if seen != here:
             raise CheckpointError("--resume", f"the {seen:,} training samples of this run", f"{here:,}", OTHER_DATA)
-        if self.hooks.load_extra_state is not None:
-            self.hooks.load_extra_state(checkpoint["extra"])
         try:
+            if self.hooks.load_extra_state is not None:
+                self.hooks.load_extra_state(checkpoint["extra"])
             if self.average is not None:
                 average = checkpoint["ema"] or {"steps": 0, "state_dict": checkpoint["state_dict"]}
                 self.hooks.load(self.model, average["state_dict"])
