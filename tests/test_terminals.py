@@ -96,7 +96,7 @@ def test_names_of_layers_that_look_like_markup_are_printed_as_they_are(
     assert "[/b] 2.weight" in capsys.readouterr().out
     assert main(["inspect", "n.mess", "--all"]) == 0
     assert "[/b] 1.weight" in capsys.readouterr().out
-    torch.save({"[red]x": torch.zeros(3, 3), "[/]y": torch.full((2,), torch.nan)}, "bad.pth")
+    torch.save({"[red]x": torch.zeros(3, 3), "[/]y.weight": torch.full((2,), torch.nan)}, "bad.pth")
     assert main(["compress", "bad.pth", "-v", "v2", "-o", "bad.mess"]) == 2
     assert "[/]y" in capsys.readouterr().err
 

@@ -68,7 +68,9 @@ def checked(job: Job, resumed: Mapping[str, Any] | None, reporter: Reporter) -> 
         refuse_others_folder(job)
         return as_stored(job, reporter)
     refuse_other_data(job, resumed)
-    check_same_network(resumed, job.architecture.to_dict(), "--resume")  # as `fit` does, after all that comes between
+    # as `fit` does, after all that comes between; of other classes the names are told when images are opened
+    counted = {"num_classes": (resumed.get("architecture") or {}).get("num_classes")}
+    check_same_network(resumed, job.architecture.to_dict() | counted, "--resume")
     job = replace(job, options=resumed_options(job, resumed, reporter))
     for change in (*recipe_changes(job, saved_recipe(resumed)), *input_changes(job, resumed)):
         reporter.message(change)
