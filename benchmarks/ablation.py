@@ -31,7 +31,7 @@ from ablation_tried import TRIED
 from answers import compared, reference
 from common import in_a_process, read_rows, setting, write_rows
 from mess import codec
-from mess.levels import Levels
+from mess.arithmetic.levels import Levels
 from mess.models.described import layout_of
 from mess.storing.entries import Coded
 from mess.storing.rate import Search

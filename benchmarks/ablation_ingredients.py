@@ -16,9 +16,9 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from mess.arithmetic.step_exponents import NO_EXPONENTS, Exponents
 from mess.scheme.learned import curvature, rounding, step_sizes
 from mess.scheme.learned.sensitivity import Sensitivity
-from mess.step_exponents import NO_EXPONENTS, Exponents
 
 learn = import_module("mess.scheme.learned.learn")  # the package calls the function in it so
 Swap = tuple[Any, str, Callable[[Any], Any]]  # where, what, and what makes the plain thing of the one that is there

@@ -29,9 +29,9 @@ from mess import codec
 from mess.codec import native
 from mess.export import export
 from mess.export.plain_file import plain_bytes
+from mess.foreign.weights_file import load_weights
 from mess.models.described import layout_of
 from mess.storing import load_state_dict
-from mess.weights_file import load_weights
 from peers import nncodec
 
 ROUNDS = 25

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 
 import mess
 from common import alternating, described, median, setting, write_rows
+from mess.foreign.weights_file import load_weights
 from mess.storing import Request, StoreOptions, load_state_dict, store
-from mess.weights_file import load_weights
 from peers import nncodec
 
 ROUNDS = 15

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from common import alternating, described, in_a_process, median, setting, write_rows
 from mess import create_model
+from mess.foreign.weights_file import load_weights
 from mess.scheme import get_scheme, match, match_tensor, plan
-from mess.weights_file import load_weights
 
 CHUNKS = (512, 4096, 16384)  # units a chunk of broadcasting; 512 is the fastest of the powers of two
 ROUNDS = 5

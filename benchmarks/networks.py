@@ -28,8 +28,8 @@ from torch.nn import functional as F
 
 from mess.data import Batches, ImageFolder, open_dataset
 from mess.data.info import IMAGENET_MEAN, IMAGENET_STD, KNOWN, DatasetInfo
+from mess.foreign.weights_file import load_weights
 from mess.models import build, recognise, resolve
-from mess.weights_file import load_weights
 from runs import CIFAR100, CIFAR_WEIGHTS, FOLDER, SCRATCH, Run
 
 WHEELS = (

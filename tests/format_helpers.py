@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from mess import codec
-from mess.levels import CONTEXTS, trellised
+from mess.arithmetic.levels import CONTEXTS, trellised
+from mess.arithmetic.trellis import integers_of
 from mess.storing import Request, StoreOptions, identify, to_stored
-from mess.trellis import integers_of
 
 # written in a quarter of the time that float32 takes: for what does not hang on how numbers are told
 FEW_BITS = {"scale_bits": 8, "offset_bits": 8, "rest_bits": 8}

@@ -17,10 +17,10 @@ from mess.cli import main
 from mess.data import open_dataset
 from mess.data.folder import imagenet_wnids
 from mess.errors import DataError, OptionError
+from mess.foreign.weights_file import load_weights
 from mess.models import resolve
 from mess.recipes import DataChoice, calibration_batches, calibration_inputs
 from mess.storing import read_with_description
-from mess.weights_file import load_weights
 
 SMALL = [
     *("-a", "mobilenet", "--width-mult", "0.25", "-j", "0", "--crop", "32", "--resize", "32"),

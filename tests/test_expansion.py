@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 import independent_decoder
 from format_helpers import example_v4, of_trellis
-from mess import codec, levels, step_exponents
+from mess import codec
+from mess.arithmetic import levels, step_exponents
 from mess.codec import contexts, expansion
 from mess.codec.bits import Reader
 from mess.codec.expansion import Integers

@@ -25,7 +25,7 @@ from mess import storing
 from mess.cli import main
 from mess.errors import CheckpointError, OptionError, WeightsError
 from mess.foreign.nested import common_prefix, unwrapped
-from mess.weights_file import load_weights
+from mess.foreign.weights_file import load_weights
 
 QUICKLY = ("-v", "v2", *FEW_BITS_TYPED, "--no-verify")
 NET = mess.create_model("resnet", layers=8)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from learned_networks import pictures, zoo_network
 from mess import codec
+from mess.arithmetic.step_exponents import Exponents, steps_of
 from mess.codec.expansion import Integers, write_expansions
 from mess.scheme.learned import LearnedLayer, LearnOptions, curvature, layers, learn, rebuild_layer, synthetic_inputs
 from mess.scheme.learned import inputs as inputs_module
@@ -30,7 +31,6 @@ from mess.scheme.learned.rounding import (
 )
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps
 from mess.scheme.learned.training import Latent
-from mess.step_exponents import Exponents, steps_of
 
 
 @pytest.mark.parametrize(

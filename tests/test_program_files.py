@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mess.errors import CheckpointError
-from mess.weights_file import load_weights
+from mess.foreign.weights_file import load_weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.torch.jit"),

@@ -13,9 +13,9 @@ from torch import nn
 
 import mess
 from mess.cli import main
+from mess.display.sizes import parse_size
 from mess.errors import OptionError, WeightsError
 from mess.scheme import SCHEMES
-from mess.sizes import parse_size
 from mess.storing import StoreOptions
 
 NET = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(512, 4))

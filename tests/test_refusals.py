@@ -18,6 +18,7 @@ import mess
 from damage import sealed
 from format_helpers import example, example_v4
 from mess import codec
+from mess.arithmetic.levels import CONTEXTS
 from mess.codec import ans
 from mess.codec.bits import Reader, pack, varint, zigzag
 from mess.codec.clusters import MAX_INTEGER
@@ -29,7 +30,6 @@ from mess.codec.model_file import ANY_FLOATS, MANIFEST, REFERENCES, STREAMS, TEN
 from mess.codec.streams import CODED, CODED_SHARED, CONSTANT, MAX_LOW_BITS, PLANES, STEPPED
 from mess.codec.tables import BELL, EVEN, LISTED, MAX_ALPHABET, read_table
 from mess.errors import FormatError
-from mess.levels import CONTEXTS
 from mess.models.described import layout_of
 
 MOST = 2**64 - 1

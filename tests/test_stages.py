@@ -17,7 +17,7 @@ from rich.console import Console
 import mess
 from learned_networks import deciding_network, pictures
 from mess.cli.progress import ConsoleReporter
-from mess.stages import SILENCE_S, Stages
+from mess.display.stages import SILENCE_S, Stages
 from mess.training import EpochReport
 from test_help import on_a_terminal
 

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 import mess
 from learned_networks import deciding_network, divergence, pictures, small_network
 from mess import codec
+from mess.arithmetic.step_exponents import Exponents
 from mess.codec import inspect_file
 from mess.errors import DataError, OptionError, RangeError
 from mess.models.described import layout_of
 from mess.scheme.learned import Learned, LearnedLayer, LearnOptions, gather_inputs, learn
 from mess.scheme.learned import inputs as inputs_module
 from mess.scheme.learned.inputs import natural_noise
-from mess.step_exponents import Exponents
 from mess.storing import Request, StoreOptions, compress, identify, load_into, to_stored, to_tensors
 from mess.storing.entries import Coded
 from mess.storing.held_out import HeldOut, accuracy_lost, hold_out, predict

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from mess.errors import CheckpointError
 from mess.foreign.nested import unwrapped
+from mess.foreign.weights_file import load_weights
 from mess.training.checkpoint import save
-from mess.weights_file import load_weights
 
 SHARED = Path(__file__).parents[2] / "shared"
 STATE = OrderedDict({"conv1.weight": torch.randn(2, 3, 3, 3), "bn1.num_batches_tracked": torch.tensor(4)})

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mess.levels import CONTEXTS, Levels, contexts_of, fitted_levels
+from mess.arithmetic.levels import CONTEXTS, Levels, contexts_of, fitted_levels
+from mess.arithmetic.trellis import indices_of, integers_of
 from mess.scheme.learned.rounding import RoundingProblem, inverse_cholesky_, round_layer, rounded_in_trellises
 from mess.scheme.learned.viterbi import best_path, best_paths
-from mess.trellis import indices_of, integers_of
 
 
 @given(st.integers(0, 9), st.integers(0, 4), st.floats(0, 1), st.integers(0, 99))

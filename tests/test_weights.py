@@ -20,9 +20,9 @@ from mess.cli import down_ckpt_main, main
 from mess.errors import DownloadError, WeightsError
 from mess.fetch import find_weights, load_pretrained, public_weights
 from mess.fetch.weights import save_weights, take_up
+from mess.foreign.weights_file import load_weights
 from mess.models import build, resolve
 from mess.storing import read_with_description
-from mess.weights_file import load_weights
 from public_networks import MOBILENET, SHUFFLENET, forward, names_of, random_state
 from test_models import TORCHVISION
 from web_server import Server, serve

@@ -18,11 +18,11 @@ from mess.cli.output import make_console
 from mess.cli.parser import Gather
 from mess.cli.shapes import finer_layers, kept_layers, shape_of_input
 from mess.cli.stored import as_json, headline, show, summary
+from mess.display.sizes import parse_size
+from mess.display.stages import Stages
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
 from mess.files import check_output, named_files
 from mess.names import DATASETS, DEFAULT_VERSION, DIVERGENCE, VERSIONS
-from mess.sizes import parse_size
-from mess.stages import Stages
 
 if TYPE_CHECKING:
     import torch

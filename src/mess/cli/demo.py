@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 
 from mess.cli.output import make_console, make_table
-from mess.durations import clock
+from mess.display.durations import clock
 
 EXAMPLES = """Examples:
   mess demo
@@ -39,11 +39,11 @@ def run(args: argparse.Namespace) -> int:
     """Train ResNet-20 on `digits`, store it, test it from the file, retrain it, and say what each step cost."""
     from mess import models
     from mess.cli.progress import ConsoleReporter
+    from mess.foreign.weights_file import load_weights
     from mess.recipes import DataChoice, Job, SchemeChoice, run_job, score_network
     from mess.report import draw_references
     from mess.storing import Request, StoreOptions, read_references, store
     from mess.training import TrainOptions
-    from mess.weights_file import load_weights
 
     console = make_console(args)
     reporter = ConsoleReporter(console)

@@ -23,8 +23,8 @@ from rich.progress import (
 
 from mess.cli.flags import DATAPATH, Flag, add_flags
 from mess.cli.output import make_console
+from mess.display.stages import SILENCE_S
 from mess.errors import DownloadError, OptionError, one_of
-from mess.stages import SILENCE_S
 
 if TYPE_CHECKING:
     from mess.fetch import Weights

@@ -28,8 +28,8 @@ from mess.codec.rows import (
     scheme_name,
     seen_of,
 )
+from mess.display.sizes import parse_size
 from mess.inspection import inspect
-from mess.sizes import parse_size
 
 EXAMPLES = """Examples:
   mess inspect net.mess

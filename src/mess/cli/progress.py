@@ -9,8 +9,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from mess.durations import clock
-from mess.stages import Stages
+from mess.display.durations import clock
+from mess.display.stages import Stages
 from mess.training import EpochReport, Reporter, StepReport
 
 BAR = 20  # characters

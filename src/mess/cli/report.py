@@ -156,6 +156,6 @@ def _once(paths: list[Path]) -> list[Path]:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    from mess.weights_file import load_weights
+    from mess.foreign.weights_file import load_weights
 
     return {name: tensor.float().numpy() for name, tensor in load_weights(path)[0].items()}

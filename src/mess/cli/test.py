@@ -12,7 +12,7 @@ from rich.markup import escape
 from mess.cli.flags import add_more_flags, add_specified_flags
 from mess.cli.idle import idle_in_tests, tell
 from mess.cli.output import make_console
-from mess.durations import clock
+from mess.display.durations import clock
 from mess.errors import OptionError
 
 EXAMPLES = """Examples:

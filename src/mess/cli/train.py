@@ -12,7 +12,7 @@ from mess.cli import test
 from mess.cli.flags import add_more_flags, add_specified_flags
 from mess.cli.idle import idle_flags, tell
 from mess.cli.output import make_console
-from mess.durations import clock
+from mess.display.durations import clock
 from mess.errors import OptionError
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from rich.status import Status
 
 from mess.cli.flags import add_more_flags, add_specified_flags
 from mess.cli.output import make_console
-from mess.durations import clock
+from mess.display.durations import clock
 from mess.errors import CheckpointError, OptionError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from mess import hub
 from mess.cli.flags import MAX_BYTES
 from mess.cli.output import make_console
 from mess.codec.model_file import LARGEST_MODEL
+from mess.display.sizes import parse_size
 from mess.errors import EXIT_BAD_INPUT, MessError
 from mess.files import named_files
-from mess.sizes import parse_size
 
 EXAMPLES = """Examples:
   mess verify net.mess

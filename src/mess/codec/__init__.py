@@ -9,6 +9,8 @@
 what it costs.
 """
 
+from mess.arithmetic.levels import Levels as Levels
+from mess.arithmetic.step_exponents import Exponents as Exponents
 from mess.codec.info import inspect_file as inspect_file
 from mess.codec.model import BATCH_NORM_PARTS as BATCH_NORM_PARTS
 from mess.codec.model import BatchNorm as BatchNorm
@@ -33,5 +35,3 @@ from mess.codec.rows import FileInfo as FileInfo
 from mess.codec.rows import TensorInfo as TensorInfo
 from mess.codec.rows import bits_per_weight as bits_per_weight
 from mess.codec.tensors import read_tensors as read_tensors
-from mess.levels import Levels as Levels
-from mess.step_exponents import Exponents as Exponents

@@ -7,11 +7,11 @@ from itertools import islice
 
 import numpy as np
 
+from mess.arithmetic.levels import CONTEXTS, HIGHEST, LEVEL_OF_ONE, LEVELS, LOWEST, Levels
+from mess.arithmetic.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents
 from mess.codec.bits import Reader
 from mess.codec.streams import PreviousTable, Range, read_integers, write_integers
 from mess.errors import FormatError
-from mess.levels import CONTEXTS, HIGHEST, LEVEL_OF_ONE, LEVELS, LOWEST, Levels
-from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents
 
 Size = tuple[int, int, int]  # rows, columns, terms
 AXES = 5  # that a tensor may have numbers for: exponents of rows, columns, terms; levels of rows, columns

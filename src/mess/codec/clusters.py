@@ -12,10 +12,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from mess.arithmetic.levels import CONTEXTS
 from mess.codec.bits import Reader, unzigzag, varint, zigzag
 from mess.codec.tables import Table, best_table, read_table
 from mess.errors import FormatError
-from mess.levels import CONTEXTS
 
 MAX_INTEGER = (1 << 15) - 1
 

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mess.arithmetic.levels import CONTEXTS, EVERY
 from mess.codec.axes import Size
 from mess.codec.clusters import ContextCluster, clusters_of_contexts
 from mess.codec.grouped import LaneDecoder
-from mess.levels import CONTEXTS, EVERY
 
 BANDS = 2  # of rows, in the first term
 UNIT = 64  # a ratio of 1, in fixed point

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mess.arithmetic.levels import CONTEXTS, HIGHEST, LEVELS, LOWEST, Levels, contexts_of, fitted_levels, trellised
+from mess.arithmetic.step_exponents import NO_EXPONENTS, Exponents, are_steps_good
+from mess.arithmetic.trellis import indices_of, integers_of
 from mess.codec.axes import (
     AXES,
     STEP_AXES,
@@ -42,9 +45,6 @@ from mess.codec.numbers import NumberArray
 from mess.codec.streams import PreviousTable, read_stream, write_stream
 from mess.codec.tables import Table
 from mess.errors import FormatError, WeightsError
-from mess.levels import CONTEXTS, HIGHEST, LEVELS, LOWEST, Levels, contexts_of, fitted_levels, trellised
-from mess.step_exponents import NO_EXPONENTS, Exponents, are_steps_good
-from mess.trellis import indices_of, integers_of
 
 # coders: two of old files, whose contexts follow from neighbours, the second with exponents; one whose levels are told
 ONE_STEP, EXPONENTS, TOLD = CODERS = (1, 2, 3)

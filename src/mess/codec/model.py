@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from mess.arithmetic.levels import Levels
+from mess.arithmetic.step_exponents import NO_EXPONENTS, Exponents
+from mess.arithmetic.trellis import indices_of
 from mess.codec.numbers import NumberArray
 from mess.errors import FormatError
-from mess.levels import Levels
-from mess.step_exponents import NO_EXPONENTS, Exponents
-from mess.trellis import indices_of
 
 Layout = Callable[[dict[str, Any]], list[tuple[str, tuple[int, ...], str]]]
 BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")

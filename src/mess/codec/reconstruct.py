@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mess.arithmetic.step_exponents import steps_of
 from mess.codec.dtypes import NAMED
 from mess.codec.model import (
     BATCH_NORM_PARTS,
@@ -27,7 +28,6 @@ from mess.codec.model import (
 )
 from mess.codec.numbers import cast
 from mess.errors import FormatError
-from mess.step_exponents import steps_of
 
 Tensor = tuple[np.ndarray, str]  # array and dtype by torch's name; bfloat16 as uint16
 LARGEST_BOOK = 1 << 31  # bytes of references that are spread out in memory

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mess import notebook
 from mess.codec.contents import KEPT, LOOK
 from mess.codec.native import reader_name
 from mess.codec.streams import ROUNDED
+from mess.display import notebook
 
 FEW = 24  # rows that are taken in at a glance
 NOTEBOOK_ROWS = 12  # of weights, in a notebook

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from mess.arithmetic.levels import fitted_levels
 from mess.codec import BatchNorm, Expanded, Matched, NumberArray, Plain, StoredModel
 from mess.codec.bits import Reader
 from mess.codec.dtypes import DTYPES, NAMED
@@ -21,7 +22,6 @@ from mess.codec.model import Cut
 from mess.codec.model_file import EXPANSIONS, REFERENCES, open_model
 from mess.codec.streams import PreviousTable, peek_form, read_stream
 from mess.codec.tables import Table
-from mess.levels import fitted_levels
 
 ITEM, BOOK, TERM, CLUSTER = 48, 56, 16, 8  # bytes of records, where pointers take eight
 SUMS = 128  # that are kept of a table

@@ -22,7 +22,7 @@ from mess.errors import DownloadError, WeightsError
 from mess.fetch.download import DownloadProgress, Remote, fetch, matches
 from mess.files import atomic_write, cache_home
 from mess.foreign.nested import unwrapped
-from mess.weights_file import load_weights
+from mess.foreign.weights_file import load_weights
 
 # how a source's names become ours. "names": they are ours. "order": tensors correspond one by one, in the order of the
 # layers; kind (weight, bias, running mean …) and shape of each have to agree

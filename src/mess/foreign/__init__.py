@@ -1,4 +1,6 @@
-"""Weights in files of others: what a file is, and what of it can be read without running anything in it.
+"""Networks and weights of others: their files, their catalogues, and what they put around a network.
 
-`files` tells what a file is, `pickles` and `programs` read tensors out of it, `nested` finds the weights among them.
+`weights_file` reads weights from any file without running anything in it: `files` tells what a file is, `pickles` and
+`programs` read tensors out of it, `nested` finds the weights among them. `catalogues` builds networks of other
+libraries by name, `wrappers` takes off what is around one to run it.
 """

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mess.catalogues import input_facts
-from mess.weights_file import is_colour
+from mess.foreign.catalogues import input_facts
+from mess.foreign.weights_file import is_colour
 
 MAX_SIDE = 4096  # pixels
 
 
 def network_of(config: Mapping[str, Any]) -> str | None:
-    """Return the network of timm as `mess.catalogues` names it, or None."""
+    """Return the network of timm as `mess.foreign.catalogues` names it, or None."""
     name = config.get("architecture")
     return f"timm:{name}" if isinstance(name, str) and isinstance(config.get("pretrained_cfg"), dict) else None
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec, storing
-from mess.catalogues import BUILT_BY
 from mess.class_folders import as_told, class_names, digest
 from mess.data.folder import ENDINGS
 from mess.data.info import check_normalisation
 from mess.data.names import IMAGENET_CLASSES, NAMES, imagenet_names
 from mess.errors import DataError, FormatError, OptionError, WeightsError, first_few
 from mess.files import files_in
+from mess.foreign.catalogues import BUILT_BY
 from mess.graphs.looking import CANNOT_RUN
 from mess.graphs.network import GraphNetwork
 from mess.image_inputs import InputView, input_view

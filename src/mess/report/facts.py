@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from mess import codec
+from mess.arithmetic.trellis import QUARTERS
 from mess.codec.reconstruct import Tensor
 from mess.codec.rows import is_weight
 from mess.inspection import inspect
 from mess.models.described import layout_of
-from mess.trellis import QUARTERS
 
 MAGNITUDES = (0, 1, 2, 3, 5, 9)  # of integers: where each class that is counted together begins
 MAX_WORST = 12

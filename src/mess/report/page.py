@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mess.codec.rows import network_name, scheme_name
-from mess.durations import clock
+from mess.display.durations import clock
 from mess.report import drawn
 from mess.report.facts import FileFacts
 from mess.report.figures import REACH, within_reach

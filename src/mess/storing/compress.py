@@ -25,14 +25,14 @@ from mess import codec
 from mess.codec.model_file import OWN_MODEL
 from mess.codec.verification import write_verified
 from mess.devices import find_device
+from mess.display.sizes import parse_size
+from mess.display.stages import shown
 from mess.errors import OptionError
 from mess.files import check_output
 from mess.models import Architecture
 from mess.models.described import layout_of
 from mess.python_names import keywords_for_flags
 from mess.scheme.learned import StageProgress, no_progress
-from mess.sizes import parse_size
-from mess.stages import shown
 from mess.storing import learned, matched
 from mess.storing.calibration import Calibration, as_inputs, cut_for
 from mess.storing.differences import relative_error

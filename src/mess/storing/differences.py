@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec
-from mess.batch_norm import scale_and_shift
+from mess.arithmetic.batch_norm import scale_and_shift
 from mess.codec.model import joined
 from mess.errors import WeightsError, first_few
 from mess.extra_state import apart
+from mess.foreign.weights_file import load_weights
 from mess.graphs.model_files import is_onnx_file
 from mess.models.described import layout_of
 from mess.scheme.order import in_natural_order
 from mess.storing.graph import read_graph_network
 from mess.storing.load import to_tensors
 from mess.storing.sources import is_stored
-from mess.weights_file import load_weights
 
 USUAL_EPS = 1e-5  # of BatchNorm layers of which nothing says it
 SCALE, SHIFT = "scale", "shift"  # of a BatchNorm layer

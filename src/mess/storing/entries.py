@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec
-from mess.batch_norm import DEAD, scale_and_shift
+from mess.arithmetic.batch_norm import DEAD, scale_and_shift
 from mess.codec.contents import KEPT, LOOK
 from mess.codec.dtypes import NAMED
 from mess.codec.model import joined

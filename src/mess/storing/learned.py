@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mess import codec
-from mess.batch_norm import scale_and_shift
+from mess.arithmetic.batch_norm import scale_and_shift
+from mess.arithmetic.step_exponents import are_steps_good
+from mess.arithmetic.trellis import QUARTERS
 from mess.codec.model import BATCH_NORM_PARTS, joined
 from mess.errors import OptionError, RangeError
 from mess.scheme.learned import (
@@ -35,7 +37,6 @@ from mess.scheme.learned.inputs import MAX_INPUTS, distinct
 from mess.scheme.learned.layers import Basis, is_matrix
 from mess.scheme.learned.rounding import rounded
 from mess.scheme.learned.sensitivity import Sensitivity
-from mess.step_exponents import are_steps_good
 from mess.storing.entries import Coded, batch_norm_layers
 from mess.storing.held_out import HeldOut, hold_out
 from mess.storing.layers import require_effect
@@ -45,7 +46,6 @@ from mess.storing.options import Request
 from mess.storing.rate import Search, to_divergence, to_drop, to_size
 from mess.storing.runnable import check_runs, copy_to_run, runs
 from mess.storing.several_inputs import needed_inputs, with_one_input
-from mess.trellis import QUARTERS
 
 USUAL_SIZES = (224, 32)  # of images: of ImageNet's networks, and of those for CIFAR
 SMALL_MAP = 56  # places a side: a network that makes no fewer of 224 is made for small images

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from mess import codec, hub, models
-from mess.catalogues import BUILT_BY, build_named
 from mess.class_folders import as_told
 from mess.errors import FormatError, OptionError, WeightsError, first_few
 from mess.extra_state import state_of, states_in
 from mess.files import Source, path_or_bytes
+from mess.foreign.catalogues import BUILT_BY, build_named
+from mess.foreign.wrappers import plain_module
 from mess.graphs.network import GraphNetwork
 from mess.models.described import architecture_of, input_told, layout_of
 from mess.scheme.order import in_natural_order
 from mess.storing.entries import DTYPES
-from mess.wrappers import plain_module
 
 Module = TypeVar("Module", bound=nn.Module)
 

@@ -15,11 +15,11 @@ from mess.codec.model import joined
 from mess.errors import WeightsError
 from mess.extra_state import apart
 from mess.foreign.nested import MAX_DEPTH, common_prefix, without_compile_marks
+from mess.foreign.wrappers import plain_module
 from mess.models import Architecture
 from mess.scheme import check_weights, find_ties
 from mess.scheme.order import in_natural_order
 from mess.storing.layers import Asked
-from mess.wrappers import plain_module
 
 
 @dataclass(frozen=True)

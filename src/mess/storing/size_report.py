@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mess import notebook
+from mess.display import notebook
 from mess.errors import first_few
 from mess.graphs.answers import ModelAnswers
 from mess.storing.look import Look

@@ -10,11 +10,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from mess import hub
-from mess.catalogues import build, installed
 from mess.class_folders import compact
 from mess.codec.container import MAGIC
 from mess.errors import MessError, OptionError
 from mess.extra_state import apart
+from mess.foreign.catalogues import build, installed
+from mess.foreign.weights_file import load_weights, read_bytes
 from mess.graphs.model_files import is_onnx_file
 from mess.hub.networks import class_names, input_of, network_of
 from mess.models import Architecture
@@ -23,7 +24,6 @@ from mess.scheme import Scheme
 from mess.storing.graph import read_graph_network
 from mess.storing.load import fill, read_with_description
 from mess.storing.matched import facts_of
-from mess.weights_file import load_weights, read_bytes
 
 log = logging.getLogger("mess.hub")
 Source = nn.Module | Mapping[str, Tensor] | str | os.PathLike[str]
@@ -40,7 +40,7 @@ def read_source(
 
     Args:
         key, architecture, about: what is given beside; the latter two come before what the file says.
-        arch: the network that a file of weights is of, as `mess.catalogues` names it.
+        arch: the network that a file of weights is of, as `mess.foreign.catalogues` names it.
 
     Raises:
         CheckpointError: a file that is not there, damaged, or holds no weights.

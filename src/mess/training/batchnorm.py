@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mess.batch_norm import scale_and_shift
+from mess.arithmetic.batch_norm import scale_and_shift
 from mess.training.evaluation import BatchSource
 from mess.training.modes import in_eval_mode
 

@@ -33,7 +33,7 @@ import torch
 
 from mess.errors import CheckpointError, first_few
 from mess.files import atomic_write, destination, sync_folder
-from mess.weights_file import SEAL, SEAL_LENGTH, check_seal, read_bytes, read_plain
+from mess.foreign.weights_file import SEAL, SEAL_LENGTH, check_seal, read_bytes, read_plain
 
 FORMAT = 1
 LAST, PREVIOUS, BEST = "ckpt_last.pth", "ckpt_last_previous.pth", "ckpt_best.pth"

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mess.arithmetic.trellis import QUARTERS
 from mess.scheme.learned.basis import BASIS_BITS, shared_bases
 from mess.scheme.learned.layers import Basis, is_matrix
 from mess.scheme.learned.learn import LearnedLayer
 from mess.scheme.learned.rounding import LARGEST, trellises_for
 from mess.scheme.learned.viterbi import best_paths
-from mess.trellis import QUARTERS
 
 # squared error over the squared weights: finer than 8 bits with one step a tensor, since nothing is looked at
 RELATIVE_ERROR = 1e-5

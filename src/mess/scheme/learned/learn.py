@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mess.batch_norm import DEAD, scale_and_shift
+from mess.arithmetic.batch_norm import DEAD, scale_and_shift
+from mess.arithmetic.levels import Levels
+from mess.arithmetic.step_exponents import NO_EXPONENTS, Exponents, steps_of
 from mess.errors import OptionError, RangeError
-from mess.levels import Levels
 from mess.names import DIVERGENCE
 from mess.scheme.learned.basis import shared_bases
 from mess.scheme.learned.curvature import Curvature, with_curvature
@@ -40,7 +41,6 @@ from mess.scheme.learned.rounding import (
 )
 from mess.scheme.learned.sensitivity import LEAST, Sensitivity, output_sensitivity
 from mess.scheme.learned.step_sizes import fitted_exponents, in_steps, of_span, shrinkage
-from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
 MIN_LEVELS = 7  # on each side of zero, of weights that seem not to matter
 MIN_BITS, MAX_BITS = 6, 12  # of vectors with a step; beyond: float16

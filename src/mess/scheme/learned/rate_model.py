@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mess.levels import CONTEXTS
+from mess.arithmetic.levels import CONTEXTS
 from mess.scheme.learned.rounding import rounded
 
 LOWEST = -24  # half octaves: of the first context

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mess.levels import Levels, fitted_levels, trellised
+from mess.arithmetic.levels import Levels, fitted_levels, trellised
+from mess.arithmetic.trellis import QUARTERS
 from mess.scheme.learned.viterbi import best_path
-from mess.trellis import QUARTERS
 
 DAMPING = 1e-3  # of the mean diagonal, so that inputs that never vary do not divide by zero
 LARGEST = 16383  # a trellis has it in quarters
 MOST = 12_000  # that a number may be before it is rounded
 BLOCK = 64
 TRELLISED_FROM = 20  # the context: a mean magnitude of 1/4; smaller numbers are best rounded to zero
-TRELLIS_LOSS = 0.788  # squared error over that of rounding at the same step; 8 states (`mess.trellis`)
+TRELLIS_LOSS = 0.788  # squared error over that of rounding at the same step; 8 states (`mess.arithmetic.trellis`)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mess.arithmetic.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents, steps_of
 from mess.scheme.learned.moments import Moments, shrink_second_moment_
 from mess.scheme.learned.rounding import RoundingProblem, inverse_cholesky_
-from mess.step_exponents import MAX_EXPONENT, MIN_EXPONENT, Exponents, steps_of
 
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01, 0.003, 0.001)  # how far H may be shrunk
 FEW, MIDDLE, FINE = 0, 3, 7  # of these: where to begin to look for the best one, which is seldom far

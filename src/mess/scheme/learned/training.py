@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mess.arithmetic.step_exponents import NO_EXPONENTS, Exponents, steps_of
 from mess.errors import CheckpointError
 from mess.scheme.learned.learn import Learned, LearnedLayer, rebuild_layer
 from mess.scheme.learned.rate_model import RateModel
 from mess.scheme.learned.rounding import rounded
 from mess.scheme.parametrized import OWN, Parametrized
 from mess.scheme.ties import find_ties
-from mess.step_exponents import NO_EXPONENTS, Exponents, steps_of
 
 REFRESH = 50  # steps between two looks at how long the integers' codes are
 INSIDE = 0.45  # of a step: how near its edge a number may start in the bin that rounding chose for it

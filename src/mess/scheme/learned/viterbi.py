@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-STATES = 8  # the last three bits of the register: 4·third + 2·second + last (`mess.trellis`)
+STATES = 8  # the last three bits of the register: 4·third + 2·second + last (`mess.arithmetic.trellis`)
 INFINITE = float("inf")
 # of each state: the two that it is reached from, and by which of the four losses
 FROM = np.array([[0, 0, 1, 1, 2, 2, 3, 3], [4, 4, 5, 5, 6, 6, 7, 7]])

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
 
-from mess.durations import clock
+from mess.display.durations import clock
 
 Hears = Callable[[str, int, int], None]
 SILENCE_S = 30.0  # between two lines where no bar is drawn, in a log file for example

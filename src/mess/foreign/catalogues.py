@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mess.errors import OptionError, one_of
 
-log = logging.getLogger("mess.catalogues")
+log = logging.getLogger("mess.foreign.catalogues")
 BUILT_BY = "built_by"  # what a file says of a network in a catalogue
 NAME = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)?")  # timm: network.weights
 PACKAGES = {"timm": "pip install 'mess-cnn[timm]'", "torchvision": "pip install torchvision"}

@@ -1,0 +1,1 @@
+"""How things are shown to people: sizes, durations, how far work has come, tables in notebooks."""
