@@ -83,7 +83,7 @@ def test_a_tensor_is_rebuilt_as_the_definition_says(version: str, shape: tuple[i
     unit = 9 * scheme.bind
     weight = torch.randn(*shape, generator=torch.Generator().manual_seed(3))
     refs = kernels("random", 12, unit)
-    geometry = Geometry("w", shape, weight.numel(), unit, unit)
+    geometry = Geometry(shape, weight.numel(), unit, "w", unit)
     matches = match_tensor(weight, geometry, refs, scheme.fit)
     rebuilt = rebuild_tensor(matches, geometry, refs).flatten()
     assert len(matches.index_N) == -(-weight.numel() // unit)

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mess.arithmetic.cut import Cut
 from mess.codec.dtypes import DTYPES, NAMED
 from mess.codec.model import (
     BATCH_NORM_PARTS,
     BatchNorm,
     Codebook,
-    Cut,
     Expanded,
     Layout,
     Matched,
@@ -138,7 +138,7 @@ class Contents:
         book = self.books[number]
         if book.source is None:
             return self.own_numbers[number] // book.unit
-        return Cut.of(self.owners[book.source].shape, book.unit, book.by_row).references(book.stride)
+        return Cut.of(self.owners[book.source].shape, book.unit, book.by_row).references_every(book.stride)
 
     def needed(self, names: Iterable[str]) -> set[str]:
         """Return the items that decoding these tensors takes.

@@ -20,35 +20,6 @@ BATCH_NORM_PARTS = ("weight", "bias", "running_mean", "running_var", "num_batche
 
 
 @dataclass(frozen=True)
-class Cut:
-    """How a tensor is cut into units: rows of `row` numbers, each into windows of `unit`, the last one maybe short."""
-
-    shape: tuple[int, ...]
-    row: int
-    unit: int
-
-    @classmethod
-    def of(cls, shape: tuple[int, ...], unit: int, by_row: bool) -> Cut:
-        """Return the cut of a tensor whose rows are its first dimension's (`by_row`) or that is one row."""
-        numel = math.prod(shape)
-        return cls(shape, numel // shape[0] if by_row and shape and shape[0] else numel, unit)
-
-    @property
-    def rows(self) -> int:
-        """Rows of the tensor."""
-        return math.prod(self.shape) // self.row if self.row else 0
-
-    @property
-    def units(self) -> int:
-        """Units of the tensor, short ones included."""
-        return self.rows * -(-self.row // self.unit)
-
-    def references(self, stride: int) -> int:
-        """Return how many references a tensor cut like this gives."""
-        return self.rows * ((self.row - self.unit) // stride + 1) if self.row >= self.unit else 0
-
-
-@dataclass(frozen=True)
 class Codebook:
     """References that units point to.
 

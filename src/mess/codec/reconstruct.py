@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from mess.arithmetic.cut import Cut
 from mess.arithmetic.step_exponents import steps_of
 from mess.codec.dtypes import NAMED
 from mess.codec.model import (
     BATCH_NORM_PARTS,
     BatchNorm,
     Codebook,
-    Cut,
     Expanded,
     Matched,
     Plain,
@@ -87,7 +87,7 @@ class _Books:
         if key not in self._floats:
             self._floats[key] = source.numbers.floats()
         cut = Cut.of(source.shape, book.unit, book.by_row)
-        if not cut.references(book.stride):
+        if not cut.references_every(book.stride):
             return np.empty((0, 0, book.unit), dtype=np.float32)
         rows_RL = self._floats[key].reshape(cut.rows, cut.row)
         return np.lib.stride_tricks.sliding_window_view(rows_RL, book.unit, axis=1)[:, :: book.stride]

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from mess.arithmetic.cut import Cut
 from mess.arithmetic.levels import fitted_levels
 from mess.codec import BatchNorm, Expanded, Matched, NumberArray, Plain, StoredModel
 from mess.codec.bits import Reader
 from mess.codec.dtypes import DTYPES, NAMED
 from mess.codec.expansion import tables_of
 from mess.codec.info import streams_of
-from mess.codec.model import Cut
 from mess.codec.model_file import EXPANSIONS, REFERENCES, open_model
 from mess.codec.streams import PreviousTable, peek_form, read_stream
 from mess.codec.tables import Table

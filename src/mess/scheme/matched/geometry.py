@@ -19,15 +19,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mess.arithmetic.cut import Cut
+
 
 @dataclass(frozen=True)
-class Geometry:
-    """One tensor's cut; see the module."""
+class Geometry(Cut):
+    """One tensor's cut; see the module.
+
+    Attributes:
+        stride: from one reference to the next, within a row.
+    """
 
     name: str
-    shape: tuple[int, ...]
-    row: int
-    unit: int
     stride: int
 
     @property
@@ -36,24 +39,9 @@ class Geometry:
         return math.prod(self.shape)
 
     @property
-    def rows(self) -> int:
-        """Rows of the tensor."""
-        return self.numel // self.row if self.row else 0
-
-    @property
-    def full_units(self) -> int:
-        """Units of full length in a row."""
-        return self.row // self.unit
-
-    @property
-    def short_unit(self) -> int:
-        """Length of the short unit that ends each row, 0 where there is none."""
-        return self.row % self.unit
-
-    @property
     def references(self) -> int:
         """References that the tensor gives."""
-        return self.rows * ((self.row - self.unit) // self.stride + 1) if self.row >= self.unit else 0
+        return self.references_every(self.stride)
 
     def cut(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return (full units (N, unit), short units (M, short_unit)), each in row order; M is 0 or `rows`."""

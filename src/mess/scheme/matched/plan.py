@@ -104,7 +104,7 @@ def plan(
 
 
 def _group(layers: list[_Layer], scheme: Scheme, unit: int) -> Group:
-    cuts = [Geometry(x.name, x.shape, math.prod(x.shape), unit, unit) for x in layers]
+    cuts = [Geometry(x.shape, math.prod(x.shape), unit, x.name, unit) for x in layers]
     if not cuts[0].references:
         kernels = cuts[0].numel * scheme.bind // unit
         raise OptionError("--bind-size", f"at most {kernels}, the kernels of {cuts[0].name}", scheme.bind)
@@ -113,7 +113,7 @@ def _group(layers: list[_Layer], scheme: Scheme, unit: int) -> Group:
 
 def _sliced(layers: list[_Layer], size: int) -> list[Group]:
     """Return the group of layers whose rows are cut into slices; the first with rows that long gives references."""
-    cuts = [Geometry(x.name, x.shape, x.shape[1], size, 1) for x in layers]
+    cuts = [Geometry(x.shape, x.shape[1], size, x.name, 1) for x in layers]
     first = next((i for i, cut in enumerate(cuts) if cut.references), None)
     if first is None or first + 1 == len(cuts):
         return []
