@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mess
 from independent_decoder import decode
@@ -280,6 +281,26 @@ def test_the_command_says_what_onnxruntime_answers(in_folder: Path, capfd: pytes
     assert "onnxruntime on both models: 100.00 % decided alike" in capfd.readouterr().out
     assert main(["decompress", "model.mess", "-o", "back.onnx"]) == 0
     assert "opset 14, pictures to chances" in capfd.readouterr().out
+
+
+def test_a_report_shows_what_storing_changed_of_a_model(in_folder: Path) -> None:
+    mess.compress(saved(in_folder, classifier()), "net.mess", verify=False, calibration=PICTURES)
+    assert main(["report", "net.mess", "--original", "model.onnx", "-o", "page.html"]) == 0
+    assert 'class="worst"' in Path("page.html").read_text()
+
+
+def test_predict_refuses_a_model_of_several_inputs_and_names_them(
+    in_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    tensors = [initialiser("conv", random(48, 3, 3, 3))]
+    nodes = [node("Conv", "pictures conv", "a"), node("GlobalAveragePool", "a", "b"), node("Mul", "b state", "scores")]
+    inputs = [value("pictures", ["n", 3, 16, 16]), value("state", ["n", 48, 1, 1])]
+    mess.compress(saved(in_folder, model(nodes, inputs, [value("scores", ["n", 48, 1, 1])], tensors)), "net.mess")
+    Image.new("RGB", (16, 16)).save("a.png")
+    assert main(["predict", "net.mess", "a.png"]) == 2
+    assert "net.mess: expected a network of one input, an image, found one of 2: pictures, state" in (
+        capsys.readouterr().err
+    )
 
 
 def test_several_files_are_stored_and_what_cannot_be_is_told(in_folder: Path, capfd: pytest.CaptureFixture) -> None:

@@ -23,6 +23,7 @@ from mess.graphs.network import GraphNetwork
 from mess.image_inputs import InputView, input_view
 from mess.models.described import input_told, layout_of
 from mess.storing.calibration import side_of, taken_by
+from mess.storing.several_inputs import needed_inputs
 
 BATCH = 32
 EPSILON = 1e-3  # by which probabilities may miss 1
@@ -64,7 +65,7 @@ def open_classifier(
 
     Raises:
         FormatError: a damaged file.
-        WeightsError: weights whose network cannot be built here.
+        WeightsError: weights whose network cannot be built here, or takes other things beside images.
         OptionError: a mean or std that cannot be.
         DataError: names that cannot be read, or of other classes than the network's.
     """
@@ -72,6 +73,9 @@ def open_classifier(
     stored = codec.read_model(path, layout=layout_of, names=[])
     facts: Mapping[str, Any] = {**stored.scheme, **(stored.network or {})}
     model = storing.load(path)
+    inputs = [given.name for given in model.plan.inputs] if isinstance(model, GraphNetwork) else needed_inputs(model)
+    if len(inputs) > 1:
+        raise WeightsError(path, "a network of one input, an image", f"one of {len(inputs)}: {first_few(inputs)}")
     said = input_told(stored.network, stored.scheme)
     dataset = str(facts.get("dataset", "imagenet"))  # of images that no file says anything of
     try:
