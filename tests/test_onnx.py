@@ -289,18 +289,26 @@ def test_a_report_shows_what_storing_changed_of_a_model(in_folder: Path) -> None
     assert 'class="worst"' in Path("page.html").read_text()
 
 
-def test_predict_refuses_a_model_of_several_inputs_and_names_them(
-    in_folder: Path, capsys: pytest.CaptureFixture
+@pytest.mark.parametrize(
+    ("last", "refused"),
+    [
+        (node("Mul", "b state", "c"), "a network of one input, an image, found one of 2: pictures, state"),
+        (node("Hardmax", "b", "c"), "a network that can be run here, found operators that cannot: Hardmax"),
+    ],
+)
+def test_predict_says_of_a_model_that_it_cannot_run_why(
+    last: onnx.NodeProto, refused: str, in_folder: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    tensors = [initialiser("conv", random(48, 3, 3, 3))]
-    nodes = [node("Conv", "pictures conv", "a"), node("GlobalAveragePool", "a", "b"), node("Mul", "b state", "scores")]
-    inputs = [value("pictures", ["n", 3, 16, 16]), value("state", ["n", 48, 1, 1])]
-    mess.compress(saved(in_folder, model(nodes, inputs, [value("scores", ["n", 48, 1, 1])], tensors)), "net.mess")
+    nodes = [node("Conv", "pictures conv", "a"), node("GlobalAveragePool", "a", "b"), last]
+    inputs = [
+        value("pictures", ["n", 3, 16, 16]),
+        *([value("state", ["n", 48, 1, 1])] if "state" in last.input else []),
+    ]
+    made = model(nodes, inputs, [value("c", ["n", 48, 1, 1])], [initialiser("conv", random(48, 3, 3, 3))])
+    mess.compress(saved(in_folder, made), "net.mess")
     Image.new("RGB", (16, 16)).save("a.png")
     assert main(["predict", "net.mess", "a.png"]) == 2
-    assert "net.mess: expected a network of one input, an image, found one of 2: pictures, state" in (
-        capsys.readouterr().err
-    )
+    assert f"net.mess: expected {refused}" in capsys.readouterr().err
 
 
 def test_several_files_are_stored_and_what_cannot_be_is_told(in_folder: Path, capfd: pytest.CaptureFixture) -> None:

@@ -65,7 +65,7 @@ def open_classifier(
 
     Raises:
         FormatError: a damaged file.
-        WeightsError: weights whose network cannot be built here, or takes other things beside images.
+        WeightsError: weights whose network cannot be built or run here, or takes other things beside images.
         OptionError: a mean or std that cannot be.
         DataError: names that cannot be read, or of other classes than the network's.
     """
@@ -73,9 +73,7 @@ def open_classifier(
     stored = codec.read_model(path, layout=layout_of, names=[])
     facts: Mapping[str, Any] = {**stored.scheme, **(stored.network or {})}
     model = storing.load(path)
-    inputs = [given.name for given in model.plan.inputs] if isinstance(model, GraphNetwork) else needed_inputs(model)
-    if len(inputs) > 1:
-        raise WeightsError(path, "a network of one input, an image", f"one of {len(inputs)}: {first_few(inputs)}")
+    _check_it_runs(path, model)
     said = input_told(stored.network, stored.scheme)
     dataset = str(facts.get("dataset", "imagenet"))  # of images that no file says anything of
     try:
@@ -92,6 +90,16 @@ def open_classifier(
         names or usual,
         told is None and (BUILT_BY in facts or facts.get("dataset") == "imagenet"),
     )
+
+
+def _check_it_runs(path: Path, model: nn.Module) -> None:
+    """Raise WeightsError where a network cannot be run here, or takes other things beside images."""
+    graph = model.plan if isinstance(model, GraphNetwork) else None
+    if graph is not None and (unknown := graph.unknown()):
+        raise WeightsError(path, "a network that can be run here", f"operators that cannot: {first_few(unknown)}")
+    inputs = needed_inputs(model) if graph is None else [given.name for given in graph.inputs]
+    if len(inputs) > 1:
+        raise WeightsError(path, "a network of one input, an image", f"one of {len(inputs)}: {first_few(inputs)}")
 
 
 def names_in(path: Path) -> tuple[str, ...]:
