@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mess
+from mess.cli import main
 from mess.errors import DataError, OptionError
 from mess.image_inputs import input_view
 from mess.scheme.learned import gather_inputs
@@ -108,6 +109,18 @@ def pictures_in_a_folder(folder: Path) -> Path:
         (folder / "ab"[number // 5]).mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / "ab"[number // 5] / f"{number}.png")
     return folder
+
+
+def test_a_folder_of_pictures_without_classes_is_looked_at_from_the_shell(
+    in_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (in_folder / "photos").mkdir()
+    for number, pixels in enumerate(PIXELS):
+        Image.fromarray(pixels).save(in_folder / "photos" / f"{number}.png")
+    torch.save(mess.create_model("resnet", layers=8).state_dict(), "net.pth")
+    command = ["compress", "net.pth", "--calibration", "photos", "--input-shape", "3,32,32", "-o", "net.mess"]
+    assert main([*command, "--no-verify"]) == 0
+    assert f"on {len(PIXELS)} inputs" in capsys.readouterr().out
 
 
 def test_pictures_of_all_kinds_are_prepared_alike(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from torch import nn
 import mess
 from mess.cli import main
 from mess.errors import OptionError, WeightsError
+from mess.foreign.catalogues import build_named
 from mess.storing.load import built_from
 
 
@@ -125,3 +126,25 @@ def test_weights_of_another_network_are_told_by_name(catalogue: ModuleType, in_f
 def test_a_file_builds_nothing_but_networks_of_catalogues(facts: dict, catalogue: ModuleType) -> None:
     with pytest.raises(WeightsError):
         built_from(facts, "net.mess")
+
+
+def test_nothing_is_downloaded_for_a_network_of_torchvision_with_a_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def segmenter(*, weights: object = "trained", weights_backbone: object = "trained") -> nn.Module:
+        assert weights is None
+        assert weights_backbone is None
+        return tiny()
+
+    def classifier(*, weights: object = "trained", num_classes: int = 1000) -> nn.Module:
+        assert weights is None
+        return tiny(num_classes)
+
+    builders = {"segmenter": segmenter, "classifier": classifier}
+    torchvision = ModuleType("torchvision")
+    torchvision.models = SimpleNamespace(  # type: ignore[attr-defined]
+        get_model_builder=builders.__getitem__,
+        get_model=lambda name, **options: builders[name](**options),
+        list_models=lambda: list(builders),
+    )
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
+    build_named("torchvision:segmenter")
+    assert build_named("torchvision:classifier", 7)[-1].out_features == 7

@@ -70,6 +70,13 @@ def test_extra_state_in_a_state_dict_is_kept_as_well(way: str, tmp_path: Path) -
     assert mess.load_into(network(), tmp_path / "net.mess")[0].state == KEPT
 
 
+def test_a_report_compares_the_weights_beside_it(tmp_path: Path) -> None:
+    torch.save(network(KEPT).state_dict(), tmp_path / "net.pth")
+    mess.compress(tmp_path / "net.pth", tmp_path / "net.mess")
+    files = [str(tmp_path / name) for name in ("net.mess", "net.pth", "page.html")]
+    assert main(["report", files[0], "--original", files[1], "-o", files[2]]) == 0
+
+
 def test_it_goes_out_with_the_weights_or_is_said_to_be_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import mess
 from mess.cli import main
+from mess.codec.rows import precision_of
 from mess.errors import OptionError
 from mess.storing import StoreOptions
 
@@ -91,6 +92,9 @@ def test_bits_of_single_tensors(tmp_path: Path) -> None:
     assert set(forms["features.1"].values()) == {"rounded to 3 bits"}
     assert set(forms["features.7"].values()) == {"float16"}
     assert set(forms["classifier.bias"].values()) == {"rounded to 12 bits"}
+    assert "BatchNorm float16, rounded to 3 bits" in precision_of(rest)
+    stored(tmp_path / "net.mess", {"features.1": {"rest_bits": 6}, "features.4": {"rest_bits": 10}}, rest_bits=8)
+    assert "rounded to 6 to 10 bits" in precision_of(mess.inspect(tmp_path / "net.mess"))
     layers = {"features.6": {"scale_bits": 4, "offset_bits": 16}, "classifier": {"rest_bits": 5}}
     stored(tmp_path / "net.mess", layers, "v2")
     forms = {tensor.name: tensor.forms for tensor in mess.inspect(tmp_path / "net.mess").tensors}

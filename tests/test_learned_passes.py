@@ -131,7 +131,15 @@ def test_targets_are_the_weights_where_nothing_has_changed() -> None:
     moments = joined(second_moments(one, other, layers[1], layers[1].weight.detach())[0])
     weight = layers[1].matrix(layers[1].weight.detach().double())
     shrink_(moments, 0.01, weight)
-    torch.testing.assert_close(asymmetric_target(moments), weight, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(asymmetric_target(moments, weight), weight, rtol=1e-3, atol=1e-5)
+
+
+def test_moments_that_rounding_left_below_no_variance_are_shrunk_until_they_can_be_used() -> None:
+    own = torch.ones(1, 60, 60).double() - 0.05 * torch.eye(60)  # as of inputs with a large mean, summed in float32
+    weight = torch.randn(1, 4, 60, generator=torch.Generator().manual_seed(0)).double()
+    halves = [Moments(own.clone(), own @ weight.mT, 1000) for _ in range(2)]
+    assert shrinkage(halves) > 0.03
+    torch.testing.assert_close(asymmetric_target(halves[0], weight), weight)
 
 
 def test_few_inputs_shrink_more_than_many() -> None:

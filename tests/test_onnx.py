@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import mess
 from independent_decoder import decode
@@ -280,6 +281,34 @@ def test_the_command_says_what_onnxruntime_answers(in_folder: Path, capfd: pytes
     assert "onnxruntime on both models: 100.00 % decided alike" in capfd.readouterr().out
     assert main(["decompress", "model.mess", "-o", "back.onnx"]) == 0
     assert "opset 14, pictures to chances" in capfd.readouterr().out
+
+
+def test_a_report_shows_what_storing_changed_of_a_model(in_folder: Path) -> None:
+    mess.compress(saved(in_folder, classifier()), "net.mess", verify=False, calibration=PICTURES)
+    assert main(["report", "net.mess", "--original", "model.onnx", "-o", "page.html"]) == 0
+    assert 'class="worst"' in Path("page.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("last", "refused"),
+    [
+        (node("Mul", "b state", "c"), "a network of one input, an image, found one of 2: pictures, state"),
+        (node("Hardmax", "b", "c"), "a network that can be run here, found operators that cannot: Hardmax"),
+    ],
+)
+def test_predict_says_of_a_model_that_it_cannot_run_why(
+    last: onnx.NodeProto, refused: str, in_folder: Path, capsys: pytest.CaptureFixture
+) -> None:
+    nodes = [node("Conv", "pictures conv", "a"), node("GlobalAveragePool", "a", "b"), last]
+    inputs = [
+        value("pictures", ["n", 3, 16, 16]),
+        *([value("state", ["n", 48, 1, 1])] if "state" in last.input else []),
+    ]
+    made = model(nodes, inputs, [value("c", ["n", 48, 1, 1])], [initialiser("conv", random(48, 3, 3, 3))])
+    mess.compress(saved(in_folder, made), "net.mess")
+    Image.new("RGB", (16, 16)).save("a.png")
+    assert main(["predict", "net.mess", "a.png"]) == 2
+    assert f"net.mess: expected {refused}" in capsys.readouterr().err
 
 
 def test_several_files_are_stored_and_what_cannot_be_is_told(in_folder: Path, capfd: pytest.CaptureFixture) -> None:

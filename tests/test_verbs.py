@@ -200,3 +200,13 @@ def test_predict_takes_names_from_the_folders_it_was_trained_on(
 def test_names_of_the_usual_datasets_are_as_many_as_their_classes() -> None:
     assert {name: len(names) for name, names in NAMES_OF.items()} == {"cifar10": 10, "cifar100": 100, "digits": 10}
     assert list(NAMES_OF["cifar100"]) == sorted(NAMES_OF["cifar100"])
+
+
+def test_where_nothing_is_stored_by_reference_no_empty_table_says_so(
+    in_folder: Path, capfd: pytest.CaptureFixture
+) -> None:
+    torch.save({"bias": torch.ones(9)}, "vectors.pth")
+    assert main(["compress", "vectors.pth", "--no-verify"]) == 0
+    out = capfd.readouterr().out
+    assert "by itself" in out
+    assert "stored by reference" not in out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from mess.cli.stored import as_json, headline, show, summary
 from mess.display.sizes import parse_size
 from mess.display.stages import Stages
 from mess.errors import EXIT_BAD_INPUT, MessError, OptionError
-from mess.files import check_output, named_files
+from mess.files import check_output, files_in, named_files
 from mess.names import DATASETS, DEFAULT_VERSION, DIVERGENCE, VERSIONS
 
 if TYPE_CHECKING:
@@ -70,7 +70,8 @@ LAYERS = (
          finer_layers, dest="layer_rules", action=Gather),
 )  # fmt: skip
 LEARNED = (
-    Flag("--calibration", "dataset or folder whose training images v4 looks at, or inputs in .npy or .npz", "DATA"),
+    Flag("--calibration", "what v4 looks at: training images of a dataset, a folder of images, or inputs in .npy or "
+         ".npz", "DATA"),
     Flag("--validation", "images held out, to measure on what is lost: DATA:train or DATA:val (DATA alone means val), "
          "or .npy", "DATA"),
     DATAPATH,
@@ -201,10 +202,28 @@ def outputs_of(files: Sequence[Path], output: Path | None, tag: str) -> list[tup
 
 
 def calibration_images(
-    args: argparse.Namespace, about: Mapping[str, Any], network: object = None
-) -> Batches | torch.Tensor | None:
-    """Return what v4 looks at: the numbers of a file, or training images of a dataset, prepared as the file says."""
-    return None if args.calibration is None else _images(args.calibration, args, about, network, train=True)
+    args: argparse.Namespace, about: Mapping[str, Any], network: Any = None
+) -> Iterable[Any] | torch.Tensor | None:
+    """Return what v4 looks at: numbers of a file, or training images of a dataset or a folder, as the file says."""
+    if args.calibration is None:
+        return None
+    if not _is_without_classes(args.calibration):
+        return _images(args.calibration, args, about, network, train=True)
+    from mess.image_inputs import FACTS, input_view
+    from mess.storing.calibration import as_inputs, cut_for, side_of
+
+    view = input_view(about, args.calibration, side=side_of(network, args.input_shape))
+    how = {name: getattr(view, name) for name in FACTS}
+    return as_inputs(args.calibration, lambda: cut_for(network, None, how, args.input_shape))
+
+
+def _is_without_classes(named: str) -> bool:
+    """Return whether a folder has images and no class folders: a look asks for no classes."""
+    from mess.class_folders import folders_in
+    from mess.image_inputs import ENDINGS
+
+    folder = Path(named)
+    return named not in DATASETS and folder.is_dir() and not folders_in(folder) and bool(files_in(folder, ENDINGS))
 
 
 def taken_normalisation(args: argparse.Namespace, about: Mapping[str, Any]) -> str | None:

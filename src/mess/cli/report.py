@@ -30,8 +30,8 @@ RESULTS = Path("docs/results")  # of a checkout
 FLAGS = (
     Flag("what", "files, and folders of runs (checkpoint/ARCH/DATA)", "FILE.mess|RUN", Path, nargs="+"),
     Flag("-o --output", "default: report.html", "PAGE", Path, Path("report.html")),
-    Flag("--original", "the weights that were stored (.pth, .th, .safetensors): shows what storing changed", "WEIGHTS",
-         Path, [], nargs="+"),
+    Flag("--original", "the weights that were stored (.pth, .th, .safetensors, .onnx): shows what storing changed",
+         "WEIGHTS", Path, [], nargs="+"),
     Flag("--results", "bytes and accuracy of methods to compare with (default: "
          f"{RESULTS}/*.json, where there are some)", "JSON", Path, nargs="+"),
     Flag("--figures", "also write every figure as PNG and SVG", "FOLDER", Path),
@@ -156,6 +156,10 @@ def _once(paths: list[Path]) -> list[Path]:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
+    from mess.extra_state import apart
     from mess.foreign.weights_file import load_weights
+    from mess.graphs.model_files import is_onnx_file
+    from mess.storing.graph import read_graph_network
 
-    return {name: tensor.float().numpy() for name, tensor in load_weights(path)[0].items()}
+    weights = read_graph_network(str(path)).state_dict() if is_onnx_file(path) else apart(load_weights(path)[0])[0]
+    return {name: tensor.float().numpy() for name, tensor in weights.items()}

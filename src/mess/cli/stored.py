@@ -87,7 +87,9 @@ def as_json(report: SizeReport) -> dict[str, Any]:
 
 def _layers(console: Console, report: SizeReport) -> None:
     """List the layers that references stand for, of many those that lost most; in a line where all lost alike."""
-    least, most = min(report.error.values(), default=0.0), max(report.error.values(), default=0.0)
+    if not report.error:
+        return
+    least, most = min(report.error.values()), max(report.error.values())
     if len(report.error) > 1 and most <= ALIKE * least:
         console.print(f"{len(report.error)} layers stored by reference, with a relative error of at most {most:.2g}")
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -236,8 +237,17 @@ def precision_of(info: FileInfo) -> str:
     for forms in found.values():
         if len(forms) > 1:
             forms.pop(ROUNDED, None)  # vectors of zeros, of which nothing says to how many bits
-    kept = ((name, sorted(found[section])) for section, name in NAME_OF_SECTION.items() if section in found)
-    return "; ".join(f"{name} {', '.join(forms)}" for name, forms in kept)
+    kept = ((name, _told(found[section])) for section, name in NAME_OF_SECTION.items() if section in found)
+    return "; ".join(f"{name} {forms}" for name, forms in kept)
+
+
+def _told(forms: Iterable[str]) -> str:
+    """Return forms in words; the bits of many vectors as a range: "float16, rounded to 6 to 10 bits"."""
+    bits = {int(found[1]): form for form in forms if (found := re.fullmatch(rf"{ROUNDED} to (\d+) bits", form))}
+    others = sorted(form for form in forms if form not in bits.values())
+    if len(bits) > 1:
+        return ", ".join([*others, f"{ROUNDED} to {min(bits)} to {max(bits)} bits"])
+    return ", ".join([*others, *bits.values()])
 
 
 def by_reason(tensors: Iterable[TensorInfo]) -> dict[str, list[TensorInfo]]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -93,7 +94,14 @@ def _timm() -> tuple[Callable[[str, dict[str, Any]], nn.Module], list[str]]:
 
 def _torchvision() -> tuple[Callable[[str, dict[str, Any]], nn.Module], list[str]]:
     models = _package("torchvision").models
-    return lambda name, options: models.get_model(name, weights=None, **options), models.list_models()
+
+    def make(name: str, options: dict[str, Any]) -> nn.Module:
+        builder = models.get_model_builder(name)
+        # detectors and segmenters fetch a trained backbone, even with weights=None
+        backbone = {"weights_backbone": None} if "weights_backbone" in signature(builder).parameters else {}
+        return builder(weights=None, **backbone, **options)
+
+    return make, models.list_models()
 
 
 def _package(name: str) -> Any:

@@ -23,6 +23,7 @@ from mess.graphs.network import GraphNetwork
 from mess.image_inputs import InputView, input_view
 from mess.models.described import input_told, layout_of
 from mess.storing.calibration import side_of, taken_by
+from mess.storing.several_inputs import needed_inputs
 
 BATCH = 32
 EPSILON = 1e-3  # by which probabilities may miss 1
@@ -64,7 +65,7 @@ def open_classifier(
 
     Raises:
         FormatError: a damaged file.
-        WeightsError: weights whose network cannot be built here.
+        WeightsError: weights whose network cannot be built or run here, or takes other things beside images.
         OptionError: a mean or std that cannot be.
         DataError: names that cannot be read, or of other classes than the network's.
     """
@@ -72,6 +73,7 @@ def open_classifier(
     stored = codec.read_model(path, layout=layout_of, names=[])
     facts: Mapping[str, Any] = {**stored.scheme, **(stored.network or {})}
     model = storing.load(path)
+    _check_it_runs(path, model)
     said = input_told(stored.network, stored.scheme)
     dataset = str(facts.get("dataset", "imagenet"))  # of images that no file says anything of
     try:
@@ -88,6 +90,16 @@ def open_classifier(
         names or usual,
         told is None and (BUILT_BY in facts or facts.get("dataset") == "imagenet"),
     )
+
+
+def _check_it_runs(path: Path, model: nn.Module) -> None:
+    """Raise WeightsError where a network cannot be run here, or takes other things beside images."""
+    graph = model.plan if isinstance(model, GraphNetwork) else None
+    if graph is not None and (unknown := graph.unknown()):
+        raise WeightsError(path, "a network that can be run here", f"operators that cannot: {first_few(unknown)}")
+    inputs = needed_inputs(model) if graph is None else [given.name for given in graph.inputs]
+    if len(inputs) > 1:
+        raise WeightsError(path, "a network of one input, an image", f"one of {len(inputs)}: {first_few(inputs)}")
 
 
 def names_in(path: Path) -> tuple[str, ...]:

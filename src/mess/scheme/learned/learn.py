@@ -271,7 +271,7 @@ def _problem(
     share = shrinkage(halves)
     moments = joined(halves)
     shrink_(moments, share, weight_GRn)
-    target_GRn = asymmetric_target(moments)
+    target_GRn = asymmetric_target(moments, weight_GRn)
     second_moment_Gnn = moments.own_Gnn
     if curvature is not None:
         second_moment_Gnn = with_curvature(second_moment_Gnn, curvature, sensitivity_GR)

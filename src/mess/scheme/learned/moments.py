@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mess.errors import RangeError
 from mess.scheme.learned.calls import Call
 from mess.scheme.learned.layers import WeightLayer, patch_order, patches, places, products
 from mess.scheme.learned.layerwise import LayerwiseForward
@@ -17,6 +18,7 @@ MIN_INPUTS = 256  # however many patches each of them gives
 PATCHES_A_NUMBER = 128  # patches for each number of a row are enough; all inputs where they do not give so many
 MIN_PLACES = 16  # of an input that patches are cut out of, if there are so many
 PIECE_NUMBERS = 1 << 22  # of a moment that change their basis at once (32 MiB)
+FURTHER = (0.003, 0.01, 0.1, 1.0)  # how far H is shrunk, one after the other, until it can be factorised
 FLOAT32_TERMS = 1 << 16  # summed in float32 before they go on in float64
 
 
@@ -141,12 +143,24 @@ def shrink_second_moment_(own_Gnn: Tensor, share: float) -> Tensor:
     return mean_G
 
 
-def asymmetric_target(moments: Moments) -> Tensor:
+def asymmetric_target(moments: Moments, weight_GRn: Tensor) -> Tensor:
     """Return the weights that make up best for what rounding did to the inputs: argmin_V E‖V·x − W·y‖².
 
-    Vᵀ = H⁻¹·E[x (W·y)ᵀ], both shrunk, so V = W where the inputs have not changed.
+    Vᵀ = H⁻¹·E[x (W·y)ᵀ], both shrunk, so V = W where the inputs have not changed. Where sums in float32 left least
+    variances of a wide layer below zero, which inputs with a large mean do, both are shrunk further, in place.
+
+    Raises:
+        RangeError: the sums say nothing, however far they are shrunk.
     """
-    return torch.cholesky_solve(moments.cross_GnR, torch.linalg.cholesky(moments.own_Gnn)).mT
+    factor_Gnn, failed_G = torch.linalg.cholesky_ex(moments.own_Gnn)
+    for share in FURTHER:
+        if not bool(failed_G.any()):
+            break
+        shrink_(moments, share, weight_GRn)
+        factor_Gnn, failed_G = torch.linalg.cholesky_ex(moments.own_Gnn)
+    if bool(failed_G.any()):
+        raise RangeError("sums of products")
+    return torch.cholesky_solve(moments.cross_GnR, factor_Gnn).mT
 
 
 def change_basis(moments: Moments, basis_TT: Tensor) -> None:

@@ -7,6 +7,7 @@ column costs is told by other inputs than those that its errors are passed on by
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -56,12 +57,16 @@ def best_share(made: Callable[[float], Tensor], halves: list[Tensor], start: int
 
     def lost(number: int) -> float:
         if number not in found:
-            upper_Gnn = inverse_cholesky_(made(SHARES[number]))
-            found[number] = float(column_costs(upper_Gnn, halves[1]).log().mean())
+            try:
+                upper_Gnn = inverse_cholesky_(made(SHARES[number]))
+            except torch.linalg.LinAlgError:  # sums in float32 left less than no variance in some direction
+                found[number] = math.inf
+            else:
+                found[number] = float(column_costs(upper_Gnn, halves[1]).log().mean())
         return found[number]
 
     best = start
-    while best + 1 < len(SHARES) and lost(best + 1) <= lost(best):
+    while best + 1 < len(SHARES) and lost(best + 1) <= lost(best) < math.inf:
         best += 1
     while best <= start and best > 0 and lost(best - 1) < lost(best):
         best -= 1
