@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import ablation
 import ablation_page
+import ablation_tried
 from ablation_ingredients import INGREDIENTS, swapped
 from ablation_tried import TRIED
 from networks import Network
@@ -71,7 +72,10 @@ def test_a_part_that_is_left_out_changes_what_a_network_comes_to(name: str, foun
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_what_was_tried_is_done_to_a_file_and_leaves_no_trace(name: str, tmp_path: Path) -> None:
+def test_what_was_tried_is_done_to_a_file_and_leaves_no_trace(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ablation_tried, "STEPS", 20)
     network = Network("small", small_network().eval(), smooth_inputs(), torch.empty(0), None)
 
     def weights(ingredient: str) -> torch.Tensor:
