@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from mess.arithmetic.trellis import QUARTERS
 from mess.scheme.learned.basis import BASIS_BITS, shared_bases
-from mess.scheme.learned.layers import KERNELS_A_TERM, Basis, is_matrix
+from mess.scheme.learned.layers import Basis, is_matrix, worth_their_bases
 from mess.scheme.learned.learn import LearnedLayer
 from mess.scheme.learned.rounding import LARGEST, trellises_for
 from mess.scheme.learned.viterbi import best_paths
@@ -49,14 +48,12 @@ def _bases(matrices: Mapping[str, Tensor]) -> dict[Basis, Tensor]:
     A kernel's T numbers of variances v take Σ ½·log₂(mean v / v_t) bits less where each has its own. Few large kernels,
     as an embedding of positions seems to have, are not worth T² numbers, nor looking for them.
     """
-    kinds = {name: key for name, weight in matrices.items() if (key := _kernel(weight)) is not None}
-    count = Counter[Basis]()
-    for name, key in kinds.items():
-        count[key] += math.prod(matrices[name].shape[:2])
-    kinds = {name: key for name, key in kinds.items() if count[key] >= KERNELS_A_TERM * key[0] * key[1]}
+    kinds = worth_their_bases({name: (weight, _kernel(weight)) for name, weight in matrices.items()})
     bases = shared_bases((matrices[name], key) for name, key in kinds.items())
     saved = {key: -float(BASIS_BITS * basis_TT.numel()) for key, basis_TT in bases.items()}
     for name, key in kinds.items():
+        if key is None:
+            continue
         variance_T = _terms(matrices[name], bases[key]).square().mean((0, 1)).clamp_min(1e-30)
         bits = float((variance_T.mean().log2() - variance_T.log2()).sum()) / 2
         saved[key] += math.prod(matrices[name].shape[:2]) * bits

@@ -6,7 +6,8 @@ Shapes: O outputs, G groups, R = O/G rows a group, n = numbers a row, T terms a 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -86,17 +87,23 @@ def weight_layers(model: nn.Module, example: Tensor) -> list[WeightLayer]:
     with Watch({id(p): name for name, p in weights.items()}, before=note):
         model(example)
     alike = {name: use for name, use in used.items() if len(use.groups) == len(use.dimensions) == 1}
-    keys = {name: _basis_key(weights[name], use) for name, use in alike.items()}
-    kernels: dict[Basis, int] = {}
-    for name, key in keys.items():
-        if key is not None:
-            kernels[key] = kernels.get(key, 0) + weights[name].shape[0] * weights[name].shape[1]
-    worth = {key for key, count in kernels.items() if count >= KERNELS_A_TERM * key[0] * key[1]}
-    seen = [
-        WeightLayer(name, weights[name], key if (key := keys[name]) in worth else None, min(use.groups), use.calls)
-        for name, use in alike.items()
-    ]
+    keys = worth_their_bases({name: (weights[name], _basis_key(weights[name], use)) for name, use in alike.items()})
+    seen = [WeightLayer(name, weights[name], keys[name], min(use.groups), use.calls) for name, use in alike.items()]
     return seen + [WeightLayer(name, p) for name, p in weights.items() if name not in alike]
+
+
+def worth_their_bases(kinds: Mapping[str, tuple[Tensor, Basis | None]]) -> dict[str, Basis | None]:
+    """Return the kind of each weight's kernels; None where there are too few of a kind to be worth a basis.
+
+    Args:
+        kinds: name → weight and the kind of its kernels, None where it has none.
+    """
+    kernels = Counter[Basis]()
+    for weight, key in kinds.values():
+        if key is not None:
+            kernels[key] += weight.shape[0] * weight.shape[1]
+    worth = {key for key, count in kernels.items() if count >= KERNELS_A_TERM * key[0] * key[1]}
+    return {name: key if key in worth else None for name, (_, key) in kinds.items()}
 
 
 def patches(call: Call, every: int = 1, first: int = 0) -> Iterator[Tensor]:
